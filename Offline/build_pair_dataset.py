@@ -1,0 +1,182 @@
+"""Stage 02: from traces to the judge's training and test pairs.
+
+    python Offline/build_pair_dataset.py --config scripts/recipes/cpu.yaml \
+        --problems DeepPrune_data/problems/arithmetic.jsonl --traces DeepPrune_data/traces/arithmetic.jsonl.gz
+
+Writes, under --data-dir:
+    finetune_data/NAME.jsonl      training pairs in LLaMA-Factory's alpaca format, oversampled, shuffled
+    offline_test_data/NAME.jsonl  Pair records of held-out problems (and of --test-traces)
+    online_test_data/NAME.jsonl   Trace records of the same problems, for pruning
+    dataset_info.json             LLaMA-Factory's registry, entry NAME
+
+A training row: {"system": "...", "instruction": "Problem: ...", "input": "", "output": "yes",
+                 "pair_id": "77ab...", "problem_id": "6c1f...", "label": 1}
+"""
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+
+from deepprune import config, jsonl, models, pairs, progress, prompts, records
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+from deepprune.manifest import Manifest
+from deepprune.truncation import STRATEGIES, Truncation
+
+
+@dataclasses.dataclass
+class PairSettings:
+    problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
+    traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records, split by problem into train and test")
+    test_traces: list[str] = setting([], "trace files for the test side alone (an unseen model's, say)")
+    data_dir: str = setting("DeepPrune_data", "folder to write under")
+    name: str = setting("deepprune_pairs", "name of the data set (files and LLaMA-Factory entry)")
+    truncation: str = setting(
+        "words", "how a trace is cut: first k tokens or up to the k-th reasoning word", choices=STRATEGIES
+    )
+    truncation_k: int = setting(25, "the truncation's k")
+    tokenizer: str = setting(
+        "Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts (the judge's backbone)"
+    )
+    cutoff: int = setting(8192, "longest judge prompt in tokens; longer training pairs are left out and counted")
+    train_pairs_per_problem: int | None = setting(None, "sample so many pairs a training problem (default: all)")
+    test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)")
+    oversampling: int = setting(2, "times a training pair of the minority class is used (1: no oversampling)")
+    test_share: float = setting(0.25, "share of each family's problems on the test side")
+    seed: int = setting(0, "seed of split, sampling and order")
+
+
+@command
+def main() -> None:
+    settings = config.parse(PairSettings, "pairs", __doc__)
+    truncation = Truncation(settings.truncation, settings.truncation_k)
+    root = Path(settings.data_dir)
+    outputs = {
+        side: root / f"{side}_data" / f"{settings.name}.jsonl" for side in ("finetune", "offline_test", "online_test")
+    }
+    by_id = {p.problem_id: p for p in records.read(records.Problem, *settings.problems)}
+    seen_traces = pairs.by_problem(read_traces(settings.traces, by_id))
+    unseen_traces = pairs.by_problem(read_traces(settings.test_traces, by_id))
+    train, test = pairs.split([by_id[i] for i in seen_traces], settings.test_share, settings.seed)
+    pairs.check_leak(train, [by_id[i] for i in unseen_traces])
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
+
+    def build(problems, groups, per_problem, what):
+        made, dropped = [], 0
+        for problem in progress.bar(problems, desc=what, unit="problem", leave=False):
+            new, unknown = pairs.build(
+                groups[problem.problem_id], problem, truncation, per_problem, settings.seed, tokenizer
+            )
+            made, dropped = made + new, dropped + unknown
+        print(
+            f"{what}: {len(problems)} problems, {len(made)} pairs; {dropped} possible pairs dropped (an answer is unknown)"
+        )
+        return made
+
+    train_pairs = build(train, seen_traces, settings.train_pairs_per_problem, "training pairs")
+    test_pairs = build(test, seen_traces, settings.test_pairs_per_problem, "test pairs")
+    if unseen_traces:
+        unseen = [by_id[i] for i in unseen_traces]
+        test_pairs += build(unseen, unseen_traces, settings.test_pairs_per_problem, "test pairs, unseen model")
+    if not train_pairs:
+        raise UserError(
+            "no training pair: every trace of the training problems is without an answer, or there are none"
+        )
+
+    lengths = prompt_lengths(train_pairs, tokenizer)
+    kept = [p for p, n in zip(train_pairs, lengths, strict=True) if n <= settings.cutoff]
+    report_lengths("training", lengths, settings.cutoff)
+    report_lengths("test", prompt_lengths(test_pairs, tokenizer), settings.cutoff)
+    if len(kept) < len(train_pairs):
+        print(f"left out {len(train_pairs) - len(kept)} training pairs longer than the cutoff")
+    whole = sum(p.prefix_a in texts and p.prefix_b in texts for texts in [all_texts(seen_traces)] for p in train_pairs)
+    print(f"training pairs in which both prefixes are whole traces: {whole / len(train_pairs):.1%}")
+    balance("before oversampling", kept)
+    final = pairs.oversample(kept, settings.oversampling)
+    balance("after oversampling", final)
+    random.Random(settings.seed).shuffle(final)
+
+    manifest = Manifest.open(
+        outputs["finetune"], "pairs", config.resolved(settings) | {"prompt_version": prompts.VERSION},
+        [*settings.problems, *settings.traces, *settings.test_traces], overwrite=True,
+    )  # fmt: skip
+    jsonl.write(
+        outputs["finetune"],
+        (
+            prompts.training_row(p.question, p.prefix_a, p.prefix_b, p.label)
+            | {"pair_id": p.pair_id, "problem_id": p.problem_id, "label": p.label}
+            for p in final
+        ),
+    )
+    records.write(outputs["offline_test"], test_pairs)
+    test_traces = [t for p in test for t in seen_traces[p.problem_id]] + [t for g in unseen_traces.values() for t in g]
+    records.write(outputs["online_test"], test_traces)
+    register(root, settings.name)
+    manifest.finish(len(final), train_problems=len(train), test_problems=len(test) + len(unseen_traces),
+                    test_pairs=len(test_pairs), distinct_training_pairs=len(kept))  # fmt: skip
+    for path in outputs.values():
+        print(path)
+
+
+def read_traces(paths: list[str], by_id: dict) -> list[records.Trace]:
+    """Traces of the given files; an unknown problem id is an error."""
+    found = []
+    for path in paths:
+        for trace in records.read(records.Trace, path):
+            if trace.problem_id not in by_id:
+                raise UserError(
+                    f"{path}: trace {trace.trace_id} is of problem {trace.problem_id}, which no --problems file holds"
+                )
+            found.append(trace)
+    if len({t.trace_id for t in found}) < len(found):
+        raise UserError(f"{' and '.join(paths)} hold the same trace ids; give each trace file once")
+    return found
+
+
+def all_texts(groups: dict) -> set[str]:
+    """Texts of all traces, to tell a prefix that is a whole trace."""
+    return {t.text for group in groups.values() for t in group}
+
+
+def prompt_lengths(some: list[records.Pair], tokenizer) -> list[int]:
+    """Judge prompt tokens of each pair."""
+    return [len(prompts.prompt_ids(tokenizer, p.question, p.prefix_a, p.prefix_b)) for p in some]
+
+
+def report_lengths(what: str, lengths: list[int], cutoff: int) -> None:
+    """Print the distribution of prompt lengths."""
+    if lengths:
+        n = np.asarray(lengths)
+        print(f"{what} prompts, tokens: median {np.median(n):.0f}, 95th percentile {np.percentile(n, 95):.0f}, "
+              f"maximum {n.max()}, over the cutoff of {cutoff}: {np.mean(n > cutoff):.1%}")  # fmt: skip
+
+
+def balance(when: str, some: list[records.Pair]) -> None:
+    """Print the class balance."""
+    same = sum(p.label for p in some)
+    print(f"class balance {when}: {same} same, {len(some) - same} different ({same / len(some):.1%} same)")
+
+
+def register(root: Path, name: str) -> None:
+    """Add the training file to LLaMA-Factory's dataset_info.json, leaving other entries as they are."""
+    path = root / "dataset_info.json"
+    try:
+        info = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); mend or delete it") from error
+    info[name] = {
+        "file_name": f"finetune_data/{name}.jsonl",
+        "formatting": "alpaca",
+        "columns": {"system": "system", "prompt": "instruction", "query": "input", "response": "output"},
+    }
+    jsonl.write_text(path, json.dumps(dict(sorted(info.items())), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Greedy clustering of traces and the finish rule (paper, "Online"). Pure: no model, no files in here.
+
+`greedy` is a generator: it yields the pairs it wants scored, a batch at a time, is sent their scores, and
+returns its clusters. So one implementation serves recorded traces, live traffic and every judge, and
+`lockstep` lets many questions advance together so that each call to the judge is a large batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Generator, Hashable, Sequence
+
+from deepprune.errors import UserError
+
+Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterSettings:
+    """Defaults are the paper's where it states them. `k3` and what happens at K clusters are not stated."""
+
+    tau: float = 0.5  # join the most similar cluster when its similarity is above tau
+    k: int = 32  # most clusters (K)
+    k1: int = 10  # most members of a cluster that a new trace is compared with (K1)
+    k2: int = 20  # most traces finished (K2)
+    k3: int = 20  # traces finished when every cluster is a singleton (K3)
+    overflow: str = "join"  # K clusters are open and none is similar: 'join' the best one, or 'drop' the trace
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.tau <= 1.0:
+            raise UserError(f"tau should lie in [0, 1], found {self.tau}")
+        for name in ("k", "k1", "k2", "k3"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} should be at least 1, found {getattr(self, name)}")
+        if self.overflow not in ("join", "drop"):
+            raise UserError(f"overflow should be 'join' or 'drop', found {self.overflow!r}")
+
+
+def greedy(
+    count: int, settings: ClusterSettings, key: Hashable = ""
+) -> Generator[Pairs, Sequence[float], list[list[int]]]:
+    """Cluster `count` traces in arrival order 0, 1, 2 ...
+
+    Yields, for each new trace, the pairs (member, new trace) to score: min(K1, size) sampled members of each
+    cluster. Expects p_same of each, in that order. Returns the clusters (positions, each in arrival order,
+    clusters by opening). The similarity to a cluster is the mean over its sampled members; ties go to the
+    cluster opened first. `key` (the problem's id) and settings.seed seed the sampling of members.
+    """
+    rng = random.Random(f"{settings.seed}/{key}")
+    clusters: list[list[int]] = []
+    for new in range(count):
+        best, similarity = -1, float("-inf")
+        if clusters:
+            sampled = [c if len(c) <= settings.k1 else rng.sample(c, settings.k1) for c in clusters]
+            scores = yield [(member, new) for members in sampled for member in members]
+            start = 0
+            for index, members in enumerate(sampled):
+                mean = sum(scores[start : start + len(members)]) / len(members)
+                start += len(members)
+                if mean > similarity:
+                    best, similarity = index, mean
+        if best >= 0 and similarity > settings.tau:
+            clusters[best].append(new)
+        elif len(clusters) < settings.k:
+            clusters.append([new])
+        elif settings.overflow == "join":
+            clusters[best].append(new)
+    return clusters
+
+
+def finish(clusters: Sequence[Sequence[int]], count: int, settings: ClusterSettings, key: Hashable = "") -> list[int]:
+    """Positions of the traces to generate to the end.
+
+    The first min(size, K2) traces of the largest cluster (the one opened first among equals); when every
+    cluster is a singleton the clustering says nothing and K3 of all traces are drawn at random.
+    """
+    if not clusters:
+        return []
+    largest = max(clusters, key=len)
+    if len(largest) > 1:
+        return list(largest[: settings.k2])
+    return sorted(random.Random(f"{settings.seed}/finish/{key}").sample(range(count), min(settings.k3, count)))
+
+
+def lockstep(
+    runs: dict[Hashable, Generator[Pairs, Sequence[float], list[list[int]]]],
+    score: Callable[[list[tuple[Hashable, int, int]]], Sequence[float]],
+    progress: Callable[[int], None] | None = None,
+) -> dict[Hashable, list[list[int]]]:
+    """Drive many `greedy` generators together: one call of `score` a round, for all questions' pairs at once.
+
+    score takes (key, member, new trace) triples and returns their p_same. progress is told how many new
+    traces were placed in a round. Returns each key's clusters.
+    """
+    results: dict[Hashable, list[list[int]]] = {}
+    waiting: dict[Hashable, Pairs] = {}
+
+    def advance(key: Hashable, scores: Sequence[float] | None) -> None:
+        try:
+            waiting[key] = runs[key].send(scores)
+        except StopIteration as stop:
+            results[key] = stop.value
+
+    for key in runs:
+        advance(key, None)
+    while waiting:
+        batch = [(key, a, b) for key, wanted in waiting.items() for a, b in wanted]
+        scores = score(batch)
+        current, waiting = waiting, {}
+        start = 0
+        for key, wanted in current.items():
+            advance(key, scores[start : start + len(wanted)])
+            start += len(wanted)
+        if progress:
+            progress(len(current))
+    return {key: results[key] for key in runs}

@@ -1,0 +1,55 @@
+"""What pruning costs and saves, in tokens, the judge included.
+
+All reasoner tokens are counted in the reasoner's own tokens (Trace.n_tokens). The judge's prompt tokens are
+weighted by judge parameters / reasoner parameters to give *equivalent reasoner tokens*; tokens that came from
+the prefix cache are counted apart and cost nothing here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from deepprune.records import Trace
+
+
+def prefix_tokens(trace: Trace, prefix: str, count) -> int:
+    """Reasoner tokens of a trace's prefix.
+
+    count(text) may be another model's tokenizer: its share of the whole text is applied to the recorded
+    n_tokens, so that a whole trace costs exactly n_tokens.
+    """
+    if prefix == trace.text:
+        return trace.n_tokens
+    whole = max(count(trace.text), 1)
+    return min(trace.n_tokens, round(trace.n_tokens * count(prefix) / whole))
+
+
+def tokens(traces: Sequence[Trace], prefixes: Sequence[int], finished: Sequence[int]) -> dict[str, int]:
+    """Tokens by kind for one problem.
+
+    prefixes: tokens of each trace's prefix; finished: positions of the traces generated to the end.
+    Returns prefix (all prefixes), rest (what the finished ones needed beyond), total, and consensus (all
+    traces to the end: what cons@n costs).
+    """
+    prefix = sum(prefixes)
+    rest = sum(traces[i].n_tokens - prefixes[i] for i in finished)
+    return {"prefix": prefix, "rest": rest, "total": prefix + rest, "consensus": sum(t.n_tokens for t in traces)}
+
+
+def reduction(spent: float, consensus: float) -> float:
+    """Token reduction against cons@n: 1 - spent / consensus (negative when pruning costs more)."""
+    return 1.0 - spent / consensus if consensus else float("nan")
+
+
+def parameters_from_name(name: str) -> float | None:
+    """Parameters that a model's name states ('Qwen2.5-Coder-0.5B' -> 0.5e9), else None."""
+    found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([BM])(?![a-zA-Z])", name.replace("-", " ").replace("_", " "))
+    return float(found[-1][0]) * {"B": 1e9, "M": 1e6}[found[-1][1]] if found else None
+
+
+def equivalent_tokens(
+    judge_tokens: int, judge_cached: int, judge_parameters: float, reasoner_parameters: float
+) -> float:
+    """Judge prompt tokens that were really computed, in reasoner tokens of equal arithmetic."""
+    return (judge_tokens - judge_cached) * judge_parameters / reasoner_parameters

@@ -1,0 +1,102 @@
+"""The one place that starts vLLM.
+
+Generation goes through the engine's own step loop rather than `LLM.generate`, so that each result is on
+disk the moment it is finished.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from deepprune import runtime
+from deepprune.errors import UserError
+
+
+def start(
+    model: str,
+    *,
+    seed: int = 0,
+    dtype: str = "auto",
+    max_model_len: int | None = None,
+    max_num_seqs: int = 64,
+    prefix_caching: bool = True,
+    tensor_parallel: int = 1,
+    data_parallel: int = 1,
+    gpu_memory_utilization: float = 0.9,
+    max_logprobs: int = 20,
+    extra: dict[str, Any] | None = None,
+):
+    """A vLLM engine (`vllm.LLM`) for a local model folder; the process must run under `runtime.ensure()`.
+
+    On CPU: eager mode (compilation costs more than a short run gains) and KV blocks of 32 tokens (the CPU
+    build's 128 leave most of a judge prompt out of the prefix cache). `extra`: further vLLM engine arguments.
+    Raises UserError when vLLM refuses the settings or runs out of memory.
+    """
+    if runtime.has_gpu():
+        options: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization}
+    else:
+        options = {"enforce_eager": True, "block_size": 32}
+    if data_parallel > 1:
+        options["data_parallel_size"] = data_parallel
+    options |= extra or {}
+    from vllm import LLM
+
+    try:
+        return LLM(
+            model=model,
+            seed=seed,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            enable_prefix_caching=prefix_caching,
+            tensor_parallel_size=tensor_parallel,
+            max_logprobs=max_logprobs,
+            trust_remote_code=False,
+            disable_log_stats=True,
+            **options,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"vLLM could not start {model}: {error}") from error
+
+
+def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Iterator[tuple[str, Any]]:
+    """Feed (request id, prompt, SamplingParams) to the engine; yield (id, RequestOutput) as each finishes.
+
+    Request ids must be unique among the open requests.
+
+    At most `window` requests are in the engine at once, so an endless iterable needs no more memory.
+    """
+    engine = llm.llm_engine
+    waiting = iter(requests)
+    open_requests = 0
+    exhausted = False
+    while True:
+        while not exhausted and open_requests < window:
+            try:
+                name, prompt, params = next(waiting)
+            except StopIteration:
+                exhausted = True
+                break
+            engine.add_request(name, prompt, params)
+            open_requests += 1
+        if open_requests == 0:
+            return
+        for output in engine.step():
+            if output.finished:
+                open_requests -= 1
+                yield output.request_id, output
+
+
+def shutdown(llm) -> None:
+    """Stop an engine's worker processes; the caller drops its own reference."""
+    llm.llm_engine.engine_core.shutdown()
+
+
+def resume_seed(seed: int, done: int) -> int:
+    """Engine seed of a (re)started run: differs by how much was done, so no sample is drawn twice alike.
+
+    vLLM's CPU build cannot seed single requests, so the engine as a whole is seeded.
+    """
+    return seed if done == 0 else random.Random(f"{seed}/{done}").randrange(2**31)

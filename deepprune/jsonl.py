@@ -1,0 +1,176 @@
+"""Reading and writing JSON Lines so that a killed run loses nothing and bad input is named by line.
+
+    python -m deepprune.jsonl pack traces.jsonl     # -> traces.jsonl.gz, the same bytes every time
+
+Files ending in .gz are read and (in one atomic step) written compressed. Appending is for plain files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from deepprune.errors import UserError, command
+
+
+def _open_text(path: Path) -> IO[str]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8")
+    return open(path, encoding="utf-8")
+
+
+def read(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each non-blank line.
+
+    Raises UserError naming file and line for a missing file, broken JSON (a truncated last line included),
+    a line that is not an object, broken UTF-8 or a broken gzip stream.
+    """
+    path = Path(path)
+    number = 0
+    with _open_text(path) as file:
+        try:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    cut = "" if line.endswith("\n") else " (the last line, cut off: the run that wrote it was killed?)"
+                    raise UserError(
+                        f"{path}:{number}: not valid JSON{cut}: {error.msg}; "
+                        "remove the line, or run the stage that writes this file again"
+                    ) from error
+                if not isinstance(row, dict):
+                    raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+                yield number, row
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"{path}:{number + 1}: cannot be read ({error}); fetch or write the file again") from error
+
+
+def dumps(row: dict[str, Any]) -> str:
+    """One line of JSON, without newline."""
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+
+def write(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write all rows in one atomic step (old file or new file, never half). Returns the row count."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with atomic(path) as raw:
+        # mtime=0 and no name: the same rows give the same bytes
+        packed = gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") if path.suffix == ".gz" else None
+        out = packed or raw
+        for row in rows:
+            out.write((dumps(row) + "\n").encode())
+            count += 1
+        if packed:
+            packed.close()
+    return count
+
+
+class atomic:
+    """Context manager: a binary file that replaces `path` when the block ends well, else vanishes."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> IO[bytes]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(self.temporary, "wb")
+        return self.file
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            self.file.close()
+        except OSError as closing:  # a full disk may show only here
+            self.temporary.unlink(missing_ok=True)
+            raise UserError(f"{self.path}: {closing.strerror}; the old file is untouched") from closing
+        if kind is None:
+            os.replace(self.temporary, self.path)
+            return
+        self.temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{self.path}: {error.strerror}; the old file is untouched") from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic(path) as file:
+        file.write(text.encode())
+
+
+class Appender:
+    """Append rows to a plain JSONL file, one flushed line each, so that a kill costs at most that line.
+
+    Opening removes a cut-off last line that an earlier kill left behind (`repaired` tells).
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if self.path.suffix == ".gz":
+            raise UserError(f"{self.path}: results are appended to a plain .jsonl; pack it when it is complete")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.repaired = repair(self.path)
+        self.file = open(self.path, "ab", buffering=0)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write one row. Raises UserError on a full disk; earlier rows stay."""
+        data = (dumps(row) + "\n").encode()
+        start = self.file.tell()
+        try:
+            while data:
+                data = data[self.file.write(data) :]
+        except OSError as error:
+            os.ftruncate(self.file.fileno(), start)
+            raise UserError(
+                f"{self.path}: {error.strerror}; rows written before are kept, run the same command again to continue"
+            ) from error
+
+    def __enter__(self) -> Appender:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.file.close()
+
+
+def repair(path: Path) -> bool:
+    """Cut an unfinished last line (no newline at its end) off our own output. True if there was one."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with open(path, "rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return False
+        file.seek(0)
+        keep = 0
+        for line in file:
+            if line.endswith(b"\n"):
+                keep += len(line)
+        file.truncate(keep)
+    return True
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["pack"])
+    parser.add_argument("files", nargs="+", type=Path)
+    for path in parser.parse_args().files:
+        packed = path.with_name(path.name + ".gz")
+        rows = write(packed, (row for _, row in read(path)))
+        print(f"{packed}: {rows} rows, {packed.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

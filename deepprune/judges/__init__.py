@@ -1,0 +1,99 @@
+"""Judges: everything that can say how likely two truncated traces end in the same answer.
+
+One interface, one file a kind: vllm, transformers, sbert, and the two limits oracle and random.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+from deepprune.errors import UserError
+
+KINDS = ("vllm", "transformers", "sbert", "oracle", "random")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One question to a judge: a is the representative, b the new trace. label is for the oracle alone."""
+
+    question: str
+    prefix_a: str
+    prefix_b: str
+    trace_a: str
+    trace_b: str
+    label: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """p_same in [0, 1]; prompt tokens read, and how many of them came from the prefix cache."""
+
+    p_same: float
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Judge(abc.ABC):
+    """name identifies model and weights in records; parameters is 0 for judges that are not models."""
+
+    name: str
+    parameters: int = 0
+
+    @abc.abstractmethod
+    def stream(self, requests: Iterable[Request]) -> Iterator[tuple[int, Score]]:
+        """Yield (position of the request, score) as scores become known, in any order."""
+
+    def score(self, requests: Sequence[Request]) -> list[Score]:
+        """Scores in the order of the requests."""
+        result: list[Score | None] = [None] * len(requests)
+        for position, score in self.stream(requests):
+            result[position] = score
+        return result
+
+    def close(self) -> None:  # noqa: B027 - most judges hold nothing
+        """Free what the judge holds."""
+
+
+def name_of(kind: str, model: str | None = None, seed: int = 0) -> str:
+    """The name that a judge will have in records, known before it is opened (no weights are loaded)."""
+    if kind not in KINDS:
+        raise UserError(f"unknown judge {kind!r}; judges are {', '.join(KINDS)}")
+    if kind in ("vllm", "transformers", "sbert") and not model:
+        raise UserError(f"judge {kind!r} needs a model: give --model (a folder, a LoRA adapter folder or a hub id)")
+    if kind in ("vllm", "transformers"):
+        from deepprune.judges.weights import prepare
+
+        return prepare(model)[0]
+    if kind == "sbert":
+        from deepprune import models
+
+        return f"sbert:{models.resolve(model).name}"
+    return kind if kind == "oracle" else f"{kind}-{seed}"
+
+
+def open_judge(
+    kind: str, model: str | None = None, *, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
+    prefix_caching: bool = True, seed: int = 0, tensor_parallel: int = 1, data_parallel: int = 1,
+) -> Judge:  # fmt: skip
+    """Open a judge by kind; kinds that need a model take `model` (folder, LoRA adapter folder, hub id).
+
+    Raises UserError for an unknown kind or model.
+    """
+    name_of(kind, model, seed)
+    if kind == "vllm":
+        from deepprune.judges.vllm import VLLMJudge
+
+        return VLLMJudge(model, dtype, max_model_len, batch, prefix_caching, tensor_parallel, data_parallel)
+    if kind == "transformers":
+        from deepprune.judges.transformers import TransformersJudge
+
+        return TransformersJudge(model, dtype, max_model_len, batch)
+    if kind == "sbert":
+        from deepprune.judges.sbert import SentenceBertJudge
+
+        return SentenceBertJudge(model, batch)
+    from deepprune.judges.limits import OracleJudge, RandomJudge
+
+    return OracleJudge() if kind == "oracle" else RandomJudge(seed)

@@ -1,0 +1,33 @@
+"""The two limits: the oracle knows the true label, the random judge knows nothing."""
+
+from __future__ import annotations
+
+import random
+
+from deepprune.errors import UserError
+from deepprune.judges import Judge, Score
+
+
+class OracleJudge(Judge):
+    """p_same = 1 for the same final answer, else 0. An unknown answer is the same as nothing."""
+
+    name = "oracle"
+
+    def stream(self, requests):
+        for position, request in enumerate(requests):
+            if request.label is None:
+                raise UserError("the oracle judge needs labels")
+            yield position, Score(float(request.label))
+
+
+class RandomJudge(Judge):
+    """p_same uniform in [0, 1), the same for a pair of traces in either order."""
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+        self.name = f"random-{seed}"
+
+    def stream(self, requests):
+        for position, request in enumerate(requests):
+            low, high = sorted((request.trace_a, request.trace_b))
+            yield position, Score(random.Random(f"{self.seed}/{low}/{high}").random())

@@ -1,0 +1,44 @@
+"""The judge on plain transformers: the reference that the vLLM judge is compared with."""
+
+from __future__ import annotations
+
+from deepprune import models, prompts
+from deepprune.judges import Judge, Score
+from deepprune.judges.weights import prepare
+
+
+class TransformersJudge(Judge):
+    """The same p_same as VLLMJudge: one forward pass a batch, logits of the last position only."""
+
+    def __init__(self, model: str, dtype: str = "auto", max_model_len: int | None = None, batch: int = 16):
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.name, folder = prepare(model)
+        self.parameters = models.parameter_count(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.labels = prompts.label_token_ids(self.tokenizer)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if dtype == "auto":
+            dtype = "float32" if self.device == "cpu" else "bfloat16"
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(self.device).eval()
+        self.batch = batch
+
+    def stream(self, requests):
+        import torch
+
+        requests = list(requests)
+        ids = [prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b) for r in requests]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # little padding
+        for start in range(0, len(order), self.batch):
+            rows = order[start : start + self.batch]
+            padded = self.tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(self.device)
+            with torch.inference_mode():
+                logits = self.model(**padded, logits_to_keep=1).logits[:, -1, list(self.labels)].float()
+            for i, p in zip(rows, logits.softmax(-1)[:, 1].tolist(), strict=True):
+                yield i, Score(p, len(ids[i]), 0)
+
+    def close(self):
+        del self.model

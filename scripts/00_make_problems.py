@@ -1,0 +1,52 @@
+"""Stage 00: make a problem set.
+
+    python scripts/00_make_problems.py --output DeepPrune_data/problems/train.jsonl --per-family 24 --seed 1
+    python scripts/00_make_problems.py --output aime24.jsonl --benchmark AIME24            # from the hub
+    python scripts/00_make_problems.py --output aime24.jsonl --benchmark AIME24 --path aime24.parquet
+
+A record: {"problem_id": "6c1f...", "dataset": "reasoning-gym", "question": "...", "gold": "42",
+           "answer_type": "math", "family": "chain_sum"}
+"""
+
+import dataclasses
+from pathlib import Path
+
+from deepprune import config, problems, records
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+from deepprune.manifest import Manifest
+
+
+@dataclasses.dataclass
+class ProblemSettings:
+    output: str = setting(config.REQUIRED, "JSONL file of Problem records to write")
+    families: list[str] = setting(list(problems.FAMILIES), "reasoning-gym families")
+    per_family: int = setting(24, "problems of each family")
+    seed: int = setting(1, "seed of the generator")
+    exclude: list[str] = setting([], "problem files whose questions must not come again")
+    benchmark: str | None = setting(None, f"a benchmark instead: {', '.join(problems.BENCHMARKS)}")
+    path: str | None = setting(None, "local file with the benchmark's columns (jsonl, json, csv, parquet)")
+    overwrite: bool = setting(False, "replace an existing output")
+
+
+@command
+def main() -> None:
+    settings = config.parse(ProblemSettings, "problems", __doc__)
+    skip = {problems.normalised_question(p.question) for p in records.read(records.Problem, *settings.exclude)}
+    inputs = settings.exclude + ([settings.path] if settings.path else [])
+    if Path(settings.output).exists() and not settings.overwrite:
+        raise UserError(f"{settings.output} exists; delete it, choose another output, or pass --overwrite")
+    manifest = Manifest.open(settings.output, "problems", config.resolved(settings), inputs, overwrite=True)
+    if settings.benchmark:
+        found = problems.load_benchmark(settings.benchmark, settings.path)
+    else:
+        found = []
+        for family in settings.families:
+            found += problems.generate(family, settings.per_family, settings.seed, skip)
+    rows = records.write(settings.output, found)
+    manifest.finish(rows)
+    print(f"{settings.output}: {rows} problems")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+r"""Stage 01, for traces that you already have: any JSONL with question, gold answer and text.
+
+    python scripts/01_import_traces.py --input mine.jsonl.gz --dataset MATH500 --model my-model \
+        --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct \
+        --output-problems DeepPrune_data/problems/mine.jsonl --output-traces DeepPrune_data/traces/mine.jsonl
+
+Fields with other names are named by options (--text-field completion). Answers are found in \boxed{...},
+<answer>...</answer>, or a plain "the answer is ...". An answer that cannot be found is unknown.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from deepprune import config, models, progress, records, traces
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+from deepprune.manifest import Manifest
+from deepprune.problems import normalised_question
+
+FIELDS = (
+    "question",
+    "gold",
+    "text",
+    "model",
+    "dataset",
+    "sample_id",
+    "family",
+    "answer_type",
+    "n_tokens",
+    "finish_reason",
+)
+
+
+@dataclasses.dataclass
+class ImportSettings:
+    input: str = setting(config.REQUIRED, "JSONL file (or .jsonl.gz) to import")
+    output_problems: str = setting(config.REQUIRED, "JSONL file of Problem records to write")
+    output_traces: str = setting(config.REQUIRED, "JSONL file of Trace records to write")
+    question_field: str = setting("question", "field of the question")
+    gold_field: str = setting("gold", "field of the right answer")
+    text_field: str = setting("text", "field of the trace")
+    model_field: str = setting("model", "field of the reasoner's name")
+    dataset_field: str = setting("dataset", "field of the data set's name")
+    sample_id_field: str = setting("sample_id", "field that tells one sample from another (kept for reference)")
+    family_field: str = setting("family", "field of the kind of problem")
+    answer_type_field: str = setting("answer_type", "field of the answer's type: math, choice or text")
+    n_tokens_field: str = setting("n_tokens", "field of the trace's token count")
+    finish_reason_field: str = setting("finish_reason", "field of the reason for the trace's end")
+    model: str = setting("unknown", "reasoner, where rows do not name it")
+    dataset: str = setting("imported", "data set, where rows do not name it")
+    answer_type: str = setting("math", "answers' type, where rows do not name it", choices=records.ANSWER_TYPES)
+    tokenizer: str | None = setting(None, "model whose tokenizer counts tokens, where rows do not")
+    overwrite: bool = setting(False, "replace existing outputs")
+
+
+@command
+def main() -> None:
+    settings = config.parse(ImportSettings, "import", __doc__)
+    for path in (settings.output_problems, settings.output_traces):
+        if Path(path).exists() and not settings.overwrite:
+            raise UserError(f"{path} exists; delete it, choose another output, or pass --overwrite")
+    tokenizer = None
+    if settings.tokenizer:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path, model_max_length=10**9)
+    fields = {name: getattr(settings, f"{name}_field") for name in FIELDS}
+    defaults = {"model": settings.model, "dataset": settings.dataset, "answer_type": settings.answer_type}
+    problems, found = {}, []
+    for problem, trace in progress.bar(
+        traces.import_file(settings.input, fields, defaults, tokenizer), unit="trace", desc="import"
+    ):
+        first = problems.setdefault(normalised_question(problem.question), problem)
+        if first.problem_id != problem.problem_id:
+            raise UserError(
+                f"{settings.input}: the question {problem.question[:60]!r} has two golds, {first.gold!r} and {problem.gold!r}"
+            )
+        found.append(trace)
+    if not found:
+        raise UserError(f"{settings.input}: no rows")
+    for path, rows in ((settings.output_problems, list(problems.values())), (settings.output_traces, found)):
+        manifest = Manifest.open(path, "import", config.resolved(settings), [settings.input], overwrite=True)
+        manifest.finish(records.write(path, rows))
+    traces.print_summary(found, {p.problem_id: p for p in problems.values()})
+
+
+if __name__ == "__main__":
+    main()

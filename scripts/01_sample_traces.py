@@ -1,0 +1,137 @@
+"""Stage 01: sample n reasoning traces a problem with vLLM.
+
+    python scripts/01_sample_traces.py --config scripts/recipes/cpu.yaml \
+        --problems DeepPrune_data/problems/fresh.jsonl --model Qwen/Qwen2.5-0.5B-Instruct --output traces.jsonl
+
+Each trace is on disk the moment it is finished; a killed run goes on with the same command.
+
+A record: {"trace_id": "b0e1...", "problem_id": "6c1f...", "model": "Qwen/Qwen2.5-0.5B-Instruct",
+           "sample_index": 3, "text": "First ... \\\\boxed{42}", "n_tokens": 118, "finish_reason": "stop",
+           "answer": "42", "correct": true, "sampling": {"temperature": 0.8, ...}, "confidence": {...}}
+"""
+
+import dataclasses
+
+from deepprune import confidence, config, jsonl, models, progress, records, runtime, traces
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+from deepprune.manifest import Manifest
+
+
+@dataclasses.dataclass
+class SampleSettings:
+    problems: str = setting(config.REQUIRED, "JSONL file of Problem records")
+    model: str = setting(config.REQUIRED, "the reasoner: local folder, hub id, or packaged fallback")
+    output: str = setting(config.REQUIRED, "JSONL file of Trace records; appended to when it exists")
+    model_name: str | None = setting(None, "name to record instead of --model (for local folders)")
+    n: int = setting(16, "traces a problem; may grow on resume", free=True)
+    limit: int | None = setting(None, "only the first so many problems; may grow on resume", free=True)
+    temperature: float = setting(0.6, "sampling temperature; 0 is greedy")
+    top_p: float = setting(0.95, "nucleus sampling mass")
+    max_tokens: int = setting(32768, "cut a trace off after so many tokens")
+    system: str | None = setting(None, "system message")
+    suffix: str = setting(
+        "\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question"
+    )
+    seed: int = setting(0, "engine seed (a resumed run derives another one from it)")
+    confidence_top_k: int = setting(20, "log-probabilities averaged a token (DeepConf); 0: no confidence")
+    confidence_window: int = setting(2048, "tokens in a confidence window")
+    confidence_stride: int = setting(512, "keep a window mean every so many tokens")
+    dtype: str = setting("auto", "weights' type in vLLM")
+    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True)
+    max_num_seqs: int = setting(64, "traces generated at once", free=True)
+    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True)
+    data_parallel: int = setting(1, "copies of the model", free=True)
+    overwrite: bool = setting(False, "replace an existing output")
+
+
+@command
+def main() -> None:
+    settings = config.parse(SampleSettings, "sample", __doc__)
+    problems = list(records.read(records.Problem, settings.problems))[: settings.limit]
+    runtime.ensure()
+    model = models.resolve(settings.model)
+    name = settings.model_name or model.name
+    kept = config.resolved(settings) | {"model_name": name}
+    kept.pop("problems"), kept.pop("model")
+    manifest = Manifest.open(
+        settings.output, "sample", kept, [settings.problems], config.free_settings(SampleSettings),
+        settings.overwrite, {"reasoner": f"{name} ({model.source})"},
+    )  # fmt: skip
+    with jsonl.Appender(settings.output) as out:
+        if out.repaired:
+            print(f"{settings.output}: removed a cut-off last line left by a killed run")
+        done = {(t.problem_id, t.sample_index) for t in records.read(records.Trace, settings.output)}
+        todo = [(p, i) for p in problems for i in range(settings.n) if (p.problem_id, i) not in done]
+        print(f"{len(problems)} problems x {settings.n} traces: {len(done)} on disk, {len(todo)} to sample")
+        if todo:
+            manifest.data["complete"] = False
+            manifest.save()
+            sample(settings, model.path, name, todo, len(done), out)
+    everything = list(records.read(records.Trace, settings.output))
+    by_id = {p.problem_id: p for p in problems}
+    table = traces.print_summary([t for t in everything if t.problem_id in by_id], by_id)
+    manifest.finish(len(everything), summary=table)
+
+
+def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int, out: jsonl.Appender) -> None:
+    """Generate the missing (problem, sample index) traces and append each as it finishes."""
+    from transformers import AutoTokenizer
+    from vllm import SamplingParams
+
+    from deepprune import engine
+
+    seed = engine.resume_seed(settings.seed, done)
+    top_k = settings.confidence_top_k
+    llm = engine.start(
+        path, seed=seed, dtype=settings.dtype, max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs, tensor_parallel=settings.tensor_parallel,
+        data_parallel=settings.data_parallel, max_logprobs=max(top_k, 1),
+    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if tokenizer.chat_template is None:
+        raise UserError(f"{path}: the tokenizer has no chat template; use an instruct model")
+    params = SamplingParams(
+        temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
+        logprobs=top_k or None, detokenize=True,
+    )  # fmt: skip
+    sampling = {
+        "temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_tokens,
+        "system": settings.system, "suffix": settings.suffix, "seed": settings.seed, "engine_seed": seed,
+    }  # fmt: skip
+    open_requests = {}
+
+    def requests():
+        for problem, index in todo:
+            chat = [{"role": "system", "content": settings.system}] if settings.system else []
+            chat.append({"role": "user", "content": problem.question + settings.suffix})
+            prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            request = f"{problem.problem_id}/{index}"
+            open_requests[request] = (problem, index)
+            yield request, prompt, params
+
+    tokens = 0
+    with progress.bar(total=len(todo), desc="traces", unit="trace") as bar:
+        for request, output in engine.run(llm, requests(), window=2 * settings.max_num_seqs):
+            problem, index = open_requests.pop(request)
+            completion = output.outputs[0]
+            summary = None
+            if top_k and completion.logprobs:
+                per_token = [
+                    confidence.token_confidence(sorted((p.logprob for p in at.values()), reverse=True)[:top_k])
+                    for at in completion.logprobs
+                ]
+                summary = confidence.summarise(per_token, top_k, settings.confidence_window, settings.confidence_stride)
+            trace = traces.make(
+                problem, name, index, completion.text, max(1, len(completion.token_ids)),
+                completion.finish_reason or "unknown", sampling, summary,
+            )  # fmt: skip
+            out.append(records.to_row(trace))
+            tokens += len(completion.token_ids)
+            bar.update()
+            bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tokens/s", refresh=False)
+    engine.shutdown(llm)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Stage 06: report.md, report.json and figures from a run's records.
+
+    python scripts/06_report.py --run demo --output results/demo \
+        --pairs DeepPrune_data/offline_test_data/demo.jsonl --scores results/demo/scores*.jsonl \
+        --problems DeepPrune_data/problems/*.jsonl --traces DeepPrune_data/online_test_data/demo.jsonl \
+        --pruning results/demo/pruning*.jsonl
+
+Every number comes from the JSONL files given; their manifests are named in the report.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from deepprune import config, costs, jsonl, manifest, plotting, records, report
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+
+
+@dataclasses.dataclass
+class ReportSettings:
+    output: str = setting(config.REQUIRED, "folder for report.md, report.json and PNG figures")
+    pairs: str = setting(config.REQUIRED, "JSONL file of Pair records")
+    scores: list[str] = setting(config.REQUIRED, "JSONL files of PairScore records, one a judge, all of these pairs")
+    problems: list[str] = setting([], "JSONL files of Problem records (for pruning)")
+    traces: list[str] = setting([], "JSONL files of Trace records (for pruning)")
+    pruning: list[str] = setting([], "JSONL files of Pruning records, one a judge, all of the same problems")
+    reasoner_parameters: float | None = setting(
+        None, "the reasoner's parameters (default: from its name, as in '0.5B')"
+    )
+    run: str = setting("run", "title of the report")
+    scale: str = setting("", "one sentence on the scale of this run")
+    resamples: int = setting(1000, "bootstrap resamples for the intervals")
+    seed: int = setting(0, "seed of the bootstrap")
+
+
+@command
+def main() -> None:
+    settings = config.parse(ReportSettings, "report", __doc__)
+    out = Path(settings.output)
+    pairs = list(records.read(records.Pair, settings.pairs))
+    scores = load_scores(settings.scores, pairs)
+    inputs = [settings.pairs, *settings.scores, *settings.problems, *settings.traces, *settings.pruning]
+    numbers = {
+        "run": settings.run, "scale": settings.scale, "resamples": settings.resamples, "seed": settings.seed,
+        "commit": manifest.code_commit(), "packages": manifest.package_versions(),
+        "inputs": [describe(path) for path in inputs],
+        "judges": report.judge_numbers(pairs, scores, settings.resamples, settings.seed),
+    }  # fmt: skip
+    curves = {
+        judge: ([p.label for p in pairs], [by_id[p.pair_id].p_same for p in pairs],
+                numbers["judges"][judge]["all"]["metrics"]["auroc"]["value"])
+        for judge, by_id in scores.items()
+    }  # fmt: skip
+    title = f"{len(pairs)} pairs of {len({p.problem_id for p in pairs})} unseen problems"
+    plotting.save(plotting.roc(curves, title), out / "roc.png")
+    if settings.pruning:
+        numbers["pruning"] = pruning(settings)
+        plotting.save(figure(numbers["pruning"]), out / "tokens_accuracy.png")
+    jsonl.write_text(out / "report.json", json.dumps(numbers, indent=1) + "\n")
+    page = report.to_markdown(numbers)
+    jsonl.write_text(out / "report.md", page)
+    print(page)
+    print(f"written to {out / 'report.md'}")
+
+
+def load_scores(paths: list[str], pairs: list[records.Pair]) -> dict[str, dict[str, records.PairScore]]:
+    """judge -> pair id -> score. Every judge must have scored exactly these pairs."""
+    wanted, result = {p.pair_id for p in pairs}, {}
+    for path in paths:
+        found = {s.pair_id: s for s in records.read(records.PairScore, path)}
+        if set(found) != wanted:
+            raise UserError(f"{path}: scores {len(found)} pairs, of which {len(set(found) & wanted)} are among the "
+                            f"{len(wanted)} given; judges are compared on the same pairs only: run stage 04 again")  # fmt: skip
+        names = {s.judge for s in found.values()}
+        if len(names) != 1 or names & set(result):
+            raise UserError(f"{path}: expected the scores of one further judge, found {', '.join(sorted(names))}")
+        result[names.pop()] = found
+    return result
+
+
+def pruning(settings: ReportSettings) -> dict:
+    """Numbers of the pruning part."""
+    problems = {p.problem_id: p for p in records.read(records.Problem, *settings.problems)}
+    traces = list(records.read(records.Trace, *settings.traces))
+    prunings, parameters = {}, {}
+    for path in settings.pruning:
+        rows = list(records.read(records.Pruning, path))
+        if not rows:
+            raise UserError(f"{path}: no Pruning records; run stage 05 again")
+        if prunings and {r.problem_id for r in rows} != {r.problem_id for r in next(iter(prunings.values()))}:
+            raise UserError(f"{path}: prunes other problems than {settings.pruning[0]}; compare the same problems")
+        prunings[rows[0].judge] = rows
+        made = manifest.manifest_path(path)
+        if made.is_file():
+            parameters[rows[0].judge] = json.loads(made.read_text()).get("judge_parameters", 0)
+    used = {r.problem_id for r in next(iter(prunings.values()))}
+    missing = used - set(problems)
+    if missing:
+        raise UserError(f"{settings.pruning[0]}: problem {min(missing)} is in no --problems file")
+    pruned = {t for rows in prunings.values() for r in rows for c in r.clusters for t in c}
+    traces = [t for t in traces if t.problem_id in used]
+    lacking = pruned - {t.trace_id for t in traces}
+    if lacking:
+        raise UserError(f"{settings.pruning[0]}: trace {min(lacking)} is in no --traces file")
+    models = {t.model for t in traces if t.trace_id in pruned}
+    traces = [t for t in traces if t.model in models]
+    size = settings.reasoner_parameters or (
+        costs.parameters_from_name(next(iter(models))) if len(models) == 1 else None
+    )
+    return report.pruning_numbers(problems, traces, prunings, parameters, size, settings.resamples, settings.seed)
+
+
+def figure(p: dict):
+    """Tokens against accuracy: cons@n, pass@1 and DeepPrune by judge, with the judge's cost where known."""
+
+    def triple(row):
+        return row["value"], row["low"], row["high"]
+
+    points = {name: {k: triple(p[name][k]) for k in ("tokens", "accuracy")} for name in ("cons@n", "pass@1")}
+    for judge, row in p["deepprune"].items():
+        points[f"DeepPrune, {judge}"] = {"tokens": triple(row["tokens"]), "accuracy": triple(row["accuracy"])}
+        if row["tokens_with_judge"] and row["judge_tokens"]:
+            points[f"DeepPrune, {judge}, judge counted"] = {
+                "tokens": triple(row["tokens_with_judge"]), "accuracy": triple(row["accuracy"]),
+            }  # fmt: skip
+    return plotting.tokens_against_accuracy(points, f"{p['problems']} problems, n = {p['n']} traces, 95 % intervals")
+
+
+def describe(path: str) -> dict[str, str]:
+    """Name, hash and, from its manifest, the commit that made an input."""
+    made = manifest.manifest_path(path)
+    commit = json.loads(made.read_text()).get("commit", "unknown") if made.is_file() else "no manifest"
+    return {"file": Path(path).name, "sha256": manifest.file_hash(path), "commit": commit}
+
+
+if __name__ == "__main__":
+    main()

