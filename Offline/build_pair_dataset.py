@@ -102,24 +102,26 @@ def main() -> None:
     balance("after oversampling", final)
     random.Random(settings.seed).shuffle(final)
 
-    manifest = Manifest.open(
-        outputs["finetune"], "pairs", config.resolved(settings) | {"prompt_version": prompts.VERSION},
-        [*settings.problems, *settings.traces, *settings.test_traces], overwrite=True,
-    )  # fmt: skip
-    jsonl.write(
-        outputs["finetune"],
-        (
+    rows = {
+        "finetune": (
             prompts.training_row(p.question, p.prefix_a, p.prefix_b, p.label)
             | {"pair_id": p.pair_id, "problem_id": p.problem_id, "label": p.label}
             for p in final
         ),
-    )
-    records.write(outputs["offline_test"], test_pairs)
-    test_traces = [t for p in test for t in seen_traces[p.problem_id]] + [t for g in unseen_traces.values() for t in g]
-    records.write(outputs["online_test"], test_traces)
+        "offline_test": map(records.to_row, test_pairs),
+        "online_test": (
+            records.to_row(t)
+            for group in [*(seen_traces[p.problem_id] for p in test), *unseen_traces.values()]
+            for t in group
+        ),
+    }
+    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    inputs = [*settings.problems, *settings.traces, *settings.test_traces]
+    counts = {"train_problems": len(train), "test_problems": len(test) + len(unseen_traces)}
+    for side, path in outputs.items():
+        manifest = Manifest.open(path, "pairs", made_from, inputs, overwrite=True)
+        manifest.finish(jsonl.write(path, rows[side]), **counts)
     register(root, settings.name)
-    manifest.finish(len(final), train_problems=len(train), test_problems=len(test) + len(unseen_traces),
-                    test_pairs=len(test_pairs), distinct_training_pairs=len(kept))  # fmt: skip
     for path in outputs.values():
         print(path)
 

@@ -53,10 +53,10 @@ def generate(family: str, count: int, seed: int, skip: set[str] = frozenset()) -
     for entry in reasoning_gym.create_dataset(family, size=count * 20, seed=seed, **settings):
         if max_steps is not None and entry["metadata"]["answer_cot"].count("=") > max_steps:
             continue
-        key = normalised_question(entry["question"])
+        question = _plain_question(entry["question"])
+        key = normalised_question(question)
         if key not in seen:
             seen.add(key)
-            question = _plain_question(entry["question"])
             problems.append(Problem.new("reasoning-gym", question, entry["answer"], "math", family))
             if len(problems) == count:
                 return problems

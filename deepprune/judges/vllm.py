@@ -39,7 +39,7 @@ class VLLMJudge(Judge):
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1
         self.window = 4 * batch
         self.params = SamplingParams(
-            temperature=0.0, max_tokens=1, detokenize=False, logprob_token_ids=list(self.labels), logprobs=0,
+            temperature=0.0, max_tokens=1, detokenize=False, logprob_token_ids=list(self.labels), logprobs=2,
             allowed_token_ids=list(self.labels),
         )  # fmt: skip
 
