@@ -1,0 +1,79 @@
+"""Shared fixtures: small problems and traces, a tiny random model, stage scripts as subprocesses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepprune import models, records
+from deepprune.records import Problem, Trace, content_hash
+
+ROOT = Path(__file__).resolve().parent.parent
+SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def run_stage(*args, timeout=600, **options):
+    """Run a stage script as a user would; returns the finished process with text output."""
+    return subprocess.run(
+        [sys.executable, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=timeout, **options
+    )
+
+
+def make_problem(number=1, gold="4", **fields) -> Problem:
+    return Problem.new("test", f"What is {number} + {number}?", gold, family=fields.pop("family", "sums"), **fields)
+
+
+def make_trace(problem, index, answer, *, text=None, n_tokens=10, model="reasoner-1B") -> Trace:
+    text = text if text is not None else f"First we add. So the sum is {answer}, then \\boxed{{{answer}}} #{index}"
+    return Trace(
+        content_hash("trace", problem.problem_id, model, index), problem.problem_id, model, index, text, n_tokens,
+        "stop", answer, None if answer is None else answer == problem.gold,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def smol() -> str:
+    """Folder of the packaged SmolLM2-135M-Instruct."""
+    return models.resolve(SMOL).path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, smol) -> str:
+    """Folder of a random two-layer Llama with SmolLM2's tokenizer: fast, and wrong about everything."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-model")
+    tokenizer = AutoTokenizer.from_pretrained(smol)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.3,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def sample(tmp_path):
+    """(problems file, traces file): 6 problems x 6 traces with two or three answers each."""
+    problems = [make_problem(i, str(2 * i), family="sums" if i % 2 else "others") for i in range(1, 7)]
+    traces = [
+        make_trace(p, i, [p.gold, p.gold, "7", None, p.gold, "99"][i], n_tokens=20 + i)
+        for p in problems
+        for i in range(6)
+    ]
+    records.write(tmp_path / "problems.jsonl", problems)
+    records.write(tmp_path / "traces.jsonl", traces)
+    return tmp_path / "problems.jsonl", tmp_path / "traces.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    """Tests never wait for a model hub."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

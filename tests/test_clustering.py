@@ -1,0 +1,103 @@
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepprune import clustering
+from deepprune.clustering import ClusterSettings
+from deepprune.errors import UserError
+
+
+def run(count, rule, p_same, key=""):
+    return clustering.lockstep(
+        {key: clustering.greedy(count, rule, key)}, lambda batch: [p_same(a, b) for _, a, b in batch]
+    )[key]
+
+
+def paper_text(count, rule, p_same, key=""):
+    """The paper's text, sentence by sentence, slow and without generators."""
+    rng = random.Random(f"{rule.seed}/{key}")
+    clusters = []
+    for new in range(count):
+        similarities = []
+        for cluster in clusters:
+            chosen = cluster if len(cluster) <= rule.k1 else rng.sample(cluster, rule.k1)
+            similarities.append(sum(p_same(member, new) for member in chosen) / len(chosen))
+        if similarities and max(similarities) > rule.tau:
+            clusters[similarities.index(max(similarities))].append(new)
+        elif len(clusters) < rule.k:
+            clusters.append([new])
+        elif rule.overflow == "join":
+            clusters[similarities.index(max(similarities))].append(new)
+    return clusters
+
+
+rules = st.builds(
+    ClusterSettings, tau=st.sampled_from([0.25, 0.5, 0.75]), k=st.integers(1, 6), k1=st.integers(1, 4),
+    k2=st.integers(1, 5), k3=st.integers(1, 5), overflow=st.sampled_from(["join", "drop"]), seed=st.integers(0, 3),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 25), rules, st.integers(0, 1000))
+def test_noisy_judge_gives_the_same_clusters_as_the_papers_text(count, rule, noise):
+    def p_same(a, b):
+        return random.Random(f"{noise}/{a}/{b}").choice([0.1, 0.4, 0.5, 0.6, 0.9])
+
+    clusters = run(count, rule, p_same, key="q")
+    assert clusters == paper_text(count, rule, p_same, key="q")
+    placed = [t for c in clusters for t in c]
+    assert len(placed) == len(set(placed)) and len(clusters) <= rule.k
+    if rule.overflow == "join":
+        assert sorted(placed) == list(range(count))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40))
+def test_oracle_clusters_hold_one_answer_each(labels):
+    rule = ClusterSettings()
+    clusters = run(len(labels), rule, lambda a, b: float(labels[a] == labels[b]))
+    assert all(len({labels[t] for t in cluster}) == 1 for cluster in clusters)
+    assert len(clusters) == len(set(labels))
+    finished = clustering.finish(clusters, len(labels), rule)
+    largest = max(labels.count(x) for x in labels)
+    if largest > 1:
+        assert len(finished) == min(largest, rule.k2) and len({labels[t] for t in finished}) == 1
+
+
+def test_finish_rule_by_hand():
+    rule = ClusterSettings(k2=2, k3=3)
+    assert clustering.finish([[0], [1, 3, 4], [2, 5, 6]], 7, rule) == [1, 3]
+    alone = clustering.finish([[0], [1], [2], [3], [4]], 5, rule, "key")
+    assert len(alone) == 3 and alone == sorted(set(alone)) == clustering.finish([[i] for i in range(5)], 5, rule, "key")
+    assert clustering.finish([], 0, rule) == []
+
+
+def test_at_tau_exactly_a_trace_does_not_join():
+    assert run(2, ClusterSettings(tau=0.5), lambda a, b: 0.5) == [[0], [1]]
+    assert run(2, ClusterSettings(tau=0.5), lambda a, b: 0.500001) == [[0, 1]]
+
+
+def test_lockstep_asks_once_a_round_for_all_questions():
+    rule, calls = ClusterSettings(), []
+
+    def score(batch):
+        calls.append({key for key, _, _ in batch})
+        return [1.0] * len(batch)
+
+    result = clustering.lockstep({k: clustering.greedy(5, rule, k) for k in ("a", "b", "c")}, score)
+    assert len(calls) == 4 and calls[0] == {"a", "b", "c"}
+    assert result == {k: [[0, 1, 2, 3, 4]] for k in ("a", "b", "c")}
+
+
+def test_k1_bounds_the_calls():
+    asked = []
+    run(30, ClusterSettings(k1=3), lambda a, b: asked.append((a, b)) or 1.0)
+    assert len(asked) == 1 + 2 + 3 * 27
+
+
+def test_settings_are_checked():
+    for wrong in ({"tau": 1.5}, {"k": 0}, {"overflow": "ask"}):
+        with pytest.raises(UserError):
+            ClusterSettings(**wrong)

@@ -1,0 +1,116 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from conftest import make_problem, make_trace
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from deepprune import confidence, costs, metrics
+
+rows = st.lists(st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.9])), min_size=2, max_size=40)
+
+
+@settings(deadline=None)
+@given(rows)
+def test_auroc_is_the_mann_whitney_statistic(data):
+    labels, scores = map(list, zip(*data, strict=True))
+    positive = [s for y, s in data if y]
+    negative = [s for y, s in data if not y]
+    if not positive or not negative:
+        assert math.isnan(metrics.auroc(labels, scores))
+        return
+    expected = stats.mannwhitneyu(positive, negative).statistic / len(positive) / len(negative)
+    assert metrics.auroc(labels, scores) == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(rows, st.sampled_from([0.0, 0.2, 0.5]))
+def test_tnr_at_fnr_is_the_best_over_all_thresholds(data, fnr):
+    labels, scores = map(np.asarray, zip(*data, strict=True))
+    if labels.min() == labels.max():
+        return
+    best = 0.0
+    for threshold in [*scores, np.inf]:
+        called_same = scores >= threshold
+        missed = np.mean(~called_same[labels == 1])
+        if missed <= fnr + 1e-12:
+            best = max(best, np.mean(~called_same[labels == 0]))
+    assert metrics.tnr_at_fnr(labels, scores, fnr) == pytest.approx(best, abs=1e-12)
+
+
+def test_pooled_auroc_can_come_from_the_problems_alone():
+    labels = [1, 1, 1, 0, 1, 0, 0, 0]
+    scores = [0.9] * 4 + [0.1] * 4
+    problems = ["easy"] * 4 + ["hard"] * 4
+    assert metrics.auroc(labels, scores) == 0.75
+    assert metrics.within_problem_auroc(labels, scores, problems) == 0.5
+
+
+def test_judge_table_values_and_intervals():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    scores = np.clip(0.3 * labels + rng.random(200) * 0.7, 0, 1)
+    problems = np.repeat(np.arange(20), 10)
+    table = metrics.judge_table(labels, scores, problems, resamples=200)
+    assert table["auroc"]["value"] == metrics.auroc(labels, scores)
+    assert table["within_problem_auroc"]["value"] == pytest.approx(
+        metrics.within_problem_auroc(labels, scores, problems), abs=1e-12
+    )
+    for row in table.values():
+        assert row["low"] <= row["value"] <= row["high"] and row["low"] < row["high"]
+
+
+def test_bootstrap_resamples_whole_problems():
+    """With identical rows inside a problem the interval is that of two problems, not of 200 rows."""
+    values = np.asarray([0.0] * 100 + [1.0] * 100)
+    value, low, high = metrics.bootstrap([0] * 100 + [1] * 100, lambda r: float(values[r].mean()), 500)
+    assert (value, low, high) == (0.5, 0.0, 1.0)
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(case):
+    n, correct, k = case
+    right = [i < correct for i in range(n)]
+    share = np.mean([any(subset) for subset in itertools.combinations(right, k)])
+    assert metrics.pass_at_k(n, correct, k) == pytest.approx(share, abs=1e-9)
+
+
+def test_confidence_by_hand():
+    assert confidence.token_confidence([-1.0, -2.0, -3.0]) == 2.0
+    summary = confidence.summarise([1.0, 2.0, 3.0, 4.0, 5.0], top_k=3, window=2, stride=2)
+    assert summary["windows"] == [1.5, 3.5, 4.5]
+    assert (summary["mean"], summary["tail"], summary["lowest"], summary["bottom10"]) == (3.0, 4.5, 1.5, 1.5)
+    assert confidence.summarise([], 3, 2, 2) is None
+
+
+def test_tokens_by_kind():
+    problem = make_problem()
+    traces = [make_trace(problem, i, "4", n_tokens=n) for i, n in enumerate((100, 50, 10))]
+    assert costs.tokens(traces, [30, 30, 10], [0, 2]) == {"prefix": 70, "rest": 70, "total": 140, "consensus": 160}
+    assert costs.reduction(140, 160) == 0.125
+
+
+def test_prefix_tokens_scale_to_the_reasoners_count():
+    trace = make_trace(make_problem(), 0, "4", text="a b c d e f g h", n_tokens=40)
+
+    def count(text):
+        return len(text.split())
+
+    assert costs.prefix_tokens(trace, "a b", count) == 10
+    assert costs.prefix_tokens(trace, trace.text, count) == 40
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("Qwen/Qwen2.5-Coder-0.5B-Instruct", 0.5e9), ("SmolLM2-135M", 135e6), ("DeepSeek-R1-Distill-Llama-8B", 8e9),
+     ("Qwen/Qwen3-4B-Instruct-2507", 4e9), ("gpt-oss-20b", None), ("GLM-4.5-Air", None)],
+)  # fmt: skip
+def test_parameters_from_names(name, size):
+    assert costs.parameters_from_name(name) == size
+
+
+def test_equivalent_tokens_leave_out_cached_ones():
+    assert costs.equivalent_tokens(1000, 400, 0.135e9, 0.5e9) == pytest.approx(162.0)

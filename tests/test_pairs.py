@@ -1,0 +1,76 @@
+import pytest
+from conftest import make_problem, make_trace
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepprune import pairs
+from deepprune.errors import UserError
+from deepprune.problems import normalised_question
+from deepprune.records import Problem
+from deepprune.truncation import Truncation
+
+WORDS = Truncation("words", 1)
+
+
+def test_all_pairs_with_labels_unknown_dropped():
+    problem = make_problem(2, "4")
+    traces = [make_trace(problem, i, a) for i, a in enumerate(["4", "4.0", "5", None])]
+    made, dropped = pairs.build(traces, problem, WORDS, None, seed=0)
+    assert dropped == 3 and len(made) == 3
+    by_traces = {frozenset((p.trace_a, p.trace_b)): p for p in made}
+    assert by_traces[frozenset((traces[0].trace_id, traces[1].trace_id))].label == 1
+    assert by_traces[frozenset((traces[0].trace_id, traces[2].trace_id))].label == 0
+    assert all(p.prefix_a == "First" for p in made)
+
+
+def test_sampling_is_seeded_and_both_orders_occur():
+    problem = make_problem(2, "4")
+    traces = [make_trace(problem, i, str(i % 3)) for i in range(16)]
+    some, _ = pairs.build(traces, problem, WORDS, 30, seed=1)
+    again, _ = pairs.build(traces, problem, WORDS, 30, seed=1)
+    other, _ = pairs.build(traces, problem, WORDS, 30, seed=2)
+    assert len(some) == 30 and some == again and {p.pair_id for p in some} != {p.pair_id for p in other}
+    index = {t.trace_id: t.sample_index for t in traces}
+    assert {index[p.trace_a] < index[p.trace_b] for p in some} == {True, False}
+
+
+def test_traces_of_different_models_are_not_paired():
+    problem = make_problem(2, "4")
+    traces = [make_trace(problem, i, "4", model=m) for m in ("a", "b") for i in range(3)]
+    made, _ = pairs.build(traces, problem, WORDS, None, seed=0)
+    assert len(made) == 6
+
+
+def test_oversampling_repeats_the_minority_only():
+    problem = make_problem(2, "4")
+    traces = [make_trace(problem, i, "4" if i else "5") for i in range(5)]
+    made, _ = pairs.build(traces, problem, WORDS, None, seed=0)
+    assert sorted(p.label for p in made) == [0] * 4 + [1] * 6
+    assert sorted(p.label for p in pairs.oversample(made, 2)) == [0] * 8 + [1] * 6
+    assert pairs.oversample(made, 1) == made
+    with pytest.raises(UserError):
+        pairs.oversample(made, 0)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.floats(0, 0.9), st.integers(0, 5))
+def test_no_problem_text_is_on_both_sides_of_the_split(numbers, share, seed):
+    """Also when one question appears twice, under another gold, family or spelling."""
+    problems = [
+        Problem.new("d", f"What is {n}?" if i % 2 else f"what IS {n} ", str(i), family=f"f{i % 3}")
+        for i, n in enumerate(numbers)
+    ]
+    train, test = pairs.split(problems, share, seed)
+    assert len(train) + len(test) == len(problems)
+    assert not {normalised_question(p.question) for p in train} & {normalised_question(p.question) for p in test}
+
+
+def test_split_takes_the_share_of_each_family():
+    problems = [make_problem(i, family=f) for f, start in (("a", 0), ("b", 100)) for i in range(start, start + 20)]
+    _, test = pairs.split(problems, 0.25, 0)
+    assert sorted(p.family for p in test) == ["a"] * 5 + ["b"] * 5
+
+
+def test_leak_check_fails_on_a_shared_question():
+    with pytest.raises(UserError, match="leak"):
+        pairs.check_leak([Problem.new("d", "How many?", "1")], [Problem.new("other", "how  MANY", "2")])
+    pairs.check_leak([Problem.new("d", "How many?", "1")], [Problem.new("d", "How much?", "1")])

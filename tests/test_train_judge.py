@@ -1,0 +1,315 @@
+"""The training entry script: real runs of LLaMA-Factory on a tiny random model, and what it refuses."""
+
+import importlib.util
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from deepprune import models, prompts
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "LLaMA-Factory" / "train.py"
+PAIRS = [
+    ("What is 2 + 3?", "I add {2} and 3.", "First 2, then\n\nthree more.", 1),
+    ("What is 7 - 4?", "Take 4 from 7:", "7 + 4 is", 0),
+    ("What is 6 * 7?", "Six times seven", "6 + 7", 0),
+]
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with a tiny model, a data set and a recipe: 2 samples, 4 epochs, so 4 steps of both."""
+    folder = tmp_path_factory.mktemp("world")
+    tokenizer = AutoTokenizer.from_pretrained(models.resolve("HuggingFaceTB/SmolLM2-135M-Instruct").path)
+    tokenizer.save_pretrained(folder / "tiny")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=512, tie_word_embeddings=True, initializer_range=0.5,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder / "tiny")
+    write_data(folder / "data", [prompts.training_row(*pair) for pair in PAIRS])
+    recipe = yaml.safe_load((ROOT / "Offline" / "SmolLM2_lora_cpu.yaml").read_text())
+    recipe |= {
+        "model_name_or_path": str(folder / "tiny"), "dataset_dir": str(folder / "data"),
+        "output_dir": str(folder / "judge"), "max_samples": 2, "num_train_epochs": STEPS,
+        "gradient_accumulation_steps": 1, "logging_steps": 1, "save_steps": 1, "save_total_limit": None,
+        "focal_loss_alpha": [0.5, 0.25], "learning_rate": 0.5,
+        "optim": "sgd",  # Adam would hide a wrongly scaled gradient, and blow up rounding
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text("# the test's recipe\n" + yaml.safe_dump(recipe, sort_keys=False))
+    return folder
+
+
+def write_data(folder, rows, name="train.jsonl"):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
+    entry = {"file_name": name, "formatting": "alpaca", "columns": columns}
+    (folder / "dataset_info.json").write_text(json.dumps({"deepprune_pairs": entry}))
+
+
+def launch(world, *overrides, launcher=()):
+    """Run the script as a user does. One thread: the model is tiny, and spinning threads slow a busy machine."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(world / "cache")}
+    command = [sys.executable, *launcher, str(SCRIPT), str(world / "recipe.yaml"), *overrides]
+    done = subprocess.run(command, cwd=world, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(world):
+    """The recipe's run: LoRA, focal loss on the label token."""
+    return launch(world), world / "judge"
+
+
+def logged_losses(output):
+    state = json.loads((output / "trainer_state.json").read_text())
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
+def label_probabilities(world):
+    """p of the right label under the untrained model, at the position where evaluation reads it."""
+    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
+    model = AutoModelForCausalLM.from_pretrained(world / "tiny", dtype=torch.float32)
+    found = []
+    for question, a, b, label in PAIRS[:2]:
+        with torch.no_grad():
+            logits = model(torch.tensor([prompts.prompt_ids(tokenizer, question, a, b)])).logits[0, -1]
+        token = prompts.label_token_ids(tokenizer)[label]
+        found.append((label, torch.softmax(logits.double(), 0)[token].item()))
+    return found
+
+
+def test_a_run_learns_the_label_token_with_focal_loss(world, trained):
+    done, output = trained
+    losses = logged_losses(output)
+    alpha = [0.5, 0.25]
+    expected = sum(-alpha[y] * (1 - p) ** 2 * math.log(p) for y, p in label_probabilities(world)) / 2
+    assert losses[0] == pytest.approx(expected, rel=1e-4)  # loss, scope, weights, template and data are right
+    assert len(losses) == STEPS and losses[-1] < losses[0]
+
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert manifest["complete"] and manifest["stage"] == "train"
+    assert manifest["final_loss"] == losses[-1] and manifest["steps"] == STEPS and manifest["rows"] == 2
+    assert manifest["models"] == {"judge": f"{world / 'tiny'} (folder)"}
+    assert manifest["settings"]["focal_loss_alpha"] == alpha and manifest["settings"]["lora_rank"] == 16
+    assert [i["file"] for i in manifest["inputs"]] == ["train.jsonl"]
+    last = done.stdout.strip().splitlines()[-1]
+    assert re.fullmatch(rf"{output}: 2 pairs, {STEPS} steps, final loss {losses[-1]:.4f}, \d+ s", last)
+    assert json.loads((output / "adapter_config.json").read_text())["base_model_name_or_path"] == str(world / "tiny")
+    adapter = load_file(output / "adapter_model.safetensors")
+    assert any(name.endswith("lora_B.weight") and value.abs().max() > 0 for name, value in adapter.items())
+
+
+def same_adapter(one, other):
+    a, b = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-4, msg=name)
+
+
+def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(world, trained):
+    """The state after a kill while checkpoint-3 was being written: no weights, no end, half a checkpoint."""
+    output = world / "killed"
+    shutil.copytree(trained[1], output)
+    for name in ("adapter_model.safetensors", "checkpoint-3/trainer_state.json", "trainer_state.json"):
+        (output / name).unlink()
+    shutil.rmtree(output / "checkpoint-4")
+    manifest = json.loads((output / "manifest.json").read_text())
+    (output / "manifest.json").write_text(json.dumps(manifest | {"complete": False, "final_loss": None}))
+    done = launch(world, f"output_dir={output}", "save_steps=2")
+    assert "going on from checkpoint-2" in done.stdout
+    assert logged_losses(output) == pytest.approx(logged_losses(trained[1]), abs=1e-5)
+    same_adapter(output, trained[1])
+    again = json.loads((output / "manifest.json").read_text())
+    assert again["complete"] and again["runs"] == 2 and again["steps"] == STEPS
+
+
+def test_two_processes_train_the_same_judge_as_one(world, trained):
+    """torchrun: each rank takes our keys out and applies the loss; one sample a rank is one batch of two."""
+    output = world / "ranks"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch(world, f"output_dir={output}", "per_device_train_batch_size=1", launcher=launcher)
+    assert logged_losses(output) == pytest.approx(logged_losses(trained[1]), abs=1e-4)
+    same_adapter(output, trained[1])
+    assert json.loads((output / "manifest.json").read_text())["settings"]["world_size"] == 2
+
+
+def test_cross_entropy_with_full_fine_tuning_learns_the_same_token(world):
+    output = world / "full"
+    launch(world, f"output_dir={output}", "use_focal_loss=false", "finetuning_type=full", "max_steps=1")
+    expected = sum(-math.log(p) for _, p in label_probabilities(world)) / 2
+    assert logged_losses(output) == [pytest.approx(expected, rel=1e-4)]
+    assert (output / "model.safetensors").is_file()
+
+
+# From here on in this process: nothing is trained.
+
+
+@pytest.fixture(scope="module")
+def train():
+    spec = importlib.util.spec_from_file_location("train_judge", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def refused(train, world, monkeypatch, capsys):
+    """Call the script with these arguments; return the error line of an exit with code 2."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def call(*arguments, recipe=None):
+        monkeypatch.setattr(sys, "argv", ["train.py", str(recipe or world / "recipe.yaml"), *arguments])
+        with pytest.raises(SystemExit) as end:
+            train.main()
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert end.value.code == 2 and len(lines) == 1
+        return lines[0]
+
+    return call
+
+
+def test_a_finished_training_is_skipped_and_left_alone(train, world, trained, monkeypatch, capsys):
+    weights = trained[1] / "adapter_model.safetensors"
+    before = (weights.stat().st_mtime_ns, (trained[1] / "manifest.json").read_text())
+    monkeypatch.setattr(sys, "argv", ["train.py", str(world / "recipe.yaml"), "logging_steps=3"])  # a free setting
+    train.main()
+    assert "nothing to do" in capsys.readouterr().out
+    assert before == (weights.stat().st_mtime_ns, (trained[1] / "manifest.json").read_text())
+
+
+def test_other_settings_or_data_for_the_same_output_are_refused(world, trained, refused, tmp_path):
+    line = refused("focal_loss_gamma=1.0")
+    assert str(trained[1]) in line and "focal_loss_gamma: 2.0 there, 1.0 now" in line
+    assert "overwrite_output_dir=true" in line
+    write_data(tmp_path / "data", [prompts.training_row(*pair) for pair in PAIRS[:2]])
+    assert "hold other data now" in refused(f"dataset_dir={tmp_path / 'data'}")
+    stranger = tmp_path / "holiday photos"
+    stranger.mkdir()
+    (stranger / "beach.jpg").write_text("sun")
+    assert "without manifest.json" in refused(f"output_dir={stranger}")
+
+
+@pytest.mark.parametrize(
+    "added, message",
+    [
+        ("lerning_rate: 1.0e-3", "unknown key 'lerning_rate'; did you mean 'learning_rate'?"),
+        ("focal_gamma: 2", "unknown key 'focal_gamma'; did you mean 'focal_loss_gamma'?"),
+        ("weight_decay: strong", "weight_decay should be float, found 'strong'"),
+        ("flash_attn: sometimes", "flash_attn should be one of auto, disabled, sdpa"),
+        ("train_on_prompt: true", "train_on_prompt does not go together with our loss"),
+        ("use_dft_loss: true", "use_dft_loss does not go together with our loss"),
+    ],
+)
+def test_a_bad_key_is_named_with_its_line(world, refused, tmp_path, added, message):
+    text = (world / "recipe.yaml").read_text()
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text(text + added + "\n")
+    assert refused(recipe=recipe).startswith(f"error: {recipe}:{len(text.splitlines()) + 1}: {message}")
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("colour=red", "command line: unknown key 'colour'"),
+        ("focal_loss_gamma=-1", "command line: focal_loss_gamma should be a number >= 0, found -1"),
+        ("focal_loss_alpha=[1.0]", "command line: focal_loss_alpha should be a number or [different, same]"),
+        ("--learning_rate", "expected key=value after"),
+        ("stage=dpo", "the judge is trained with stage: sft"),
+        ("model_name_or_path=no-such/model", "unknown model 'no-such/model': no such local folder"),
+        ("dataset=others", "no entry 'others' in"),
+        ("dataset_dir=nowhere", "nowhere/dataset_info.json: no such file"),
+        ("deepspeed=nowhere.json", "no such file: nowhere.json"),
+        (f"deepspeed={ROOT / 'LLaMA-Factory' / 'ds_z3.json'}", "DeepSpeed needs a launcher: torchrun"),
+    ],
+)
+def test_bad_values_exit_with_2_and_say_what(refused, override, message):
+    assert message in refused(override)
+
+
+def test_an_error_in_the_recipes_file_is_named(refused, tmp_path):
+    assert f"{tmp_path / 'none.yaml'}: no such file" in refused(recipe=tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("stage: sft\n  do_train: [\n")
+    assert f"{tmp_path / 'broken.yaml'}:2: not valid YAML" in refused(recipe=tmp_path / "broken.yaml")
+
+
+def test_bad_training_rows_are_named_with_file_and_line(refused, tmp_path):
+    rows = [prompts.training_row(*pair) for pair in PAIRS]
+    file = tmp_path / "data" / "train.jsonl"
+    here = f"dataset_dir={tmp_path / 'data'}"
+    write_data(tmp_path / "data", rows[:1] + [rows[1] | {"output": "maybe"}])
+    assert f"{file}:2: 'output' should be no or yes, found 'maybe'" in refused(here)
+    write_data(tmp_path / "data", rows[:2] + [{"instruction": "?", "input": "", "output": "yes"}])
+    assert f"{file}:3: a training row needs the text field 'system'" in refused(here)
+    write_data(tmp_path / "data", [])
+    assert f"{file}: no training rows" in refused(here)
+    file.write_text(json.dumps(rows[0]) + '\n{"system": "cut')
+    assert f"{file}:2: not valid JSON" in refused(here)
+    file.unlink()
+    assert f"{file}: no such file (entry 'deepprune_pairs'" in refused(here)
+
+
+def test_settings_that_upstream_refuses_are_one_clear_line(train, tmp_path):
+    def upstream(args=None):
+        raise ValueError("Please specify dataset for training.")
+
+    with pytest.raises(train.UserError, match="r.yaml: LLaMA-Factory refuses these settings: Please specify"):
+        train.refusing(upstream, Path("r.yaml"))({})
+
+
+@pytest.mark.parametrize("name", ["SmolLM2_lora_cpu.yaml", "Qwen3_full_sft.yaml"])
+def test_our_recipes_hold_only_known_keys_and_good_values(train, name):
+    train.import_llamafactory()
+    recipe = ROOT / "Offline" / name
+    args = train.read_recipe(recipe, [])
+    where = train.check_keys(args, recipe, [])
+    loss = train.take_loss_settings(args, where)
+    assert loss.use_focal_loss and not [key for key in args if "focal" in key]
+    assert isinstance(args["learning_rate"], float)
+    if args["deepspeed"]:
+        assert json.loads((ROOT / args["deepspeed"]).read_text())["zero_optimization"]["stage"] == 3
+
+
+def test_our_recipes_differ_in_values_only_but_for_lora(train):
+    cpu, paper = (
+        train.read_recipe(ROOT / "Offline" / name, [])
+        for name in ("SmolLM2_lora_cpu.yaml", "Qwen3_full_sft.yaml")
+    )
+    assert cpu.keys() - paper.keys() == {"lora_rank", "lora_alpha", "lora_target"}
+    assert not paper.keys() - cpu.keys()
+
+
+@pytest.mark.parametrize("template", ["smollm2", "qwen3_nothink"])
+def test_training_and_evaluation_prompts_are_the_same_tokens(train, template):
+    """qwen3_nothink writes the same turns as SmolLM2's chat template (both are ChatML)."""
+    train.import_llamafactory()
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments
+
+    tokenizer = AutoTokenizer.from_pretrained(models.resolve("HuggingFaceTB/SmolLM2-135M-Instruct").path)
+    for question, a, b, label in PAIRS:
+        prompt = prompts.prompt_ids(tokenizer, question, a, b)
+        row = prompts.training_row(question, a, b, label)
+        turns = [
+            {"role": "user", "content": row["instruction"]},
+            {"role": "assistant", "content": row["output"]},
+        ]
+        built = get_template_and_fix_tokenizer(tokenizer, DataArguments(template=template))
+        source, target = built.encode_multiturn(tokenizer, turns, row["system"], None)[0]
+        assert source == prompt
+        assert target[0] == prompts.label_token_ids(tokenizer)[label] and len(target) > 1
