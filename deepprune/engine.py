@@ -55,6 +55,7 @@ def start(
             max_logprobs=max_logprobs,
             trust_remote_code=False,
             disable_log_stats=True,
+            use_tqdm_on_load=False,
             **options,
         )
     except (ValueError, RuntimeError) as error:

@@ -31,6 +31,8 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     env.setdefault("VLLM_NO_USAGE_STATS", "1")
     env.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     env.setdefault("TOKENIZERS_PARALLELISM", "false")
+    env.setdefault("PYTHONWARNINGS", "ignore")  # warnings of packages, not of ours
+    env.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if not has_gpu():
         cpus = sorted(os.sched_getaffinity(0))
         if len(cpus) > 1:  # binding to a single core hangs

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# The whole pipeline, small, on recorded traces of real models: set up if needed, then stages 01 to 06 with the
+# CPU recipe. Results go to results/demo. Run it again to continue after a kill; finished stages are skipped.
+#   scripts/run_demo.sh            about 17 minutes after set-up on two cores
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh
+
+python=.venv/bin/python
+recipe="--config scripts/recipes/cpu.yaml"
+out=results/demo
+problems=(DeepPrune_data/problems/arithmetic.jsonl DeepPrune_data/problems/words.jsonl DeepPrune_data/problems/unseen.jsonl)
+seen=(DeepPrune_data/traces/qwen2.5-coder-0.5b-arithmetic.jsonl.gz DeepPrune_data/traces/qwen2.5-coder-0.5b-words.jsonl.gz)
+unseen=DeepPrune_data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz
+pairs=DeepPrune_data/offline_test_data/deepprune_pairs.jsonl
+traces=DeepPrune_data/online_test_data/deepprune_pairs.jsonl
+smol=HuggingFaceTB/SmolLM2-135M-Instruct
+mkdir -p $out
+started=$SECONDS
+step() { echo; echo "== $* [$(((SECONDS - started) / 60)) min]"; }
+
+step "01 sample traces of a few fresh problems (SmolLM2-135M, which is almost never right)"
+[ -f $out/fresh_problems.jsonl ] ||
+  $python scripts/00_make_problems.py --output $out/fresh_problems.jsonl --per-family 1 --seed 7 --exclude "${problems[@]}"
+$python scripts/01_sample_traces.py $recipe --problems $out/fresh_problems.jsonl --model $smol --n 4 --output $out/fresh_traces.jsonl
+
+step "02 pairs from the recorded traces"
+$python Offline/build_pair_dataset.py $recipe --problems "${problems[@]}" --traces "${seen[@]}" --test-traces $unseen
+
+step "03 train the judge (SmolLM2-135M, LoRA, focal loss)"
+$python LLaMA-Factory/train.py Offline/SmolLM2_lora_cpu.yaml output_dir=$out/judge
+
+step "04 evaluate judges on held-out problems"
+$python Offline/test_model_performance_parallel.py $recipe --model $out/judge --output $out/scores_trained.jsonl
+$python Offline/test_model_performance_parallel.py $recipe --model $smol --output $out/scores_zero_shot.jsonl
+$python Offline/test_model_performance_parallel.py $recipe --judge sbert --model sentence-transformers/all-MiniLM-L6-v2 --output $out/scores_sbert.jsonl
+
+step "05 prune: trained judge, and the two limits (oracle, random)"
+prune="$python Online/greedy_cluster_threshold.py $recipe --traces $traces --reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct --limit 10"
+$prune --problems "${problems[@]}" --model $out/judge --output $out/pruning_trained.jsonl
+$prune --problems "${problems[@]}" --judge oracle --output $out/pruning_oracle.jsonl
+$prune --problems "${problems[@]}" --judge random --output $out/pruning_random.jsonl
+
+step "06 report"
+$python scripts/06_report.py --run demo --output $out --pairs $pairs \
+  --scale "Miniature: small models, short arithmetic and word problems, n = 16; nothing here is paper scale." \
+  --scores $out/scores_trained.jsonl $out/scores_zero_shot.jsonl $out/scores_sbert.jsonl \
+  --problems "${problems[@]}" --traces $traces \
+  --pruning $out/pruning_trained.jsonl $out/pruning_oracle.jsonl $out/pruning_random.jsonl
+step "done"
