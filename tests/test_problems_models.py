@@ -1,0 +1,93 @@
+import json
+import os
+
+import pytest
+
+from deepprune import models, problems
+from deepprune.errors import UserError
+
+
+def test_families_are_seeded_distinct_and_exclusive():
+    first = problems.generate("chain_sum", 12, seed=3)
+    assert [p.problem_id for p in first] == [p.problem_id for p in problems.generate("chain_sum", 12, seed=3)]
+    keys = {problems.normalised_question(p.question) for p in first}
+    assert len(keys) == 12
+    others = problems.generate("chain_sum", 12, seed=3, skip=keys)
+    assert not keys & {problems.normalised_question(p.question) for p in others}
+    with pytest.raises(UserError, match="unknown problem family"):
+        problems.generate("alchemy", 1, 0)
+
+
+def test_golds_are_right():
+    for problem in problems.generate("products", 5, 1) + problems.generate("chain_sum", 5, 1):
+        expression = problem.question.split(":")[-1].strip().rstrip("=.").strip()
+        assert eval(expression, {"__builtins__": {}}) == int(problem.gold)  # noqa: S307 - our own digits
+
+
+def write(tmp_path, name, rows):
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return str(path)
+
+
+def test_benchmarks_from_local_files_of_the_same_columns(tmp_path):
+    math = write(tmp_path, "m.jsonl", [{"problem": "1+1?", "answer": "2", "subject": "Algebra"}])
+    (one,) = problems.load_benchmark("MATH500", math)
+    assert (one.question, one.gold, one.family, one.answer_type) == ("1+1?", "2", "Algebra", "math")
+    aime = write(tmp_path, "a.jsonl", [{"problem": f"{y}?", "answer": 10 + i, "url": f"x/{y}_AIME_I/1"}
+                                       for i, y in enumerate((2022, 2023, 2022))])  # fmt: skip
+    assert [p.gold for p in problems.load_benchmark("AIME22", aime)] == ["10", "12"]
+    assert [p.gold for p in problems.load_benchmark("AIME23", aime)] == ["11"]
+    assert len(problems.load_benchmark("AIME24", aime)) == 3 == len(problems.load_benchmark("AIME25", aime))
+
+
+def test_gpqa_options_keep_their_order_and_the_gold_letter_is_right(tmp_path):
+    rows = [{"Question": f"Which {i}?", "Correct Answer": "right", "Incorrect Answer 1": "w1",
+             "Incorrect Answer 2": "w2", "Incorrect Answer 3": "w3"} for i in range(12)]  # fmt: skip
+    path = write(tmp_path, "g.jsonl", rows)
+    loaded = problems.load_benchmark("GPQA-diamond", path)
+    assert loaded == problems.load_benchmark("GPQA-diamond", path)
+    assert len({p.gold for p in loaded}) > 1
+    for p in loaded:
+        assert p.answer_type == "choice" and f"{p.gold}) right" in p.question
+
+
+def test_benchmark_errors(tmp_path):
+    path = write(tmp_path, "m.jsonl", [{"problem": "1?", "answer": "2"}, {"problem": "", "answer": "2"}])
+    with pytest.raises(UserError, match=r"m\.jsonl:2: .*problem"):
+        problems.load_benchmark("MATH500", path)
+    with pytest.raises(UserError, match="no such file"):
+        problems.load_benchmark("MATH500", str(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError, match="unknown benchmark"):
+        problems.load_benchmark("MMLU")
+
+
+def test_a_local_folder_comes_first_and_a_wrong_one_is_named(tiny, tmp_path):
+    assert models.resolve(tiny).source == "folder"
+    with pytest.raises(UserError, match="holds no config.json"):
+        models.resolve(str(tmp_path))
+
+
+def test_the_packaged_fallback_is_cached_and_counted(smol):
+    assert models.resolve("SmolLM2-135M-Instruct").path == smol
+    assert models.parameter_count(smol) == 134_515_008
+
+
+def test_a_wheel_with_other_bytes_is_refused(tmp_path, monkeypatch):
+    wheel = tmp_path / "pip" / "x-1-py3-none-any.whl"
+    wheel.parent.mkdir()
+    wheel.write_bytes(b"not the wheel")
+    monkeypatch.setenv("DEEPPRUNE_CACHE", str(tmp_path / "cache"))
+
+    def fake_pip(command, **_):
+        os.link(wheel, os.path.join(command[command.index("-d") + 1], wheel.name))
+        return type("Done", (), {"returncode": 0, "stderr": ""})
+
+    monkeypatch.setattr(models.subprocess, "run", fake_pip)
+    with pytest.raises(UserError, match="has SHA-256"):
+        models.resolve("SmolLM2-135M-Instruct")
+
+
+def test_unknown_gguf_file(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        models.convert_gguf(tmp_path / "none.gguf", tmp_path / "out")
