@@ -1,0 +1,71 @@
+"""Judge scoring through vLLM against plain transformers: the same pairs, one run, side by side.
+
+    python benchmarks/judge_scoring.py --model HuggingFaceTB/SmolLM2-135M-Instruct --pairs PAIRS.jsonl --count 300
+
+Prints pairs/s of both, their ratio, the largest difference in p_same, and how many prompt tokens came from
+vLLM's prefix cache. Start-up is not timed; both run in float32 on CPU.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from deepprune import judges, manifest, records, runtime
+from deepprune.errors import UserError, command
+
+
+def timed(kind: str, model: str, requests: list, batch: int) -> tuple[list, float]:
+    """(scores, seconds) of one judge, after a warm-up on requests of its own."""
+    judge = judges.open_judge(kind, model, batch=batch, max_model_len=2048 if kind == "vllm" else None)
+    warm = [judges.Request("Warm-up?", f"one {i}", f"two {i}", "a", "b") for i in range(4)]
+    judge.score(warm)
+    started = time.perf_counter()
+    scores = judge.score(requests)
+    seconds = time.perf_counter() - started
+    judge.close()
+    return scores, seconds
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="the judge")
+    parser.add_argument(
+        "--pairs", default="DeepPrune_data/offline_test_data/deepprune_pairs.jsonl", help="Pair records (stage 02)"
+    )
+    parser.add_argument("--count", type=int, default=300, help="pairs to score")
+    parser.add_argument("--batch", type=int, default=64, help="vLLM: pairs at once (transformers uses 16)")
+    parser.add_argument("--output", help="JSON file for the numbers")
+    args = parser.parse_args()
+    runtime.ensure()
+    some = sorted(records.read(records.Pair, args.pairs), key=lambda p: (p.problem_id, p.trace_a, p.pair_id))[
+        : args.count
+    ]
+    if len(some) < args.count:
+        raise UserError(f"{args.pairs}: holds {len(some)} pairs, --count asks for {args.count}")
+    requests = [judges.Request(p.question, p.prefix_a, p.prefix_b, p.trace_a, p.trace_b) for p in some]
+    slow, slow_seconds = timed("transformers", args.model, requests, 16)
+    fast, fast_seconds = timed("vllm", args.model, requests, args.batch)
+    tokens, cached = sum(s.prompt_tokens for s in fast), sum(s.cached_tokens for s in fast)
+    numbers = {
+        "pairs": len(some), "model": args.model, "prompt_tokens": tokens, "cached_tokens": cached,
+        "transformers_pairs_per_second": len(some) / slow_seconds, "vllm_pairs_per_second": len(some) / fast_seconds,
+        "ratio": slow_seconds / fast_seconds,
+        "largest_difference": max(abs(a.p_same - b.p_same) for a, b in zip(fast, slow, strict=True)),
+        "commit": manifest.code_commit(), "packages": manifest.package_versions(),
+    }  # fmt: skip
+    print(f"{len(some)} pairs, {tokens / len(some):.0f} prompt tokens each")
+    print(f"transformers {numbers['transformers_pairs_per_second']:.2f} pairs/s")
+    print(
+        f"vLLM         {numbers['vllm_pairs_per_second']:.2f} pairs/s, {cached / tokens:.1%} of prompt tokens from the prefix cache"
+    )
+    print(
+        f"ratio vLLM / transformers {numbers['ratio']:.2f}; largest difference in p_same {numbers['largest_difference']:.4f}"
+    )
+    if args.output:
+        Path(args.output).write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""One real run of stages 02 to 06 on recorded traces, and its numbers counted again by a few plain lines."""
+
+import collections
+import gzip
+import json
+
+import pytest
+from conftest import ROOT, run_stage
+from sklearn.metrics import roc_auc_score
+
+SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+PROBLEMS = ROOT / "DeepPrune_data/problems/words.jsonl"
+TRACES = ROOT / "DeepPrune_data/traces/qwen2.5-coder-0.5b-words.jsonl.gz"
+RECIPE = ["--config", "scripts/recipes/cpu.yaml"]
+
+
+def rows(path):
+    with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
+        return [json.loads(line) for line in file]
+
+
+def stage(*args):
+    done = run_stage(*args)
+    assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Folder of a finished run: judge trained on a dozen pairs, scores and prunings of three judges."""
+    root = tmp_path_factory.mktemp("run")
+    stage("Offline/build_pair_dataset.py", *RECIPE, "--problems", PROBLEMS, "--traces", TRACES, "--data-dir", root)
+    # At most 8 test pairs a class: enough for every number, little for the engine.
+    pairs_file = root / "offline_test_data/deepprune_pairs.jsonl"
+    made = rows(pairs_file)
+    kept = [p for label in (0, 1) for p in [q for q in made if q["label"] == label][:8]]
+    pairs = root / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(p) + "\n" for p in kept))
+    stage("LLaMA-Factory/train.py", "Offline/SmolLM2_lora_cpu.yaml", f"dataset_dir={root}", f"output_dir={root}/judge",
+          "max_samples=8")  # fmt: skip
+    for name, more in {"trained": ["--model", root / "judge"], "random": ["--judge", "random"]}.items():
+        stage("Offline/test_model_performance_parallel.py", *RECIPE, "--pairs", pairs, "--output", root / f"scores_{name}.jsonl",
+              "--resamples", "50", *more)  # fmt: skip
+    for name, more in {"trained": ["--model", root / "judge"], "oracle": ["--judge", "oracle"]}.items():
+        stage("Online/greedy_cluster_threshold.py", *RECIPE, "--problems", PROBLEMS, "--limit", "2", "--traces",
+              root / "online_test_data/deepprune_pairs.jsonl", "--output", root / f"pruning_{name}.jsonl", *more)  # fmt: skip
+    stage("scripts/06_report.py", "--output", root / "report", "--pairs", pairs, "--resamples", "50",
+          "--scores", root / "scores_trained.jsonl", root / "scores_random.jsonl", "--problems", PROBLEMS,
+          "--traces", TRACES, "--pruning", root / "pruning_trained.jsonl", root / "pruning_oracle.jsonl")  # fmt: skip
+    return root
+
+
+def test_auroc_again(run):
+    report = json.loads((run / "report/report.json").read_text())
+    labels = {p["pair_id"]: p["label"] for p in rows(run / "pairs.jsonl")}
+    for name in ("trained", "random"):
+        scores = rows(run / f"scores_{name}.jsonl")
+        assert len(scores) == len(labels)
+        area = roc_auc_score([labels[s["pair_id"]] for s in scores], [s["p_same"] for s in scores])
+        assert report["judges"][scores[0]["judge"]]["all"]["metrics"]["auroc"]["value"] == pytest.approx(
+            area, abs=1e-12
+        )
+
+
+def test_tokens_and_accuracy_again(run):
+    report = json.loads((run / "report/report.json").read_text())["pruning"]
+    traces = {t["trace_id"]: t for t in rows(TRACES)}
+    n_tokens = collections.Counter()
+    for t in traces.values():
+        n_tokens[t["problem_id"]] += t["n_tokens"]
+    for name in ("trained", "oracle"):
+        prunings = rows(run / f"pruning_{name}.jsonl")
+        row = report["deepprune"][prunings[0]["judge"]]
+        assert len(prunings) == 2
+        total = sum(p["tokens"]["total"] for p in prunings)
+        consensus = sum(n_tokens[p["problem_id"]] for p in prunings)
+        assert row["sums"] == {"prefix": sum(p["tokens"]["prefix"] for p in prunings),
+                               "rest": sum(p["tokens"]["rest"] for p in prunings), "total": total, "consensus": consensus}  # fmt: skip
+        assert row["reduction"]["value"] == pytest.approx(1 - total / consensus, abs=1e-12)
+        assert row["accuracy"]["value"] == sum(p["correct"] is True for p in prunings) / 2
+        computed = sum(p["judge_tokens"] - p["judge_cached_tokens"] for p in prunings)
+        with_judge = 1 - (total + computed * row["judge_parameters"] / 0.5e9) / consensus
+        assert row["reduction_with_judge"]["value"] == pytest.approx(with_judge, abs=1e-12)
+        for p in prunings:  # every trace once; finished ones cost their whole length, the others their prefix
+            placed = [t for c in p["clusters"] for t in c]
+            assert sorted(placed) == sorted(
+                t["trace_id"] for t in traces.values() if t["problem_id"] == p["problem_id"]
+            )
+            whole = sum(traces[t]["n_tokens"] for t in p["finished"])
+            assert whole <= p["tokens"]["total"] <= p["tokens"]["consensus"]
+    assert report["pass@1"]["accuracy"]["value"] == pytest.approx(
+        sum(t["correct"] is True for t in traces.values() if t["problem_id"] in {p["problem_id"] for p in prunings})
+        / 32
+    )
+
+
+def test_the_oracles_clusters_hold_one_answer(run):
+    traces = {t["trace_id"]: t for t in rows(TRACES)}
+    for p in rows(run / "pruning_oracle.jsonl"):
+        for cluster in p["clusters"]:
+            known = {traces[t]["answer"] for t in cluster}
+            assert len(known) == 1 or None not in known
+            assert len(cluster) == 1 or None not in known
+
+
+def test_no_training_problem_is_tested(run):
+    trained = {r["problem_id"] for r in rows(run / "finetune_data/deepprune_pairs.jsonl")}
+    tested = {r["problem_id"] for r in rows(run / "offline_test_data/deepprune_pairs.jsonl")}
+    pruned = {r["problem_id"] for r in rows(run / "online_test_data/deepprune_pairs.jsonl")}
+    assert trained and tested and not trained & (tested | pruned)
+
+
+def test_report_page_and_figures(run):
+    page = (run / "report/report.md").read_text()
+    assert "| oracle |" in page and "judge counted" in page and "0.8701" in page
+    for name in ("roc.png", "tokens_accuracy.png"):
+        assert (run / "report" / name).read_bytes().startswith(b"\x89PNG")
+    manifest = json.loads((run / "scores_trained.manifest.json").read_text())
+    assert manifest["complete"] and manifest["models"]["judge"].startswith("judge@")
+
+
+def test_report_refuses_scores_of_other_pairs(run, tmp_path):
+    fewer = tmp_path / "scores.jsonl"
+    fewer.write_text("".join((run / "scores_random.jsonl").read_text().splitlines(keepends=True)[:-1]))
+    done = run_stage("scripts/06_report.py", "--output", tmp_path, "--pairs", run / "pairs.jsonl", "--scores", fewer)
+    assert done.returncode == 2 and "same pairs only" in done.stderr

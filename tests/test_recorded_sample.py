@@ -1,0 +1,71 @@
+"""The recorded sample is what its card says."""
+
+import json
+import re
+
+import pytest
+from conftest import ROOT
+
+from deepprune import manifest, records, traces
+from deepprune.problems import normalised_question
+from deepprune.records import Problem, Trace
+
+DATA = ROOT / "DeepPrune_data"
+SETS = {
+    "qwen2.5-coder-0.5b-arithmetic": ("arithmetic", 96),
+    "qwen2.5-coder-0.5b-words": ("words", 24),
+    "qwen2.5-coder-1.5b-unseen": ("unseen", 40),
+}
+
+
+def load(name):
+    problems = {p.problem_id: p for p in records.read(Problem, DATA / "problems" / f"{SETS[name][0]}.jsonl")}
+    return problems, list(records.read(Trace, DATA / "traces" / f"{name}.jsonl.gz"))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_counts_hashes_and_card(name):
+    problems, found = load(name)
+    path = DATA / "traces" / f"{name}.jsonl.gz"
+    made = json.loads(manifest.manifest_path(path).read_text())
+    assert made["complete"] and made["rows"] == len(found) == 16 * SETS[name][1]
+    assert made["inputs"][0]["sha256"] == manifest.file_hash(DATA / "problems" / f"{SETS[name][0]}.jsonl")
+    assert path.stat().st_size < 5_000_000
+    assert {(t.problem_id, t.sample_index) for t in found} == {(p, i) for p in problems for i in range(16)}
+    card = (DATA / "README.md").read_text()
+    families = {}
+    for t in found:
+        families.setdefault(problems[t.problem_id].family, []).append(t)
+    for family, group in families.items():
+        row = traces.summary(group, problems)
+        shown = f"| {family} | {row['problems']} | {row['traces']} | {row['pass@1']:.3f} | {row['unknown']:.3f} | {row['same_answer_pairs']:.3f} | {row['mean_tokens']:.0f} |"
+        assert shown in card, shown
+        if "0.5b" in name:
+            assert 0.15 <= row["pass@1"] <= 0.85
+
+
+def test_no_question_is_in_two_sets():
+    questions = [normalised_question(p.question) for name in SETS for p in load(name)[0].values()]
+    assert len(questions) == len(set(questions)) == 160
+
+
+def test_stored_grades_are_what_grading_again_gives():
+    problems, found = load("qwen2.5-coder-0.5b-arithmetic")
+    for t in found[::7]:
+        again = traces.make(
+            problems[t.problem_id], t.model, t.sample_index, t.text, t.n_tokens, t.finish_reason, t.sampling
+        )
+        assert (again.trace_id, again.answer, again.correct) == (t.trace_id, t.answer, t.correct)
+
+
+def test_recorded_confidence_covers_the_trace():
+    for t in load("qwen2.5-coder-0.5b-words")[1][::20]:
+        c = t.confidence
+        assert (
+            c["n"] == t.n_tokens and len(c["windows"]) == -(-c["n"] // c["stride"]) and c["lowest"] == min(c["windows"])
+        )
+
+
+def test_no_machine_path_is_in_a_manifest():
+    for path in DATA.rglob("*.manifest.json"):
+        assert not re.search(r'"/(home|root|tmp|work|mnt)', path.read_text()), path
