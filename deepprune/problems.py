@@ -48,9 +48,11 @@ def generate(family: str, count: int, seed: int, skip: set[str] = frozenset()) -
     if family not in FAMILIES:
         raise UserError(f"unknown problem family {family!r}; families are {', '.join(FAMILIES)}")
     seen, problems = set(skip), []
+    # Neighbouring seeds share most problems, so what is skipped must not use up the search.
+    size = 20 * (count + len(skip)) + 100
     settings = dict(FAMILIES[family])
     max_steps = settings.pop("max_steps", None)
-    for entry in reasoning_gym.create_dataset(family, size=count * 20, seed=seed, **settings):
+    for entry in reasoning_gym.create_dataset(family, size=size, seed=seed, **settings):
         if max_steps is not None and entry["metadata"]["answer_cot"].count("=") > max_steps:
             continue
         question = _plain_question(entry["question"])
@@ -61,7 +63,7 @@ def generate(family: str, count: int, seed: int, skip: set[str] = frozenset()) -
             if len(problems) == count:
                 return problems
     raise UserError(
-        f"family {family!r} has only {len(problems)} distinct problems of {count} in its first {count * 20}"
+        f"family {family!r} has only {len(problems)} distinct problems of {count} in its first {size}"
     )
 
 
