@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from collections.abc import Callable
 
@@ -12,10 +13,12 @@ class UserError(Exception):
 
 
 def command(main: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a stage's main: UserError -> exit code 2 and one line, Ctrl-C -> 130 and a word on resuming."""
+    """Wrap a stage's main: UserError -> exit code 2 and one line, Ctrl-C or SIGTERM -> 130 and a word on resuming."""
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        # SIGTERM unwinds as Ctrl-C does; dying at once would leave vLLM's worker processes behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             main(*args, **kwargs)
         except UserError as error:

@@ -1,0 +1,52 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from deepprune.errors import UserError, command
+
+CHILD = """
+import sys, time
+from deepprune.errors import command
+@command
+def main():
+    try:
+        print("up", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_stage_cleans_up_and_says_how_to_go_on(number):
+    child = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "up\n"
+    time.sleep(0.1)
+    os.kill(child.pid, number)
+    out, err = child.communicate(timeout=20)
+    assert out == "cleaned up\n" and child.returncode == 130
+    assert err.count("\n") == 1 and "run the same command again to continue" in err
+
+
+def test_user_errors_are_one_line_and_code_2(capsys):
+    @command
+    def main():
+        raise UserError("two\nlines")
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and capsys.readouterr().err == "error: two lines\n"
+
+
+def test_other_errors_keep_their_traceback():
+    @command
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        main()
