@@ -31,9 +31,9 @@ def roc(curves: dict[str, tuple[Sequence[int], Sequence[float], float]], title: 
         axis.plot(false_positive, true_positive, label=f"{name}: AUROC {area:.3f}")
     axis.plot([0, 1], [0, 1], ":", color="grey", label="chance")
     axis.axhline(0.8, color="grey", linewidth=0.5)
-    axis.text(0.99, 0.805, "FNR 0.2", ha="right", va="bottom", fontsize=7, color="grey")
+    axis.text(0.0, 0.805, "FNR 0.2", ha="left", va="bottom", fontsize=7, color="grey")
     axis.set(xlabel="false-positive rate (different pairs called same)", ylabel="true-positive rate", title=title)
-    axis.legend(loc="lower right", fontsize=7)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=7)
     return figure
 
 
@@ -50,7 +50,7 @@ def tokens_against_accuracy(points: dict[str, dict[str, tuple[float, float, floa
             x / 1000, y, xerr=[[(x - x_low) / 1000], [(x_high - x) / 1000]], yerr=[[y - y_low], [y_high - y]],
             marker=markers[index % len(markers)], linestyle="none", capsize=2, label=name,
         )  # fmt: skip
-    axis.set(xlabel="tokens a problem (thousands)", ylabel="accuracy", title=title, ylim=(-0.03, 1.03))
+    axis.set(xlabel="reasoner tokens a problem (thousands; a judge's weighted by parameters)", ylabel="accuracy", title=title, ylim=(-0.03, 1.03))
     axis.set_xlim(left=0)
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axis.grid(alpha=0.3)
