@@ -50,7 +50,12 @@ def tokens_against_accuracy(points: dict[str, dict[str, tuple[float, float, floa
             x / 1000, y, xerr=[[(x - x_low) / 1000], [(x_high - x) / 1000]], yerr=[[y - y_low], [y_high - y]],
             marker=markers[index % len(markers)], linestyle="none", capsize=2, label=name,
         )  # fmt: skip
-    axis.set(xlabel="reasoner tokens a problem (thousands; a judge's weighted by parameters)", ylabel="accuracy", title=title, ylim=(-0.03, 1.03))
+    axis.set(
+        xlabel="reasoner tokens a problem (thousands; a judge's weighted by parameters)",
+        ylabel="accuracy",
+        title=title,
+        ylim=(-0.03, 1.03),
+    )
     axis.set_xlim(left=0)
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axis.grid(alpha=0.3)
