@@ -9,7 +9,8 @@ import pytest
 from deepprune.errors import UserError, command
 
 CHILD = """
-import sys, time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 from deepprune.errors import command
 @command
 def main():
