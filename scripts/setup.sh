@@ -23,6 +23,7 @@ if [ "$(cat .venv/.deepprune-setup 2>/dev/null || true)" != "$stamp" ]; then
     done
   fi
   [ -n "$python" ] || fail "needs Python 3.11 or 3.12; install it or name one: PYTHON=/path/to/python3.11 scripts/setup.sh"
+  command -v "$python" >/dev/null || fail "no such interpreter: $python"
   "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python has no venv module: install it (Debian: apt-get install python3-venv)"
   free=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
   [ "$free" -ge 8 ] || fail "needs 8 GiB of free disk here, found $free GiB"
