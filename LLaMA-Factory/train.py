@@ -37,8 +37,8 @@ from deepprune import config, jsonl, models, prompts
 from deepprune.errors import UserError, command
 from deepprune.focal_loss import LossSettings, trainer_class
 from deepprune.manifest import Manifest, manifest_path
+from deepprune.upstream import import_llamafactory
 
-UPSTREAM = "0.9.5"
 # Where things lie and how often they are logged or saved does not change the judge: free on resume.
 FREE = ("logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers", "overwrite_cache",
         "preprocessing_num_workers", "preprocessing_batch_size", "plot_loss", "report_to", "run_name",
@@ -126,34 +126,6 @@ def read_recipe(recipe: Path, overrides: list[str]) -> dict:
         return OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{recipe}: {error}") from error
-
-
-def import_llamafactory() -> None:
-    """Import LLaMA-Factory, whose version bounds and need for torchaudio do not fit the environment."""
-    # It asks for older versions of transformers and others than it is tested with here (see README.md).
-    os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
-    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARNING")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import transformers.utils.import_utils  # noqa: F401 - before the stand-in: it probes for the real package
-
-    try:
-        import torchaudio  # noqa: F401
-
-        stand_in = False
-    except (ImportError, OSError):  # OSError: a build for another torch
-        sys.modules["torchaudio"] = types.ModuleType("torchaudio")
-        stand_in = True
-    try:
-        import llamafactory.extras.env
-        import llamafactory.train.tuner  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"LLaMA-Factory cannot be imported ({error}); run scripts/setup.sh") from error
-    finally:
-        if stand_in:  # imported once for audio data, which we have not; nothing else should find it
-            del sys.modules["torchaudio"]
-    if llamafactory.extras.env.VERSION != UPSTREAM:
-        found = llamafactory.extras.env.VERSION
-        print(f"warning: llamafactory {found} is installed, {UPSTREAM} is tested", file=sys.stderr)
 
 
 def check_keys(args: dict, recipe: Path, overrides: list[str]) -> typing.Callable[[str], str]:

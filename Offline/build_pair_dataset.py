@@ -95,7 +95,8 @@ def main() -> None:
     report_lengths("test", prompt_lengths(test_pairs, tokenizer), settings.cutoff)
     if len(kept) < len(train_pairs):
         print(f"left out {len(train_pairs) - len(kept)} training pairs longer than the cutoff")
-    whole = sum(p.prefix_a in texts and p.prefix_b in texts for texts in [all_texts(seen_traces)] for p in train_pairs)
+    texts = {t.text for group in seen_traces.values() for t in group}
+    whole = sum(p.prefix_a in texts and p.prefix_b in texts for p in train_pairs)
     print(f"training pairs in which both prefixes are whole traces: {whole / len(train_pairs):.1%}")
     balance("before oversampling", kept)
     final = pairs.oversample(kept, settings.oversampling)
@@ -139,11 +140,6 @@ def read_traces(paths: list[str], by_id: dict) -> list[records.Trace]:
     if len({t.trace_id for t in found}) < len(found):
         raise UserError(f"{' and '.join(paths)} hold the same trace ids; give each trace file once")
     return found
-
-
-def all_texts(groups: dict) -> set[str]:
-    """Texts of all traces, to tell a prefix that is a whole trace."""
-    return {t.text for group in groups.values() for t in group}
 
 
 def prompt_lengths(some: list[records.Pair], tokenizer) -> list[int]:

@@ -14,7 +14,7 @@ A record: {"pair_id": "77ab...", "judge": "judge@1f3c9a2b", "p_same": 0.81, "ver
 import dataclasses
 import time
 
-from deepprune import config, jsonl, judges, metrics, progress, prompts, records, runtime
+from deepprune import config, jsonl, judges, metrics, pairs, progress, prompts, records, runtime
 from deepprune.config import setting
 from deepprune.errors import command
 from deepprune.manifest import Manifest
@@ -40,8 +40,7 @@ class EvaluateSettings:
 @command
 def main() -> None:
     settings = config.parse(EvaluateSettings, "evaluate", __doc__)
-    # Pairs that share a problem and a first trace stand together: their prompts share a cached prefix.
-    some = sorted(records.read(records.Pair, settings.pairs), key=lambda p: (p.problem_id, p.trace_a, p.pair_id))
+    some = pairs.scoring_order(records.read(records.Pair, settings.pairs))
     if settings.judge == "vllm":
         runtime.ensure()
     judge = None
@@ -65,7 +64,7 @@ def main() -> None:
                 tensor_parallel=settings.tensor_parallel, data_parallel=settings.data_parallel,
             )  # fmt: skip
             started = time.monotonic()
-            requests = (judges.Request(p.question, p.prefix_a, p.prefix_b, p.trace_a, p.trace_b, p.label) for p in todo)
+            requests = (judges.Request.of(p) for p in todo)
             for position, score in progress.bar(judge.stream(requests), total=len(todo), desc="pairs", unit="pair"):
                 record = records.PairScore(
                     todo[position].pair_id, name, score.p_same, score.p_same > 0.5, score.prompt_tokens,

@@ -11,7 +11,7 @@ import json
 import time
 from pathlib import Path
 
-from deepprune import judges, manifest, records, runtime
+from deepprune import judges, manifest, pairs, records, runtime
 from deepprune.errors import UserError, command
 
 
@@ -39,12 +39,10 @@ def main() -> None:
     parser.add_argument("--output", help="JSON file for the numbers")
     args = parser.parse_args()
     runtime.ensure()
-    some = sorted(records.read(records.Pair, args.pairs), key=lambda p: (p.problem_id, p.trace_a, p.pair_id))[
-        : args.count
-    ]
+    some = pairs.scoring_order(records.read(records.Pair, args.pairs))[: args.count]
     if len(some) < args.count:
         raise UserError(f"{args.pairs}: holds {len(some)} pairs, --count asks for {args.count}")
-    requests = [judges.Request(p.question, p.prefix_a, p.prefix_b, p.trace_a, p.trace_b) for p in some]
+    requests = [judges.Request.of(p) for p in some]
     slow, slow_seconds = timed("transformers", args.model, requests, 16)
     fast, fast_seconds = timed("vllm", args.model, requests, args.batch)
     tokens, cached = sum(s.prompt_tokens for s in fast), sum(s.cached_tokens for s in fast)

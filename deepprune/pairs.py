@@ -115,3 +115,8 @@ def check_leak(train: Iterable[Problem], test: Iterable[Problem]) -> None:
                 f"leak: problem {problem.problem_id} of the test side asks the same as {other} of the training side "
                 f"({problem.question[:60]!r}...); remove it from one side"
             )
+
+
+def scoring_order(some: Iterable[Pair]) -> list[Pair]:
+    """Pairs that share a problem and a first trace side by side: their prompts share a cached prefix."""
+    return sorted(some, key=lambda p: (p.problem_id, p.trace_a, p.pair_id))

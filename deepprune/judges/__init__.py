@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 from deepprune.errors import UserError
+from deepprune.records import Pair
 
 KINDS = ("vllm", "transformers", "sbert", "oracle", "random")
 
@@ -24,6 +25,11 @@ class Request:
     trace_a: str
     trace_b: str
     label: int | None = None
+
+    @classmethod
+    def of(cls, pair: Pair) -> Request:
+        """The request for a recorded pair."""
+        return cls(pair.question, pair.prefix_a, pair.prefix_b, pair.trace_a, pair.trace_b, pair.label)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +62,16 @@ class Judge(abc.ABC):
         """Free what the judge holds."""
 
 
-def name_of(kind: str, model: str | None = None, seed: int = 0) -> str:
-    """The name that a judge will have in records, known before it is opened (no weights are loaded)."""
+def _check(kind: str, model: str | None) -> None:
     if kind not in KINDS:
         raise UserError(f"unknown judge {kind!r}; judges are {', '.join(KINDS)}")
     if kind in ("vllm", "transformers", "sbert") and not model:
         raise UserError(f"judge {kind!r} needs a model: give --model (a folder, a LoRA adapter folder or a hub id)")
+
+
+def name_of(kind: str, model: str | None = None, seed: int = 0) -> str:
+    """The name that a judge will have in records, known before it is opened (no weights are loaded)."""
+    _check(kind, model)
     if kind in ("vllm", "transformers"):
         from deepprune.judges.weights import prepare
 
@@ -81,7 +91,7 @@ def open_judge(
 
     Raises UserError for an unknown kind or model.
     """
-    name_of(kind, model, seed)
+    _check(kind, model)
     if kind == "vllm":
         from deepprune.judges.vllm import VLLMJudge
 

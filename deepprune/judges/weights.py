@@ -5,6 +5,7 @@ A LoRA adapter attached at run time made vLLM's CPU build three times slower, so
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tempfile
@@ -15,6 +16,7 @@ from deepprune.errors import UserError
 from deepprune.manifest import file_hash
 
 
+@functools.cache  # hashing a large judge takes minutes: once a process
 def prepare(name: str) -> tuple[str, str]:
     """(name for records, folder of full weights) of a judge model.
 
