@@ -1,14 +1,15 @@
-"""AUROC, TNR at a given FNR, pass@k, and bootstrap intervals over problems.
+"""AUROC, TNR at a given FNR, calibration, pass@k, cons@k, and bootstrap intervals over problems.
 
 Positive class: pairs with the same answer (label 1). Estimators come from scikit-learn and scipy.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-from scipy.special import gammaln
 
 
 def auroc(labels: Sequence[int], scores: Sequence[float]) -> float:
@@ -54,15 +55,92 @@ def within_problem_auroc(labels: Sequence[int], scores: Sequence[float], problem
     return float(np.mean(values)) if values else float("nan")
 
 
+def reliability(labels: Sequence[int], scores: Sequence[float], bins: int = 10) -> list[dict[str, float]]:
+    """Equal-width bins of p_same that hold a pair: {"mean_p", "same_share", "count"}, lowest bin first."""
+    y, p = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    which = np.minimum((p * bins).astype(int), bins - 1)
+    return [
+        {"mean_p": float(p[which == b].mean()), "same_share": float(y[which == b].mean()), "count": int((which == b).sum())}
+        for b in np.unique(which)
+    ]
+
+
+def expected_calibration_error(labels: Sequence[int], scores: Sequence[float], bins: int = 10) -> float:
+    """ECE: mean over pairs of |share of same - mean p_same| of the pair's bin (Guo et al., arXiv 1706.04599)."""
+    table = reliability(labels, scores, bins)
+    return sum(r["count"] * abs(r["same_share"] - r["mean_p"]) for r in table) / sum(r["count"] for r in table)
+
+
+def fit_temperature(labels: Sequence[int], scores: Sequence[float]) -> float:
+    """The T > 0 that minimises the log loss of `with_temperature(scores, T)` (Guo et al.); between e^-6 and e^6.
+
+    Fit it on other problems than those it is judged on.
+    """
+    from scipy.optimize import minimize_scalar
+
+    y, z = np.asarray(labels), _logit(scores)
+
+    def log_loss(log_t: float) -> float:
+        gap = z / math.exp(log_t)
+        return float(np.mean(np.logaddexp(0.0, gap) - y * gap))
+
+    return math.exp(minimize_scalar(log_loss, bounds=(-6.0, 6.0), method="bounded", options={"xatol": 1e-6}).x)
+
+
+def with_temperature(scores: Sequence[float], temperature: float) -> np.ndarray:
+    """p_same with its logit divided by the temperature; the order of the scores stays."""
+    return 1.0 / (1.0 + np.exp(-_logit(scores) / temperature))
+
+
+def _logit(scores: Sequence[float]) -> np.ndarray:
+    p = np.clip(np.asarray(scores, dtype=np.float64), 1e-12, 1.0 - 1e-12)
+    return np.log(p) - np.log1p(-p)
+
+
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Unbiased pass@k from n samples of which `correct` are right: 1 - C(n-c, k) / C(n, k)."""
-    if not 1 <= k <= n:
-        raise ValueError(f"k must lie in 1..{n}, found {k}")
-    if n - correct < k:
-        return 1.0
-    return float(
-        1.0 - np.exp(gammaln(n - correct + 1) + gammaln(n - k + 1) - gammaln(n - correct - k + 1) - gammaln(n + 1))
-    )
+    """Unbiased pass@k from n samples of which `correct` are right: 1 - C(n-c, k) / C(n, k), in exact integers."""
+    if not 1 <= k <= n or not 0 <= correct <= n:
+        raise ValueError(f"k must lie in 1..{n} and correct in 0..{n}, found {k} and {correct}")
+    return (math.comb(n, k) - math.comb(n - correct, k)) / math.comb(n, k)
+
+
+def cons_at_k(counts: Sequence[int], right: int | None, unknown: int, k: int) -> float:
+    """Probability that the majority vote of k of the n traces, drawn without replacement, is right. Exact.
+
+    counts: traces of each answer class; right: index of the right class (None: no trace is right, 0.0);
+    unknown: traces without an answer, which do not vote; n = sum(counts) + unknown, at most 1000 (ValueError).
+    A tie is won by each of the tied classes alike, as it is by the first to arrive in a random order.
+    """
+    n = sum(counts) + unknown
+    if not 1 <= k <= n or n > 1000:  # the counts of subsets below are floats: 2^1000 is still one
+        raise ValueError(f"k must lie in 1..n and n be at most 1000, found k = {k}, n = {n}")
+    if right is None or not counts[right]:
+        return 0.0
+    others = [c for i, c in enumerate(counts) if i != right and c]
+    total = 0.0
+    for votes in range(1, min(k, counts[right]) + 1):  # of the right class
+        rest = k - votes
+        # Classes that cannot reach `votes` are unrestricted: together one binomial. by_ties[t][m]: number of ways
+        # to draw m of the other traces so that t classes tie with the right one and none has more.
+        by_ties = [_binomials(unknown + sum(c for c in others if c < votes))[: rest + 1]]
+        for c in (c for c in others if c >= votes):
+            fewer, equal = _binomials(c)[:votes], _binomials(c)[votes]
+            new = [np.zeros(rest + 1) for _ in range(len(by_ties) + 1)]
+            for ties, ways in enumerate(by_ties):
+                product = np.convolve(ways, fewer)[: rest + 1]
+                new[ties][: len(product)] += product
+                shifted = ways[: max(rest + 1 - votes, 0)] * equal
+                new[ties + 1][votes : votes + len(shifted)] += shifted
+            by_ties = new
+        ways = sum(w[rest] / (t + 1) for t, w in enumerate(by_ties) if len(w) > rest)
+        total += math.comb(counts[right], votes) * float(ways)
+    return min(1.0, total / math.comb(n, k))
+
+
+@functools.cache
+def _binomials(n: int) -> np.ndarray:
+    """C(n, 0), ..., C(n, n)."""
+    return np.asarray([float(math.comb(n, i)) for i in range(n + 1)])
 
 
 def bootstrap(

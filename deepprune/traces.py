@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import collections
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,13 @@ def import_file(
         yield problem, trace
 
 
+def agreement(traces: Iterable[Trace], answer_type: str) -> tuple[int, int]:
+    """(pairs with the same answer, all pairs) of one problem's traces; unknown answers are in no pair."""
+    labels = [c for c in answers.classes([t.answer for t in traces], answer_type) if c is not None]
+    same = sum(count * (count - 1) // 2 for count in collections.Counter(labels).values())
+    return same, len(labels) * (len(labels) - 1) // 2
+
+
 def summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str, float]:
     """Counts, pass@1 and the share of same-answer pairs (unknown answers excluded from pairs).
 
@@ -83,15 +91,8 @@ def summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str, floa
     by_problem: dict[str, list[Trace]] = {}
     for trace in traces:
         by_problem.setdefault(trace.problem_id, []).append(trace)
-    same = pairs = 0
-    for problem_id, group in by_problem.items():
-        labels = [
-            c for c in answers.classes([t.answer for t in group], problems[problem_id].answer_type) if c is not None
-        ]
-        pairs += len(labels) * (len(labels) - 1) // 2
-        for label in set(labels):
-            count = labels.count(label)
-            same += count * (count - 1) // 2
+    counts = [agreement(group, problems[i].answer_type) for i, group in by_problem.items()]
+    same, pairs = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
     n = len(traces)
     return {
         "problems": len(by_problem),

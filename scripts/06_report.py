@@ -12,7 +12,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from deepprune import config, costs, jsonl, manifest, plotting, records, report
+from deepprune import config, costs, jsonl, manifest, plotting, records, report, scoring
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 
@@ -39,7 +39,7 @@ def main() -> None:
     settings = config.parse(ReportSettings, "report", __doc__)
     out = Path(settings.output)
     pairs = list(records.read(records.Pair, settings.pairs))
-    scores = load_scores(settings.scores, pairs)
+    scores = scoring.load(settings.scores, pairs)
     inputs = [settings.pairs, *settings.scores, *settings.problems, *settings.traces, *settings.pruning]
     numbers = {
         "run": settings.run, "scale": settings.scale, "resamples": settings.resamples, "seed": settings.seed,
@@ -62,21 +62,6 @@ def main() -> None:
     jsonl.write_text(out / "report.md", page)
     print(page)
     print(f"written to {out / 'report.md'}")
-
-
-def load_scores(paths: list[str], pairs: list[records.Pair]) -> dict[str, dict[str, records.PairScore]]:
-    """judge -> pair id -> score. Every judge must have scored exactly these pairs."""
-    wanted, result = {p.pair_id for p in pairs}, {}
-    for path in paths:
-        found = {s.pair_id: s for s in records.read(records.PairScore, path)}
-        if set(found) != wanted:
-            raise UserError(f"{path}: scores {len(found)} pairs, of which {len(set(found) & wanted)} are among the "
-                            f"{len(wanted)} given; judges are compared on the same pairs only: run stage 04 again")  # fmt: skip
-        names = {s.judge for s in found.values()}
-        if len(names) != 1 or names & set(result):
-            raise UserError(f"{path}: expected the scores of one further judge, found {', '.join(sorted(names))}")
-        result[names.pop()] = found
-    return result
 
 
 def pruning(settings: ReportSettings) -> dict:

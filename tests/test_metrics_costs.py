@@ -3,12 +3,13 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from conftest import make_problem, make_trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from deepprune import confidence, costs, metrics
+from deepprune import answers, confidence, costs, metrics
 
 rows = st.lists(st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.9])), min_size=2, max_size=40)
 
@@ -75,7 +76,106 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(case):
     n, correct, k = case
     right = [i < correct for i in range(n)]
     share = np.mean([any(subset) for subset in itertools.combinations(right, k)])
-    assert metrics.pass_at_k(n, correct, k) == pytest.approx(share, abs=1e-9)
+    assert metrics.pass_at_k(n, correct, k) == pytest.approx(share, abs=1e-12)
+
+
+def test_pass_at_k_by_hand():
+    assert metrics.pass_at_k(4, 1, 2) == 0.5
+    assert metrics.pass_at_k(5, 2, 2) == 0.7  # 1 - C(3,2) / C(5,2)
+    assert metrics.pass_at_k(512, 256, 1) == 0.5
+    assert metrics.pass_at_k(512, 1, 512) == 1.0
+    assert metrics.pass_at_k(512, 0, 512) == 0.0
+    with pytest.raises(ValueError, match="1..4"):
+        metrics.pass_at_k(4, 1, 5)
+
+
+def voted_right(sequence, right):
+    """The share of the vote that the right answer wins: a tie is shared."""
+    counts = {a: sequence.count(a) for a in sequence if a is not None}
+    best = [a for a, c in counts.items() if c == max(counts.values())]
+    return (right in best) / len(best) if best else 0.0
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.sampled_from(["a", "b", "c", "d", None]), min_size=1, max_size=9), st.data())
+def test_cons_at_k_is_the_share_of_subsets_that_vote_right(sequence, data):
+    k = data.draw(st.integers(1, len(sequence)))
+    share = np.mean([voted_right(subset, "a") for subset in itertools.combinations(sequence, k)])
+    counts = [sequence.count(a) for a in "abcd"]
+    right = 0 if counts[0] else None
+    assert metrics.cons_at_k(counts, right, sequence.count(None), k) == pytest.approx(share, abs=1e-12)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=6))
+def test_the_shared_tie_is_the_first_to_arrive_in_a_random_order(sequence):
+    """deepprune.answers.majority gives a tie to the class seen first; over all orders that is cons@n's sharing."""
+    wins = [answers.majority(order, "text") == "a" for order in itertools.permutations(sequence)]
+    counts = [sequence.count(a) for a in "abc"]
+    exact = metrics.cons_at_k(counts, 0, sequence.count(None), len(sequence))
+    assert np.mean(wins) == pytest.approx(exact, abs=1e-12)
+
+
+def test_cons_at_k_at_scale_and_its_limits():
+    assert metrics.cons_at_k([200, 150, 100, 30], 0, 32, 512) == 1.0
+    assert metrics.cons_at_k([200, 150, 100, 30], 0, 32, 1) == pytest.approx(200 / 512, abs=1e-12)
+    rng = np.random.default_rng(0)
+    pool = np.repeat([0, 1, 2, 3, -1], [200, 150, 100, 30, 32])
+    drawn = [[int(x) if x >= 0 else None for x in rng.choice(pool, 41, replace=False)] for _ in range(4000)]
+    sampled = np.mean([voted_right(row, 0) for row in drawn])
+    assert metrics.cons_at_k([200, 150, 100, 30], 0, 32, 41) == pytest.approx(sampled, abs=4 * 0.5 / 4000**0.5)
+    with pytest.raises(ValueError, match="at most 1000"):
+        metrics.cons_at_k([1001], 0, 0, 3)
+
+
+@settings(deadline=None)
+@given(rows)
+def test_auroc_and_tnr_agree_with_sklearn_to_1e_12(data):
+    labels, scores = map(np.asarray, zip(*data, strict=True))
+    if labels.min() == labels.max():
+        return
+    assert metrics.auroc(labels, scores) == pytest.approx(sklearn.metrics.roc_auc_score(labels, scores), abs=1e-12)
+    fpr, tpr, _ = sklearn.metrics.roc_curve(labels, scores, drop_intermediate=False)
+    allowed = [1 - f for f, t in zip(fpr, tpr, strict=True) if 1 - t <= 0.2 + 1e-12]
+    assert metrics.tnr_at_fnr(labels, scores, 0.2) == pytest.approx(max(allowed), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_intervals_agree_with_scipys_percentile_bootstrap(seed):
+    """One row a problem: then resampling problems is scipy's paired bootstrap over rows, from the same random bits."""
+    rng = np.random.default_rng(seed)
+    labels, scores = rng.integers(0, 2, 60), rng.integers(0, 6, 60) / 5  # ties
+    expected = stats.bootstrap(
+        (labels, scores), lambda y, p: metrics.auroc(y, p), paired=True, vectorized=False, n_resamples=300,
+        method="percentile", rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    value, low, high = metrics.bootstrap(range(60), lambda r: metrics.auroc(labels[r], scores[r]), 300, seed)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert value == metrics.auroc(labels, scores)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=40))
+def test_calibration_error_by_a_plain_loop(data):
+    bins = {}
+    for label, p in data:
+        bins.setdefault(min(int(p * 10), 9), []).append((label, p))
+    error = sum(abs(sum(y for y, _ in b) - sum(p for _, p in b)) for b in bins.values()) / len(data)
+    labels, scores = zip(*data, strict=True)
+    assert metrics.expected_calibration_error(labels, scores) == pytest.approx(error, abs=1e-9)
+    assert sum(r["count"] for r in metrics.reliability(labels, scores)) == len(data)
+
+
+def test_temperature_is_found_again_and_keeps_the_order():
+    rng = np.random.default_rng(0)
+    truth = rng.random(20_000)
+    labels = (rng.random(20_000) < truth).astype(int)
+    squeezed = metrics.with_temperature(truth, 2.5)  # an under-confident judge
+    found = metrics.fit_temperature(labels, squeezed)
+    assert found == pytest.approx(1 / 2.5, rel=0.03)
+    mended = metrics.with_temperature(squeezed, found)
+    assert metrics.expected_calibration_error(labels, mended) < metrics.expected_calibration_error(labels, squeezed) / 5
+    assert metrics.auroc(labels, mended) == metrics.auroc(labels, squeezed)
+    assert np.isfinite(metrics.with_temperature([0.0, 1.0], 0.5)).all()
 
 
 def test_confidence_by_hand():

@@ -15,6 +15,38 @@ def test_words_give_a_prefix_that_grows_with_k(text, k):
     assert text.startswith(long) and long.startswith(short)
 
 
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("sowaitthus `\n")), max_size=80), st.integers(1, 4))
+def test_any_text_gives_a_prefix_never_longer_than_itself(text, k):
+    cut = first_reasoning_words(text, k)
+    assert text.startswith(cut) and len(cut) <= len(text)
+    assert first_reasoning_words(cut, k) == cut  # cutting again changes nothing
+
+
+@given(pieces.map(" ".join), st.integers(1, 12))
+def test_the_prefix_holds_k_reasoning_words_counted_another_way(text, k):
+    """Split at what is no letter, skip fenced code, count: k words if the text was cut, and the last one ends it."""
+    cut = first_reasoning_words(text, k)
+    count, fenced = 0, False
+    for line in cut.split("\n"):
+        for word in line.split(" "):
+            if "```" in word:
+                fenced = not fenced
+            elif not fenced and word.lower() in REASONING_WORDS:
+                count += 1
+    assert count <= k
+    if cut != text:
+        assert count == k and cut.rsplit(maxsplit=1)[-1].lower() in REASONING_WORDS
+
+
+@pytest.mark.parametrize("word", REASONING_WORDS)
+def test_every_word_of_the_list_counts_whole_and_in_any_case_only(word):
+    for form in (word, word.upper(), word.capitalize()):
+        for text in (form, f"({form})", f"x, {form}: y", f"é {form}.", f"\u2014{form}\u2014"):
+            assert first_reasoning_words(text + " tail", 1) == text[: text.index(form) + len(form)]
+    for longer in (word + "x", "x" + word, word + "_", "é" + word, word + "ß", word + "1"):
+        assert first_reasoning_words(longer + " tail", 1) == longer + " tail"
+
+
 def test_words_are_whole_in_any_case_and_outside_code():
     text = "We solve it. Although fast, SO we wait; then done"
     assert first_reasoning_words(text, 1) == "We solve it. Although fast, SO"

@@ -85,9 +85,11 @@ def name_of(kind: str, model: str | None = None, seed: int = 0) -> str:
 
 def open_judge(
     kind: str, model: str | None = None, *, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
-    prefix_caching: bool = True, seed: int = 0, tensor_parallel: int = 1, data_parallel: int = 1,
+    prefix_caching: bool = True, seed: int = 0, tensor_parallel: int = 1, data_parallel: int = 1, cache=None,
 ) -> Judge:  # fmt: skip
     """Open a judge by kind; kinds that need a model take `model` (folder, LoRA adapter folder, hub id).
+
+    cache: file that keeps Sentence-BERT's embeddings.
 
     Raises UserError for an unknown kind or model.
     """
@@ -103,7 +105,7 @@ def open_judge(
     if kind == "sbert":
         from deepprune.judges.sbert import SentenceBertJudge
 
-        return SentenceBertJudge(model, batch)
+        return SentenceBertJudge(model, batch, cache)
     from deepprune.judges.limits import OracleJudge, RandomJudge
 
     return OracleJudge() if kind == "oracle" else RandomJudge(seed)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import zipfile
+from pathlib import Path
+
 import numpy as np
 
-from deepprune import models
+from deepprune import jsonl, models, progress
+from deepprune.errors import UserError
 from deepprune.judges import Judge, Score
+from deepprune.manifest import file_hash
+from deepprune.records import content_hash
+
+CHUNK = 1024  # prefixes between two writes of the cache
 
 
 class SentenceBertJudge(Judge):
-    """p_same = (1 + cosine) / 2. Each prefix is encoded once for the life of the judge.
+    """p_same = (1 + cosine) / 2. Each prefix is encoded once for the life of the judge, or of its cache file.
 
     The cosine is not a probability: AUROC and TNR@FNR are meaningful, the 0.5 threshold is not.
     """
 
-    def __init__(self, model: str, batch: int = 64):
+    def __init__(self, model: str, batch: int = 64, cache: str | Path | None = None):
         from sentence_transformers import SentenceTransformer
 
         resolved = models.resolve(model)
@@ -22,21 +31,63 @@ class SentenceBertJudge(Judge):
         self.model = SentenceTransformer(resolved.path)
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.batch = batch
-        self.vectors: dict[str, np.ndarray] = {}
-        self.tokens: dict[str, int] = {}
+        self.cache = Path(cache) if cache else None
+        self.weights = ""
+        self.vectors: dict[str, np.ndarray] = {}  # by content hash of the prefix
+        self.tokens: dict[str, int] = {}  # word pieces of the whole prefix
+        if self.cache:
+            self.weights = "+".join(file_hash(f) for f in sorted(Path(resolved.path).rglob("*.safetensors")))
+            self._load()
 
     def stream(self, requests):
         requests = list(requests)
-        new = list(dict.fromkeys(t for r in requests for t in (r.prefix_a, r.prefix_b) if t not in self.vectors))
-        if new:
-            encoded = self.model.encode(new, batch_size=self.batch, normalize_embeddings=True)
-            limit = self.model.max_seq_length
-            self.vectors.update(zip(new, encoded, strict=True))
-            self.tokens.update((t, min(limit, len(self.model.tokenizer.encode(t)))) for t in new)
-        fresh = set(new)
-        for position, r in enumerate(requests):
-            cosine = float(np.dot(self.vectors[r.prefix_a], self.vectors[r.prefix_b]))
-            counts = [self.tokens[t] for t in (r.prefix_a, r.prefix_b)]
-            cached = sum(self.tokens[t] for t in (r.prefix_a, r.prefix_b) if t not in fresh)
-            fresh -= {r.prefix_a, r.prefix_b}
-            yield position, Score(min(1.0, max(0.0, (1.0 + cosine) / 2.0)), sum(counts), cached)
+        limit = self.model.max_seq_length
+        keys = [(content_hash(r.prefix_a), content_hash(r.prefix_b)) for r in requests]
+        texts = {k: t for (a, b), r in zip(keys, requests, strict=True) for k, t in ((a, r.prefix_a), (b, r.prefix_b))}
+        fresh = {k for k in texts if k not in self.vectors}
+        self._encode({k: texts[k] for k in texts if k in fresh})
+        over = sum(self.tokens[k] > limit for k in texts)
+        if over:
+            print(f"{over} of {len(texts)} prefixes are longer than the {limit} word pieces that {self.name} reads")
+        for position, pair in enumerate(keys):
+            cosine = float(np.dot(self.vectors[pair[0]], self.vectors[pair[1]]))
+            read = [min(limit, self.tokens[k]) for k in pair]
+            cached = sum(n for k, n in zip(pair, read, strict=True) if k not in fresh)
+            fresh -= set(pair)
+            yield position, Score(min(1.0, max(0.0, (1.0 + cosine) / 2.0)), sum(read), cached)
+
+    def _encode(self, texts: dict[str, str]) -> None:
+        """Add the embeddings of new prefixes, writing the cache after each chunk."""
+        bar = progress.bar(total=len(texts), desc="encoding", unit="trace", leave=False)
+        left = iter(texts.items())
+        while chunk := list(itertools.islice(left, CHUNK)):
+            keys, new = zip(*chunk, strict=True)
+            encoded = self.model.encode(list(new), batch_size=self.batch, normalize_embeddings=True)
+            self.vectors.update(zip(keys, encoded, strict=True))
+            lengths = self.model.tokenizer(list(new), truncation=False, verbose=False)["input_ids"]
+            self.tokens.update((k, len(ids)) for k, ids in zip(keys, lengths, strict=True))
+            bar.update(len(keys))
+            if self.cache:
+                self._save()
+        bar.close()
+
+    def _save(self) -> None:
+        keys = list(self.vectors)
+        with jsonl.atomic(self.cache) as file:
+            np.savez(
+                file, weights=np.asarray(self.weights), keys=np.asarray(keys),
+                vectors=np.stack([self.vectors[k] for k in keys]), tokens=np.asarray([self.tokens[k] for k in keys]),
+            )  # fmt: skip
+
+    def _load(self) -> None:
+        if not self.cache.is_file():
+            return
+        try:
+            with np.load(self.cache, allow_pickle=False) as data:
+                weights, keys = str(data["weights"]), data["keys"].tolist()
+                self.vectors = dict(zip(keys, data["vectors"], strict=True))
+                self.tokens = dict(zip(keys, data["tokens"].tolist(), strict=True))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{self.cache}: not a readable cache of embeddings ({error}); delete it") from error
+        if weights != self.weights:
+            raise UserError(f"{self.cache}: holds the embeddings of another encoder; delete it or choose another --cache")

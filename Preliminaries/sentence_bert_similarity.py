@@ -1,0 +1,44 @@
+"""Sentence-BERT: how similar are two partial traces? The paper's shallow predictor (AUROC 0.58).
+
+    python Preliminaries/sentence_bert_similarity.py --pairs DeepPrune_data/offline_test_data/deepprune_pairs.jsonl \
+        --output results/demo/scores_sbert.jsonl
+
+p_same = (1 + cosine) / 2 of the two truncated traces' embeddings: AUROC and TNR@0.2 are meaningful, accuracy at
+0.5 is not. Traces are encoded in batches, each once: embeddings are kept in OUTPUT's .embeddings.npz, which a
+killed run or another pairs file of the same traces (--cache) goes on from. The encoder reads a prefix's first 256
+word pieces (all-MiniLM-L6-v2); how many prefixes are longer is printed.
+
+A record: {"pair_id": "77ab...", "judge": "sbert:sentence-transformers/all-MiniLM-L6-v2", "p_same": 0.93,
+           "verdict": true, "prompt_tokens": 151, "cached_tokens": 70}
+"""
+
+import dataclasses
+from pathlib import Path
+
+from deepprune import config, judges, manifest, scoring
+from deepprune.config import setting
+from deepprune.errors import command
+
+
+@dataclasses.dataclass
+class SimilaritySettings(scoring.ScoringSettings):
+    model: str = setting("sentence-transformers/all-MiniLM-L6-v2", "the sentence encoder: folder or hub id")
+    cache: str | None = setting(None, "file of embeddings to reuse and extend (default: beside the output)", free=True)
+
+
+@command
+def main() -> None:
+    settings = config.parse(SimilaritySettings, "similarity", __doc__)
+    output = Path(settings.output)
+    default = manifest.manifest_path(output).name.replace(".manifest.json", ".embeddings.npz")
+    cache = settings.cache or output.with_name(default)
+    name = judges.name_of("sbert", settings.model)
+    kept = config.resolved(settings)
+    kept.pop("pairs"), kept.pop("model")
+    scoring.run(
+        settings, name, lambda: judges.open_judge("sbert", settings.model, batch=settings.batch, cache=cache), kept
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Zero-shot judge: an instruct model, not trained for it, says whether two partial traces will agree.
+
+    python Preliminaries/zero_shot_exp.py --config scripts/recipes/cpu.yaml \
+        --model HuggingFaceTB/SmolLM2-135M-Instruct --output results/demo/scores_zero_shot.jsonl
+
+Same prompt, same label tokens and same scoring as the trained judge of stage 04, on vLLM; any backbone by folder
+or hub id (the paper: Qwen/Qwen3-4B-Instruct-2507, AUROC 0.66). A judge that stage 03 trained is refused: it would
+not be zero-shot. Each score is on disk when it is known; a killed run goes on with the same command.
+
+A record: {"pair_id": "77ab...", "judge": "HuggingFaceTB/SmolLM2-135M-Instruct", "p_same": 0.44, "verdict": false,
+           "prompt_tokens": 312, "cached_tokens": 160}
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from deepprune import config, judges, manifest, models, prompts, runtime, scoring
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+
+
+@dataclasses.dataclass
+class ZeroShotSettings(scoring.ScoringSettings):
+    model: str = setting(config.REQUIRED, "the instruct model: folder or hub id")
+    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)")
+    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True)
+    prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
+    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True)
+    data_parallel: int = setting(1, "copies of the model", free=True)
+
+
+@command
+def main() -> None:
+    settings = config.parse(ZeroShotSettings, "evaluate", __doc__)
+    refuse_trained(settings.model)
+    runtime.ensure()
+    name = judges.name_of("vllm", settings.model)
+    kept = config.resolved(settings) | {"judge": "zero-shot", "prompt_version": prompts.VERSION}
+    kept.pop("pairs"), kept.pop("model")
+
+    def open_judge():
+        return judges.open_judge(
+            "vllm", settings.model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch,
+            prefix_caching=settings.prefix_caching, tensor_parallel=settings.tensor_parallel,
+            data_parallel=settings.data_parallel,
+        )  # fmt: skip
+
+    scoring.run(settings, name, open_judge, kept)
+
+
+def refuse_trained(model: str) -> None:
+    """Raise UserError for an adapter, or for weights whose manifest says that stage 03 made them."""
+    folder = Path(models.resolve(model).path)
+    made = manifest.manifest_path(folder)
+    trained = made.is_file() and json.loads(made.read_text()).get("stage") == "train"
+    if trained or (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"{model} is a trained judge, not a zero-shot one; score it with Offline/test_model_performance_parallel.py"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Scoring pairs with a judge: what stage 04 and the two scripts of Preliminaries/ share.
+
+Each score is on disk when it is known; a killed run goes on with the same command.
+
+A record: {"pair_id": "77ab...", "judge": "judge@1f3c9a2b", "p_same": 0.81, "verdict": true,
+           "prompt_tokens": 312, "cached_tokens": 160}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepprune import config, jsonl, metrics, pairs, progress, records
+from deepprune.config import setting
+from deepprune.errors import UserError
+from deepprune.judges import Judge, Request
+from deepprune.manifest import Manifest
+
+
+@dataclasses.dataclass
+class ScoringSettings:
+    """What every script that scores pairs can be told."""
+
+    output: str = setting(config.REQUIRED, "JSONL file of PairScore records; appended to when it exists")
+    pairs: str = setting("DeepPrune_data/offline_test_data/deepprune_pairs.jsonl", "JSONL file of Pair records")
+    batch: int = setting(64, "pairs (or traces to encode) handled at once", free=True)
+    resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True)
+    seed: int = setting(0, "seed of the bootstrap (and of the random judge)")
+    overwrite: bool = setting(False, "replace an existing output")
+
+
+def run(settings: ScoringSettings, name: str, open_judge: Callable[[], Judge], kept: dict[str, Any]) -> None:
+    """Score the pairs that are not scored yet, print AUROC, TNR@0.2 and accuracy, finish the manifest.
+
+    name: the judge's name in records; open_judge: called only when a pair is left to score; kept: the settings
+    that make a score what it is (an output made with others is refused).
+    """
+    some = pairs.scoring_order(records.read(records.Pair, settings.pairs))
+    if not some:
+        raise UserError(f"{settings.pairs}: no pairs; make them with Offline/build_pair_dataset.py")
+    manifest = Manifest.open(
+        settings.output, "evaluate", kept, [settings.pairs], config.free_settings(type(settings)),
+        settings.overwrite, {"judge": name},
+    )  # fmt: skip
+    with jsonl.Appender(settings.output) as out:
+        if out.repaired:
+            print(f"{settings.output}: removed a cut-off last line left by a killed run")
+        scores = {s.pair_id: s for s in records.read(records.PairScore, settings.output)}
+        todo = [p for p in some if p.pair_id not in scores]
+        print(f"{len(some)} pairs: {len(some) - len(todo)} scored before, {len(todo)} to score with {name}")
+        if todo:
+            judge = open_judge()
+            started = time.monotonic()
+            requests = (Request.of(p) for p in todo)
+            for position, score in progress.bar(judge.stream(requests), total=len(todo), desc="pairs", unit="pair"):
+                record = records.PairScore(
+                    todo[position].pair_id, name, score.p_same, score.p_same > 0.5, score.prompt_tokens,
+                    score.cached_tokens,
+                )  # fmt: skip
+                out.append(records.to_row(record))
+                scores[record.pair_id] = record
+            print(f"{len(todo) / (time.monotonic() - started):.1f} pairs/s")
+            manifest.data["judge_parameters"] = judge.parameters
+            judge.close()
+    tokens = sum(scores[p.pair_id].prompt_tokens for p in some)
+    cached = sum(scores[p.pair_id].cached_tokens for p in some)
+    table = metrics.judge_table(
+        [p.label for p in some], [scores[p.pair_id].p_same for p in some], [p.problem_id for p in some],
+        settings.resamples, settings.seed,
+    )  # fmt: skip
+    problems = len({p.problem_id for p in some})
+    print(f"{len(some)} pairs of {problems} problems, judge {name}; 95 % intervals over problems")
+    for metric, row in table.items():
+        print(f"  {metric:<22} {row['value']:.4f}  [{row['low']:.4f}, {row['high']:.4f}]")
+    print(f"prompt tokens {tokens:,}, of which {cached:,} ({cached / max(tokens, 1):.1%}) from the prefix cache")
+    manifest.finish(len(scores), metrics=table, prompt_tokens=tokens, cached_tokens=cached)
+
+
+def load(paths: Sequence[str | Path], some: Sequence[records.Pair]) -> dict[str, dict[str, records.PairScore]]:
+    """judge -> pair id -> score. Raises UserError unless every file holds one judge's scores of exactly these pairs."""
+    wanted: set[str] = {p.pair_id for p in some}
+    result: dict[str, dict[str, records.PairScore]] = {}
+    for path in paths:
+        found = {s.pair_id: s for s in records.read(records.PairScore, path)}
+        if set(found) != wanted:
+            raise UserError(
+                f"{path}: scores {len(found)} pairs, of which {len(set(found) & wanted)} are among the "
+                f"{len(wanted)} given; judges are compared on the same pairs only: score these pairs again"
+            )
+        names = {s.judge for s in found.values()}
+        if len(names) != 1 or names & set(result):
+            raise UserError(f"{path}: expected the scores of one further judge, found {', '.join(sorted(names))}")
+        result[names.pop()] = found
+    return result

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# The paper's judge study, small: Sentence-BERT, zero-shot and trained judges on the same held-out pairs.
+#   scripts/run_study.sh miniature    on the recorded sample; about two hours on two cores
+#   scripts/run_study.sh r1 FOLDER    on traces that are not in this repository; FOLDER holds
+#                                     r1_distill_llama8b_math500.jsonl.gz and llama3b_rlvr_amc23.jsonl.gz;
+#                                     about three hours
+# Writes results/study/. Run it again to continue after a kill; finished work is skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+study=${1:-}
+case "$study" in
+  miniature) ;;
+  r1) folder=${2:?give the folder of the trace files: scripts/run_study.sh r1 FOLDER} ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
+bash scripts/setup.sh
+
+python=.venv/bin/python
+recipe="--config scripts/recipes/study_$study.yaml"
+out=results/study/$study
+smol=HuggingFaceTB/SmolLM2-135M-Instruct
+qwen=Qwen/Qwen2.5-Coder-0.5B-Instruct
+mkdir -p "$out"
+started=$SECONDS
+step() { echo; echo "== $* [$(((SECONDS - started) / 60)) min]"; }
+
+train() { # recipe, name, further settings
+  step "train $2"
+  $python LLaMA-Factory/train.py "$1" dataset_dir=results/study dataset="$study" output_dir="$out/$2" "${@:3}"
+}
+evaluate() { # name of a trained judge
+  step "evaluate $1"
+  $python Offline/test_model_performance_parallel.py $recipe --model "$out/$1" --output "$out/scores_$1.jsonl"
+}
+zero_shot() { # model, name
+  step "zero-shot $1"
+  $python Preliminaries/zero_shot_exp.py $recipe --model "$1" --output "$out/scores_zero_shot_$2.jsonl"
+}
+
+if [ "$study" = r1 ]; then
+  for name in r1_distill_llama8b_math500 llama3b_rlvr_amc23; do
+    step "import $name"
+    [ -f "$out/$name.jsonl" ] || $python scripts/01_import_traces.py $recipe --input "$folder/$name.jsonl.gz" \
+      --output-problems "$out/$name.problems.jsonl" --output-traces "$out/$name.jsonl"
+  done
+  problems=("$out/r1_distill_llama8b_math500.problems.jsonl" "$out/llama3b_rlvr_amc23.problems.jsonl")
+  seen=("$out/r1_distill_llama8b_math500.jsonl")
+  unseen=$out/llama3b_rlvr_amc23.jsonl
+else
+  problems=(DeepPrune_data/problems/arithmetic.jsonl DeepPrune_data/problems/words.jsonl DeepPrune_data/problems/unseen.jsonl)
+  seen=(DeepPrune_data/traces/qwen2.5-coder-0.5b-arithmetic.jsonl.gz DeepPrune_data/traces/qwen2.5-coder-0.5b-words.jsonl.gz)
+  unseen=DeepPrune_data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz
+fi
+
+step "pairs"
+$python Offline/build_pair_dataset.py $recipe --problems "${problems[@]}" --traces "${seen[@]}" --test-traces "$unseen"
+
+step "Sentence-BERT"
+$python Preliminaries/sentence_bert_similarity.py --pairs "results/study/offline_test_data/$study.jsonl" --output "$out/scores_sbert.jsonl"
+
+if [ "$study" = r1 ]; then
+  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b cutoff_len=1600
+  evaluate qwen2.5-0.5b
+  zero_shot $qwen qwen2.5-0.5b
+else
+  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b
+  evaluate qwen2.5-0.5b
+  zero_shot $qwen qwen2.5-0.5b
+  zero_shot $smol smollm2-135m
+  # The learning curve: the first 116, 231, 462 and all of the shuffled training rows.
+  for rows in 116 231 462 925; do
+    train Offline/SmolLM2_lora_cpu.yaml "smollm2-135m-$rows" bf16=true max_samples=$rows
+    evaluate "smollm2-135m-$rows"
+  done
+fi
+step "done"
