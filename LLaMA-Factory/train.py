@@ -59,6 +59,7 @@ def main() -> None:
     check_supported(args, loss, where)
     files, entries = find_datasets(args, loss, where)
     model = models.resolve(str(args["model_name_or_path"]))
+    check_template(str(args["template"]), model, where)
 
     settings = {key: value for key, value in args.items() if key not in PLACES}
     settings |= dataclasses.asdict(loss)
@@ -248,6 +249,37 @@ def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tup
                 check_rows(file, known[name], loss)
             files.append(file)
     return files, entries
+
+
+def check_template(template: str, model: models.ResolvedModel, where: typing.Callable[[str], str]) -> None:
+    """Refuse a template whose prompt is not, token for token, the one that evaluation and clustering will ask.
+
+    Raises UserError that names the templates that fit the model.
+    """
+    from llamafactory.data.template import TEMPLATES
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model.path)
+    sample = ("What is 1 + 1?", "We add\n\n1 and 1", "The sum", 1)
+    row = prompts.training_row(*sample)
+    try:
+        wanted = prompts.prompt_ids(tokenizer, *sample[:3])
+    except ValueError as error:
+        raise UserError(f"{where('model_name_or_path')}: {model.name} has no chat template: take an instruct model") from error
+    turns = [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["output"]}]
+
+    def writes(name: str) -> list[int]:
+        try:
+            return TEMPLATES[name].encode_oneturn(tokenizer, turns, row["system"])[0]
+        except (ValueError, TypeError, AttributeError, RuntimeError):  # a template for another kind of tokenizer
+            return []
+
+    if template not in TEMPLATES or writes(template) != wanted:
+        fitting = [name for name in sorted(TEMPLATES) if writes(name) == wanted]
+        raise UserError(
+            f"{where('template')}: template {template!r} does not write the prompt as {model.name}'s own chat template "
+            f"does, so the judge would be asked otherwise than it was trained; fitting: {', '.join(fitting) or 'none'}"
+        )
 
 
 def check_rows(file: Path, entry: dict, loss: LossSettings) -> None:

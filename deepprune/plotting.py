@@ -13,12 +13,130 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 from deepprune import jsonl  # noqa: E402
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 def save(figure: Any, path: str | Path) -> None:
     """Write a figure as PNG, atomically, and close it."""
     with jsonl.atomic(path) as file:
         figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
     plt.close(figure)
+
+
+def show(figure: Any, name: str, folder: str | Path = "results/figures") -> Any:
+    """For notebooks: write the figure to folder/name.png (relative to the repository) and show that picture."""
+    from IPython.display import Image
+
+    path = ROOT / folder / f"{name}.png"
+    save(figure, path)
+    return Image(data=path.read_bytes(), width=round(figure.get_figwidth() * 90))
+
+
+def precision_recall(curves: dict[str, tuple[Sequence[int], Sequence[float]]], title: str) -> Any:
+    """Precision-recall curves of the class "same"; curves: legend name -> (labels, scores)."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    figure, axis = plt.subplots(figsize=(5, 4.6))
+    for name, (labels, scores) in curves.items():
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        axis.step(recall, precision, where="post", label=f"{name}: AP {average_precision_score(labels, scores):.3f}")
+        base = sum(labels) / len(labels)
+    axis.axhline(base, linestyle=":", color="grey", label=f"share of same-answer pairs {base:.3f}")
+    axis.set(xlabel="recall (same-answer pairs found)", ylabel="precision", title=title, ylim=(0, 1.03))
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=7)
+    return figure
+
+
+def score_histograms(scores: dict[str, tuple[Sequence[int], Sequence[float]]], title: str) -> Any:
+    """p_same by class, a panel a judge; scores: judge -> (labels, p_same)."""
+    figure, axes = plt.subplots(1, len(scores), figsize=(3.4 * len(scores), 3.2), sharey=False, squeeze=False)
+    for axis, (judge, (labels, p)) in zip(axes[0], scores.items(), strict=True):
+        for label, name, colour in ((0, "different", "tab:red"), (1, "same", "tab:blue")):
+            some = [x for x, y in zip(p, labels, strict=True) if y == label]
+            axis.hist(some, bins=20, range=(0, 1), density=True, alpha=0.5, color=colour, label=f"{name} ({len(some)})")
+        axis.set(xlabel="p_same", title=judge)
+        axis.title.set_fontsize(9)
+        axis.legend(fontsize=7)
+    axes[0][0].set_ylabel("density (pairs of the class)")
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    return figure
+
+
+def reliability(judges: dict[str, tuple[list[dict[str, float]], float]], title: str) -> Any:
+    """Reliability diagram; judges: legend name -> (bins of metrics.reliability, ECE). Dot size: pairs in the bin."""
+    figure, axis = plt.subplots(figsize=(5, 4.6))
+    axis.plot([0, 1], [0, 1], ":", color="grey", label="calibrated")
+    for name, (bins, error) in judges.items():
+        x, y = [b["mean_p"] for b in bins], [b["same_share"] for b in bins]
+        line = axis.plot(x, y, linewidth=1, label=f"{name}: ECE {error:.3f}")[0]
+        axis.scatter(x, y, s=[8 + b["count"] / 2 for b in bins], color=line.get_color(), alpha=0.7)
+    axis.set(xlabel="mean p_same of the bin", ylabel="share of pairs with the same answer", title=title,
+             xlim=(0, 1), ylim=(0, 1))  # fmt: skip
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=7)
+    return figure
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float]], xlabel: str, title: str, reference: float | None = None,
+              marks: dict[str, float] | None = None) -> Any:  # fmt: skip
+    """A dot and its interval a row, first row on top; rows: (name, value, low, high).
+
+    reference: a dotted line (chance, say); marks: row name -> the paper's value, a grey cross.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 0.9 + 0.34 * len(rows)))
+    for index, (name, value, low, high) in enumerate(rows):
+        axis.errorbar(value, index, xerr=[[value - low], [high - value]], marker="o", capsize=3, color="tab:blue")
+        if marks and marks.get(name) is not None:
+            axis.plot(marks[name], index, "x", color="grey")
+    if reference is not None:
+        axis.axvline(reference, linestyle=":", color="grey")
+    axis.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlabel=xlabel + (" (x: the paper's)" if marks else ""), title=title)
+    axis.title.set_fontsize(10)
+    axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def agreement(shares: dict[str, Sequence[float]], title: str, paper: float = 0.8) -> Any:
+    """Histogram of each problem's share of same-answer pairs, a panel a reasoner; shares: panel title -> shares."""
+    import numpy as np
+
+    figure, axes = plt.subplots(1, len(shares), figsize=(3.4 * len(shares), 3.2), squeeze=False)
+    for axis, (name, values) in zip(axes[0], shares.items(), strict=True):
+        axis.hist(values, bins=20, range=(0, 1), color="tab:blue", alpha=0.7)
+        axis.axvline(np.mean(values), color="black", linewidth=1, label=f"mean {np.mean(values):.2f}")
+        axis.axvline(paper, linestyle="--", color="grey", label=f"the paper: over {paper:.2f}")
+        axis.set(xlabel="share of pairs with the same answer", title=name)
+        axis.title.set_fontsize(8)
+        axis.legend(fontsize=7)
+    axes[0][0].set_ylabel("problems")
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    return figure
+
+
+def learning_curve(curves: dict[str, Sequence[tuple[float, float, float, float]]], levels: dict[str, float], title: str) -> Any:
+    """AUROC against the number of training pairs (log axis); curves: name -> (pairs, value, low, high)...
+
+    levels: judges without training -> AUROC, horizontal lines.
+    """
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for name, points in curves.items():
+        n, value, low, high = map(list, zip(*points, strict=True))
+        axis.errorbar(n, value, yerr=[[v - x for v, x in zip(value, low, strict=True)], [x - v for v, x in zip(value, high, strict=True)]],
+                      marker="o", capsize=3, label=name)  # fmt: skip
+    for (name, value), style in zip(levels.items(), ("--", ":", "-."), strict=False):
+        axis.axhline(value, linestyle=style, color="grey", label=f"{name}: {value:.3f}")
+    axis.set_xscale("log")
+    ticks = sorted({point[0] for points in curves.values() for point in points})
+    axis.set_xticks(ticks, [f"{int(t)}" for t in ticks], minor=False)
+    axis.minorticks_off()
+    axis.set(xlabel="training pairs (after oversampling)", ylabel="AUROC, 95 % interval over problems", title=title)
+    axis.title.set_fontsize(10)
+    axis.legend(fontsize=7)
+    axis.grid(alpha=0.3)
+    return figure
 
 
 def roc(curves: dict[str, tuple[Sequence[int], Sequence[float], float]], title: str) -> Any:

@@ -26,6 +26,7 @@ PAIRS = [
     ("What is 6 * 7?", "Six times seven", "6 + 7", 0),
 ]
 STEPS = 4
+RECIPES = ("Qwen3_full_sft.yaml", "Qwen3_lora_sft.yaml", "Qwen2.5_0.5B_lora_cpu.yaml", "SmolLM2_lora_cpu.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +62,10 @@ def write_data(folder, rows, name="train.jsonl"):
     (folder / "dataset_info.json").write_text(json.dumps({"deepprune_pairs": entry}))
 
 
-def launch(world, *overrides, launcher=()):
+def launch(world, *overrides, launcher=(), recipe=None):
     """Run the script as a user does. One thread: the model is tiny, and spinning threads slow a busy machine."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(world / "cache")}
-    command = [sys.executable, *launcher, str(SCRIPT), str(world / "recipe.yaml"), *overrides]
+    command = [sys.executable, *launcher, str(SCRIPT), str(recipe or world / "recipe.yaml"), *overrides]
     done = subprocess.run(command, cwd=world, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
@@ -272,7 +273,7 @@ def test_settings_that_upstream_refuses_are_one_clear_line(train, tmp_path):
         train.refusing(upstream, Path("r.yaml"))({})
 
 
-@pytest.mark.parametrize("name", ["SmolLM2_lora_cpu.yaml", "Qwen3_full_sft.yaml"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_our_recipes_hold_only_known_keys_and_good_values(train, name):
     train.import_llamafactory()
     recipe = ROOT / "Offline" / name
@@ -286,12 +287,51 @@ def test_our_recipes_hold_only_known_keys_and_good_values(train, name):
 
 
 def test_our_recipes_differ_in_values_only_but_for_lora(train):
-    cpu, paper = (
-        train.read_recipe(ROOT / "Offline" / name, [])
-        for name in ("SmolLM2_lora_cpu.yaml", "Qwen3_full_sft.yaml")
-    )
-    assert cpu.keys() - paper.keys() == {"lora_rank", "lora_alpha", "lora_target"}
-    assert not paper.keys() - cpu.keys()
+    keys = {name: train.read_recipe(ROOT / "Offline" / name, []).keys() for name in RECIPES}
+    full = keys.pop("Qwen3_full_sft.yaml")
+    for lora in keys.values():
+        assert lora - full == {"lora_rank", "lora_alpha", "lora_target"} and not full - lora
+
+
+@pytest.mark.parametrize("recipe", ["Qwen3_lora_sft.yaml", "Qwen3_full_sft.yaml"])
+def test_the_qwen3_recipes_take_a_step_on_a_tiny_qwen3(world, tmp_path, recipe):
+    """The recipe as it is, but for what two cores cannot do: the size, the GPU and DeepSpeed."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
+    tokenizer.save_pretrained(tmp_path / "qwen3")
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, max_position_embeddings=512,
+    )  # fmt: skip
+    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "qwen3")
+    output = tmp_path / "judge"
+    launch(
+        world, f"model_name_or_path={tmp_path / 'qwen3'}", f"dataset_dir={world / 'data'}", f"output_dir={output}",
+        "use_cpu=true", "bf16=false", "deepspeed=null", "max_steps=1", "cutoff_len=512", "per_device_train_batch_size=1",
+        "gradient_accumulation_steps=1", "logging_steps=1", "warmup_steps=0", recipe=ROOT / "Offline" / recipe,
+    )  # fmt: skip
+    (loss,) = logged_losses(output)
+    assert loss > 0
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert manifest["complete"] and manifest["steps"] == 1
+    if "full" in recipe:
+        trained = load_file(output / "model.safetensors")
+        before = load_file(tmp_path / "qwen3" / "model.safetensors")
+        assert any(not torch.equal(trained[key].float(), before[key].float()) for key in before)
+    else:
+        adapter = load_file(output / "adapter_model.safetensors")
+        assert any(value.any() for key, value in adapter.items() if "lora_B" in key)  # B starts at zero
+
+
+def test_a_template_that_asks_otherwise_than_the_evaluation_is_refused(train, world):
+    train.import_llamafactory()
+    model = models.resolve(str(world / "tiny"))
+    train.check_template("smollm2", model, str)  # the one that fits
+    for other in ("llama3", "vicuna", "no_such_template"):
+        with pytest.raises(train.UserError, match=f"template {other!r} does not write the prompt.*fitting: .*smollm2"):
+            train.check_template(other, model, str)
 
 
 @pytest.mark.parametrize("template", ["smollm2", "qwen3_nothink"])

@@ -1,0 +1,93 @@
+"""The ablation grid, unattended: {first tokens, reasoning words} x {cross-entropy, focal} x {plain, oversampled}.
+
+    python scripts/run_ablation.py --config scripts/recipes/ablation_cpu.yaml
+    python scripts/run_ablation.py --config scripts/recipes/ablation_cpu.yaml --only-pairs   # stage 02 alone
+
+Runs stages 02 to 04 for each of the eight judges; what is done is skipped, a killed run goes on where it stopped.
+Writes, under --output: data/ (pairs), a folder a judge, scores_CELL.jsonl, and ablation.csv with AUROC, TNR@0.2 and
+their intervals beside the paper's. Offline/Ablation_Study.ipynb draws it.
+"""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+from deepprune import ablation, config, jsonl, study
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+@dataclasses.dataclass
+class AblationSettings:
+    problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
+    traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records, split by problem into train and test")
+    test_traces: list[str] = setting([], "trace files for the test side alone (an unseen model's, say)")
+    output: str = setting("results/ablation", "folder to write under")
+    recipe: str = setting("Offline/SmolLM2_lora_cpu.yaml", "training recipe of every judge")
+    train_with: list[str] = setting([], "key=value overrides of the training recipe")
+    words_k: int = setting(25, "reasoning words of the truncation by words")
+    tokens_k: int = setting(500, "tokens of the truncation by tokens")
+    tokenizer: str = setting(
+        "Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts (the judge's backbone)"
+    )
+    cutoff: int = setting(8192, "longest judge prompt in tokens; longer training pairs are left out and counted")
+    train_pairs_per_problem: int | None = setting(None, "sample so many pairs a training problem (default: all)")
+    test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)")
+    oversampling: int = setting(2, "factor of the oversampled cells")
+    test_share: float = setting(0.25, "share of each family's problems on the test side")
+    max_model_len: int | None = setting(None, "context length of the judge in tokens (default: the model's)")
+    resamples: int = setting(1000, "bootstrap resamples for the intervals")
+    seed: int = setting(0, "seed of split, sampling and bootstrap")
+    only_pairs: bool = setting(False, "stop after the pairs are made")
+
+
+@command
+def main() -> None:
+    settings = config.parse(AblationSettings, "ablation", __doc__)
+    root = Path(settings.output)
+    for data in dict.fromkeys((cell.data, cell.truncation, cell.oversampled) for cell in ablation.GRID):
+        build_pairs(settings, root, *data)
+    if settings.only_pairs:
+        return
+    for number, cell in enumerate(ablation.GRID, 1):
+        print(f"\n== judge {number} of {len(ablation.GRID)}: {cell.name}", flush=True)
+        scores, judge = ablation.scores_file(root, cell), root / cell.name
+        stage("LLaMA-Factory/train.py", settings.recipe, f"dataset_dir={root / 'data'}", f"dataset={cell.data}",
+              f"output_dir={judge}", f"use_focal_loss={str(cell.loss == 'focal').lower()}", *settings.train_with)  # fmt: skip
+        length = ["--max-model-len", settings.max_model_len] if settings.max_model_len else []
+        stage("Offline/test_model_performance_parallel.py", "--model", judge, "--pairs", ablation.pairs_file(root, cell),
+              "--output", scores, "--resamples", settings.resamples, "--seed", settings.seed, *length)  # fmt: skip
+    table = ablation.table(root, resamples=settings.resamples, seed=settings.seed)
+    jsonl.write_text(root / "ablation.csv", table.to_csv(index=False))
+    print(study.readable(table).to_string(index=False))
+    print(root / "ablation.csv")
+
+
+def build_pairs(settings: AblationSettings, root: Path, name: str, truncation: str, oversampled: bool) -> None:
+    """Stage 02 for one data set of the grid."""
+    print(f"\n== pairs {name}", flush=True)
+    limits = []
+    for option in ("train_pairs_per_problem", "test_pairs_per_problem"):
+        if getattr(settings, option):
+            limits += ["--" + option.replace("_", "-"), getattr(settings, option)]
+    stage(
+        "Offline/build_pair_dataset.py", "--problems", *settings.problems, "--traces", *settings.traces,
+        *(["--test-traces", *settings.test_traces] if settings.test_traces else []), "--data-dir", root / "data", "--name", name, "--truncation", truncation,
+        "--truncation-k", settings.words_k if truncation == "words" else settings.tokens_k, "--tokenizer",
+        settings.tokenizer, "--cutoff", settings.cutoff, "--oversampling", settings.oversampling if oversampled else 1,
+        "--test-share", settings.test_share, "--seed", settings.seed, *limits,
+    )  # fmt: skip
+
+
+def stage(script: str, *arguments) -> None:
+    """Run a stage in a process of its own. Raises UserError if it fails."""
+    done = subprocess.run([sys.executable, str(HERE / script), *map(str, arguments)])
+    if done.returncode:
+        raise UserError(f"{script} failed (exit {done.returncode}); its message stands above. Run the same command to go on")
+
+
+if __name__ == "__main__":
+    main()

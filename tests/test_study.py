@@ -1,0 +1,176 @@
+"""The study's tables and the ablation's, counted again by plain code."""
+
+import itertools
+
+import numpy as np
+import pytest
+from conftest import make_problem, make_trace
+from sklearn.metrics import roc_auc_score
+
+from deepprune import ablation, metrics, pairs, records, study
+from deepprune.errors import UserError
+from deepprune.truncation import Truncation
+
+PROBLEMS = [make_problem(i, str(2 * i), family="sums" if i % 2 else "others") for i in range(1, 9)]
+
+
+def write_scores(path, made, seed, quality, judge="j"):
+    rng = np.random.default_rng(seed)
+    rows = [records.PairScore(p.pair_id, judge, float(np.clip(quality * p.label + rng.random() * 0.6, 0, 1)), True, 5, 0)
+            for p in made]  # fmt: skip
+    records.write(path, rows)
+
+
+def make_pairs(truncation):
+    made = []
+    for problem in PROBLEMS:
+        for model in ("reasoner-1B", "reasoner-2B"):
+            group = [make_trace(problem, i, [problem.gold, problem.gold, "7", "8"][i], model=model) for i in range(4)]
+            made += pairs.build(group, problem, truncation, None, 0)[0]
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A study of two judges on 96 pairs of 8 problems and two reasoners."""
+    made = make_pairs(Truncation("words", 1))
+    records.write(tmp_path / "pairs.jsonl", made)
+    write_scores(tmp_path / "scores_good.jsonl", made, 1, 0.4)
+    write_scores(tmp_path / "scores_bad.jsonl", made, 2, 0.1)
+    return tmp_path
+
+
+def test_tables_are_the_metrics_of_each_group(folder):
+    data = study.scored(folder, {"good": "good", "bad": "bad"})
+    assert len(data) == 96 and study.judges_of(data) == ["good", "bad"]
+    for by in ("family", "reasoner"):
+        table = study.table(data, by=by, resamples=20)
+        assert len(table) == 4
+        for _, row in table.iterrows():
+            rows = data[data[by] == row["group"]]
+            assert row["AUROC"] == pytest.approx(roc_auc_score(rows["label"], rows[row["judge"]]), abs=1e-12)
+            assert row["pairs"] == len(rows) == 48 and row["AUROC low"] <= row["AUROC"] <= row["AUROC high"]
+    shown = study.readable(study.table(data, resamples=20))
+    assert "AUROC low" not in shown and shown["AUROC"][0].startswith(f"{roc_auc_score(data['label'], data['good']):.3f} [")
+
+
+def test_missing_files_say_how_to_make_them(tmp_path):
+    with pytest.raises(UserError, match="run_study.sh"):
+        study.find(tmp_path, "pairs")
+
+
+def test_difference_is_paired(folder):
+    data = study.scored(folder, {"good": "good", "bad": "bad"})
+    value, low, high = study.difference(data, "good", "bad", resamples=200)
+    areas = [roc_auc_score(data["label"], data[j]) for j in ("good", "bad")]
+    assert value == pytest.approx(areas[0] - areas[1], abs=1e-12) and 0 < low <= value <= high
+    assert study.difference(data, "good", "good", resamples=50) == (0.0, 0.0, 0.0)  # unpaired, it would have a width
+
+
+def test_each_half_gets_the_other_halfs_temperature(folder):
+    data = study.scored(folder, {"good": "good"})
+    mended, fitted = study.cross_fitted_temperature(data, "good")
+    first = data["problem_id"].isin(sorted(data["problem_id"].unique())[::2])
+    for rows, temperature in ((first, fitted[0]), (~first, fitted[1])):
+        assert temperature == pytest.approx(metrics.fit_temperature(data[~rows]["label"], data[~rows]["good"]), rel=1e-9)
+        assert np.allclose(mended[rows], metrics.with_temperature(data[rows]["good"], temperature), atol=1e-12)
+
+
+def test_worst_errors_are_errors_worst_first_and_spread(folder):
+    data = study.scored(folder, {"bad": "bad"})
+    found = study.worst_errors(folder / "pairs.jsonl", data, "bad", 8)
+    sizes = [abs(p - pair.label) for pair, p in found]
+    assert sizes == sorted(sizes, reverse=True) and min(sizes) > 0.5
+    ids = [pair.problem_id for pair, _ in found]
+    assert max(ids.count(i) for i in ids) <= 2
+    worst = (data["bad"] - data["label"]).abs().idxmax()
+    assert found[0][0].pair_id == data.loc[worst, "pair_id"]
+
+
+def test_a_leak_is_an_error(folder):
+    data = study.scored(folder, {"good": "good"})
+    others = [make_problem(i, str(2 * i)) for i in (50, 51)]
+    by_id = {p.problem_id: p for p in [*PROBLEMS, *others]}
+    assert study.check_leak(by_id, [p.problem_id for p in others], data) == 16
+    twin = records.Problem.new("elsewhere", "  What is 3 +  3? ", "6")
+    with pytest.raises(UserError, match="leak: problem"):
+        study.check_leak(by_id | {twin.problem_id: twin}, [twin.problem_id], data)
+
+
+def test_agreement_counts_pairs():
+    problem = PROBLEMS[0]
+    some = [make_trace(problem, i, a) for i, a in enumerate(["2", "2.0", "7", None, "2", "7"])]
+    row = study.agreement({problem.problem_id: problem}, some).iloc[0]
+    known = ["2", "2", "7", "2", "7"]
+    same = sum(a == b for a, b in itertools.combinations(known, 2))
+    assert (row["traces"], row["pairs"], row["same"]) == (6, 10, same / 10)
+    assert row["unknown"] == pytest.approx(1 / 6) and row["pass@1"] == pytest.approx(sum(t.correct is True for t in some) / 6)
+
+
+def test_the_ablations_table_and_effects(tmp_path):
+    """Words help by design here, the other factors do not; the mean differences are counted again."""
+    areas = {}
+    for number, cell in enumerate(ablation.GRID):
+        made = make_pairs(Truncation(cell.truncation, 1) if cell.truncation == "words" else Truncation("words", 2))
+        records.write(ablation.pairs_file(tmp_path, cell), made)
+        write_scores(tmp_path / f"scores_{cell.name}.jsonl", made, number, 0.4 if cell.truncation == "words" else 0.0, cell.name)
+        scores = [s.p_same for s in records.read(records.PairScore, tmp_path / f"scores_{cell.name}.jsonl")]
+        areas[cell] = roc_auc_score([p.label for p in made], scores)
+    table = ablation.table(tmp_path, resamples=20).set_index("cell")
+    assert len(table) == 8 and table.index.is_unique
+    for cell, area in areas.items():
+        assert table.loc[cell.name, "AUROC"] == pytest.approx(area, abs=1e-12)
+    assert table.loc["words-focal-oversampled", "paper AUROC"] == 0.8701
+    effects = ablation.effects(tmp_path, resamples=100).set_index("factor")
+    words = effects.loc["reasoning words instead of tokens"]
+    by_hand = np.mean([a for c, a in areas.items() if c.truncation == "words"]) - np.mean(
+        [a for c, a in areas.items() if c.truncation == "tokens"]
+    )
+    assert words["AUROC"] == pytest.approx(by_hand, abs=1e-12) and words["low"] > 0
+    oversampling = effects.loc["oversampling instead of none"]
+    assert oversampling["AUROC"] == pytest.approx(
+        np.mean([a for c, a in areas.items() if c.oversampled]) - np.mean([a for c, a in areas.items() if not c.oversampled])
+    )
+    made = make_pairs(Truncation("words", 1))
+    records.write(ablation.pairs_file(tmp_path, ablation.GRID[-1]), made[1:])
+    with pytest.raises(UserError, match="same pairs only"):
+        ablation.table(tmp_path, resamples=20)
+
+
+def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkeypatch):
+    """Which commands, with which options; the stages themselves have their own tests."""
+    import importlib.util
+    import sys
+
+    from conftest import ROOT
+
+    spec = importlib.util.spec_from_file_location("run_ablation", ROOT / "scripts/run_ablation.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    ran = []
+    monkeypatch.setattr(script, "stage", lambda name, *arguments: ran.append((name, [str(a) for a in arguments])))
+    monkeypatch.setattr(script.ablation, "table", lambda *a, **k: study.table(study.frame(pairs_file, {"x": scores}), resamples=5))
+    made = make_pairs(Truncation("words", 1))
+    pairs_file, scores = tmp_path / "p.jsonl", tmp_path / "s.jsonl"
+    records.write(pairs_file, made)
+    write_scores(scores, made, 0, 0.3)
+    arguments = ["run_ablation.py", "--problems", "p", "--traces", "t", "--output", str(tmp_path / "out"), "--words-k", "3",
+                 "--tokens-k", "70", "--oversampling", "3", "--train-with", "bf16=true"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", arguments)
+    script.main()
+    builds = [dict(zip(a[::2], a[1::2], strict=True)) for name, a in ran if name.startswith("Offline/build")]
+    chosen = {(b["--truncation"], b["--truncation-k"], b["--oversampling"]) for b in builds}
+    assert chosen == {("words", "3", "1"), ("words", "3", "3"), ("tokens", "70", "1"), ("tokens", "70", "3")}
+    trained = [a for name, a in ran if name.startswith("LLaMA-Factory")]
+    assert len(trained) == 8 and len({tuple(a) for a in trained}) == 8
+    assert sum("use_focal_loss=true" in a for a in trained) == 4 and all("bf16=true" in a for a in trained)
+    data = {b["--name"]: b for b in builds}
+    for name, a in ran:
+        if name.startswith("Offline/test_model"):
+            options = dict(zip(a[::2], a[1::2], strict=True))
+            cell = next(c for c in ablation.GRID if options["--model"].endswith("/" + c.name))
+            assert options["--pairs"].endswith(f"/{cell.data}.jsonl") and data[cell.data]["--truncation"] == cell.truncation
+    ran.clear()
+    monkeypatch.setattr(sys, "argv", [*arguments, "--only-pairs"])
+    script.main()
+    assert len(ran) == 4 and all(name.startswith("Offline/build") for name, _ in ran)
