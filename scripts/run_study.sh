@@ -28,9 +28,12 @@ train() { # recipe, name, further settings
   step "train $2"
   $python LLaMA-Factory/train.py "$1" dataset_dir=results/study dataset="$study" output_dir="$out/$2" "${@:3}"
 }
+pack() { # name of a trained judge: half the size, and the one that is scored and may be given away
+  [ -f "$out/$1-packed/adapter_config.json" ] || $python -m deepprune.judges.weights pack "$out/$1" "$out/$1-packed"
+}
 evaluate() { # name of a trained judge
   step "evaluate $1"
-  $python Offline/test_model_performance_parallel.py $recipe --model "$out/$1" --output "$out/scores_$1.jsonl"
+  $python Offline/test_model_performance_parallel.py $recipe --model "$out/$1" --output "$out/scores_${1%-packed}.jsonl"
 }
 zero_shot() { # model, name
   step "zero-shot $1"
@@ -55,16 +58,21 @@ fi
 step "pairs"
 $python Offline/build_pair_dataset.py $recipe --problems "${problems[@]}" --traces "${seen[@]}" --test-traces "$unseen"
 
+cp "results/study/offline_test_data/$study.jsonl" "$out/pairs.jsonl"
+cp "results/study/finetune_data/$study.jsonl" "$out/train.jsonl"
+
 step "Sentence-BERT"
-$python Preliminaries/sentence_bert_similarity.py --pairs "results/study/offline_test_data/$study.jsonl" --output "$out/scores_sbert.jsonl"
+$python Preliminaries/sentence_bert_similarity.py --pairs "$out/pairs.jsonl" --output "$out/scores_sbert.jsonl"
 
 if [ "$study" = r1 ]; then
   train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b cutoff_len=1600
-  evaluate qwen2.5-0.5b
+  pack qwen2.5-0.5b
+  evaluate qwen2.5-0.5b-packed
   zero_shot $qwen qwen2.5-0.5b
 else
   train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b
-  evaluate qwen2.5-0.5b
+  pack qwen2.5-0.5b
+  evaluate qwen2.5-0.5b-packed
   zero_shot $qwen qwen2.5-0.5b
   zero_shot $smol smollm2-135m
   # The learning curve: the first 116, 231, 462 and all of the shuffled training rows.

@@ -146,6 +146,30 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, tiny, monkeypatch):
     assert name.startswith("judge@") and prepare(str(tmp_path / "judge")) == (name, folder)
 
 
+def test_a_packed_adapter_is_the_same_in_bfloat16_under_another_name(tmp_path, monkeypatch):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from deepprune.judges import weights
+
+    adapter = tmp_path / "judge"
+    adapter.mkdir()
+    torch.manual_seed(0)
+    tensors = {f"layer{i}.lora_A.weight": torch.randn(8, 64) for i in range(4)}
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+    (adapter / "manifest.json").write_text('{"stage": "train"}')
+    size = weights.pack(adapter, tmp_path / "packed")
+    assert size < 0.6 * (adapter / "adapter_model.safetensors").stat().st_size
+    assert sorted(p.name for p in (tmp_path / "packed").iterdir()) == [
+        "adapter_config.json", "adapter_model.safetensors", "manifest.json",
+    ]  # fmt: skip
+    for name, value in load_file(tmp_path / "packed/adapter_model.safetensors").items():
+        assert value.dtype == torch.bfloat16 and torch.equal(value, tensors[name].to(torch.bfloat16))
+    with pytest.raises(UserError, match="only LoRA adapters"):
+        weights.pack(tmp_path, tmp_path / "other")
+
+
 def test_the_environment_keeps_what_the_user_set():
     env = runtime.environment({"VLLM_LOGGING_LEVEL": "INFO", "LD_PRELOAD": "/x.so"})
     assert env["VLLM_LOGGING_LEVEL"] == "INFO" and env["LD_PRELOAD"].split(":")[0] == "/x.so"

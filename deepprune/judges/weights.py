@@ -1,18 +1,24 @@
 """A judge's weights as one plain model folder: full weights as they are, a LoRA adapter merged into its base.
 
 A LoRA adapter attached at run time made vLLM's CPU build three times slower, so it is merged once and cached.
+
+    python -m deepprune.judges.weights pack results/study/miniature/qwen2.5-0.5b Offline/DeepPrune-Judge-mini
+
+copies a trained adapter in bfloat16, half the size, to give it away: weights, config and what made it.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-from deepprune import models
-from deepprune.errors import UserError
+from deepprune import jsonl, models
+from deepprune.errors import UserError, command
 from deepprune.manifest import file_hash
 
 
@@ -66,3 +72,38 @@ def _merge(base: str, adapter: Path, target: Path) -> None:
         except OSError:
             if not (target / "config.json").is_file():
                 raise
+
+
+def pack(adapter: Path, target: Path) -> int:
+    """Copy a LoRA adapter in bfloat16, with its config and manifest; returns the bytes of its weights.
+
+    A packed adapter is another judge than the original (its name ends in another hash): score it, not the other.
+    Raises UserError if the folder is no adapter.
+    """
+    import torch
+    from safetensors.torch import load_file, save
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise UserError(f"{adapter}: no adapter_config.json in it; only LoRA adapters are packed")
+    tensors = load_file(_single(adapter, "adapter_model.safetensors"))
+    data = save({name: value.to(torch.bfloat16) for name, value in tensors.items()}, metadata={"format": "pt"})
+    with jsonl.atomic(target / "adapter_model.safetensors") as file:
+        file.write(data)
+    for name in ("adapter_config.json", "manifest.json"):
+        if (adapter / name).is_file():
+            shutil.copyfile(adapter / name, target / name)
+    return len(data)
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["pack"])
+    parser.add_argument("adapter", type=Path)
+    parser.add_argument("target", type=Path)
+    args = parser.parse_args()
+    print(f"{args.target}: {pack(args.adapter, args.target):,} bytes of weights")
+
+
+if __name__ == "__main__":
+    main()
