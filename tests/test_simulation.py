@@ -1,0 +1,85 @@
+"""Simulated judges have the quality asked for; costs are counted again by plain loops."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deepprune import clustering, metrics, simulation
+from deepprune.clustering import ClusterSettings
+from deepprune.errors import UserError
+
+LABELS = [i % 3 if i % 11 else None for i in range(160)]
+
+
+def pairs_of(labels, scores):
+    upper = np.triu_indices(len(labels), 1)
+    same = np.asarray([labels[i] is not None and labels[i] == labels[j] for i, j in zip(*upper, strict=True)])
+    return same.astype(int), scores[upper]
+
+
+@pytest.mark.parametrize("auroc", [0.5, 0.6, 0.75, 0.9, 0.99])
+@pytest.mark.parametrize("shared", [0.0, 0.5])
+def test_a_simulated_judge_has_its_auroc_and_is_symmetric(auroc, shared):
+    measured = []
+    for seed in range(4):
+        scores = simulation.simulated_scores(LABELS, auroc, seed, "q", shared)
+        assert np.array_equal(scores, scores.T) and scores.min() >= 0 and scores.max() <= 1
+        measured.append(metrics.auroc(*pairs_of(LABELS, scores)))
+    assert np.mean(measured) == pytest.approx(auroc, abs=0.012 if not shared else 0.04)
+    again = simulation.simulated_scores(LABELS, auroc, 0, "q", shared)
+    assert np.array_equal(again, simulation.simulated_scores(LABELS, auroc, 0, "q", shared))
+    if auroc > 0.5:
+        assert not np.array_equal(again, simulation.simulated_scores(LABELS, auroc, 0, "other", shared))
+
+
+def test_p_same_is_calibrated_for_equally_many_of_both():
+    labels = [0] * 200 + [1] * 200  # nearly as many same as different pairs
+    same, p = pairs_of(labels, simulation.simulated_scores(labels, 0.8, 1, "q"))
+    assert metrics.expected_calibration_error(same, p) < 0.01
+
+
+def test_the_oracle_is_exact_and_an_unknown_answer_is_alone():
+    scores = simulation.simulated_scores([0, None, 0, None, 1], 1.0, 0, "q")
+    assert scores[0, 2] == 1 and scores[0, 4] == 0 and scores[1, 3] == 0 and scores[1, 0] == 0
+    placed = simulation.cluster(scores, ClusterSettings(), "q").placed
+    assert placed == [0, 1, 0, 2, 3]
+    with pytest.raises(UserError, match="auroc"):
+        simulation.simulated_scores([0, 1], 0.4, 0, "q")
+
+
+def test_clusters_are_the_pure_clusterings_and_every_question_is_recorded():
+    scores = simulation.simulated_scores(LABELS, 0.7, 3, "q")
+    settings = ClusterSettings(k=5, k1=3)
+    done = simulation.cluster(scores, settings, "q")
+    asked = []
+
+    def score(batch):
+        asked.extend((a, b) for _, a, b in batch)
+        return [float(scores[a, b]) for _, a, b in batch]
+
+    clusters = clustering.lockstep({"q": clustering.greedy(len(LABELS), settings, "q")}, score)["q"]
+    assert [[i for i, c in enumerate(done.placed) if c == n] for n in range(len(clusters))] == clusters
+    assert [(a, b) for b, members in enumerate(done.asked) for a in members] == asked
+
+
+def test_judge_tokens_by_hand():
+    # Prefixes 5, 7, 9; overhead 2. Trace 1 asks about 0; trace 2 about 0 and 1.
+    asked, prefixes = [[], [0], [0, 1]], [5, 7, 9]
+    prompts = [2 + 5 + 7, 2 + 5 + 9, 2 + 7 + 9]
+    assert simulation.judge_tokens(asked, prefixes, 3, 2) == (sum(prompts), 2 + 5)  # the second prompt starts as the first
+    assert simulation.judge_tokens(asked, prefixes, 2, 2) == (prompts[0], 0)
+
+
+def test_questions_are_read_and_bad_rows_are_named(tmp_path):
+    row = {"dataset": "D", "problem_id": "p", "gold": "1/2", "answer": "0.5", "n_tokens": 10}
+    rows = [row, row | {"answer": "7"}, row | {"answer": None}, row | {"answer": "\\frac{1}{2}", "n_tokens": 20}, row | {"problem_id": "q"}]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    first, second = simulation.read_questions(path)
+    assert first.labels == [0, 1, None, 0] and first.right == 0 and first.lengths == [10, 10, 10, 20]
+    assert second.labels == [0]
+    for wrong, message in (({"n_tokens": "9"}, "n_tokens"), ({"n_tokens": 0}, "at least 1"), ({"answer": 5}, "text or null"), ({"gold": None}, "gold")):
+        path.write_text(json.dumps(row) + "\n" + json.dumps(row | wrong) + "\n")
+        with pytest.raises(UserError, match=f"answers.jsonl:2: .*{message}"):
+            simulation.read_questions(path)
