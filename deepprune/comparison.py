@@ -1,0 +1,265 @@
+"""Every way to vote, on the same questions: pruning by any judge and finish rule, and the baselines.
+
+A question is answers, lengths and prefix lengths; a judge is a table of scores. So recorded traces with a real
+judge's stored scores, and answers alone with a simulated judge, go through the same code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from deepprune import baselines, finishing, metrics, simulation
+from deepprune.clustering import ClusterSettings
+from deepprune.finishing import FinishSettings
+
+# What is known of a method for one question (averages over orders of the traces):
+#   accuracy; tokens: the reasoner's; sequential: the longest chain of dependent generation; judge_calls, judge_prompt,
+#   judge_cached: the judge's prompts, their tokens, and those that a perfect prefix cache saves; total: the reasoner's
+#   tokens and the judge's computed ones weighted by parameters; total_uncached: the same without a cache;
+#   coverage: a right answer is among the finished traces; represented: ... or among the clusters' first traces;
+#   diversity: share of the distinct answers of all n traces that are among the finished ones, diversity_represented
+#   likewise; opened, finished: traces started, and generated to the end.
+FIELDS = ("accuracy", "tokens", "sequential", "judge_calls", "judge_prompt", "judge_cached", "total", "total_uncached",
+          "coverage", "represented", "diversity", "diversity_represented", "opened", "finished", "clusters")  # fmt: skip
+KEYS = ("method", "judge", "tau", "K", "K1", "K2")
+
+
+@dataclasses.dataclass
+class Question:
+    """One problem's n traces, in recorded order.
+
+    labels: answer classes (None: unknown); right: the right answer's class (None: no trace is right); lengths,
+    prefixes: reasoner tokens of whole traces and of their prefixes; confidences: Trace.confidence of each (or empty).
+    """
+
+    problem_id: str
+    dataset: str
+    labels: list[int | None]
+    right: int | None
+    lengths: list[int]
+    prefixes: list[int]
+    confidences: list[dict] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Judged:
+    """A judge's scores of one question's traces: p_same[i][j], for any order of i and j.
+
+    ratio: judge / reasoner parameters. prefixes: judge tokens of each prefix, overhead: of instructions and question.
+    per_trace: the judge reads each trace once (an encoder) and not each pair.
+    """
+
+    scores: np.ndarray
+    ratio: float = 0.0
+    prefixes: Sequence[int] = ()
+    overhead: int = 0
+    per_trace: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """What is tried. Every combination of taus, ks, k1s, k2s and rules, with every judge."""
+
+    taus: tuple[float, ...] = (0.5,)
+    ks: tuple[int, ...] = (32,)
+    k1s: tuple[int, ...] = (10,)
+    k2s: tuple[int, ...] = (20,)
+    rules: tuple[str, ...] = finishing.RULES
+    k3: int = 20
+    threshold: float = 0.95  # of Adaptive-Consistency too
+    trust: float = 0.25
+    batch: int = 4
+    start: int = 16
+    window: int = 8  # ESC's
+    warmup: int = 16  # DeepConf's
+    orders: int = 20  # random orders of the traces that are averaged over; 1: the recorded order
+    seed: int = 0
+
+    def order(self, question: Question, number: int) -> list[int]:
+        """The number-th order of a question's traces."""
+        n = len(question.labels)
+        if self.orders == 1:
+            return list(range(n))
+        return random.Random(f"{self.seed}/order/{question.dataset}/{question.problem_id}/{number}").sample(range(n), n)
+
+
+def compare(question: Question, grid: Grid, judges) -> dict:
+    """All methods on one question.
+
+    judges(number): judge name -> Judged, for the number-th order, with tables in *recorded* order (a simulated judge
+    draws anew for each). Returns a JSON row: cons@m, pass@m and the expected longest of m traces for every m (exact),
+    and a list of methods with KEYS and FIELDS.
+    """
+    n = len(question.labels)
+    counts = np.bincount([x for x in question.labels if x is not None], minlength=1).tolist()
+    right = 0 if question.right is None else counts[question.right]
+    unknown = n - sum(counts)
+    lengths = sorted(question.lengths)
+    sums: dict[tuple, np.ndarray] = {}
+    for number in range(grid.orders):
+        order = grid.order(question, number)
+        view = dataclasses.replace(
+            question, **{f: [getattr(question, f)[i] for i in order] for f in ("labels", "lengths", "prefixes")},
+            confidences=[question.confidences[i] for i in order] if question.confidences else [],
+        )  # fmt: skip
+        for key, values in _one_order(view, order, grid, judges(number), number):
+            sums[key] = sums.get(key, 0.0) + np.asarray(values, dtype=np.float64)
+    return {
+        "problem_id": question.problem_id, "dataset": question.dataset, "n": n, "length": float(np.mean(lengths)),
+        "pass@1": right / n,
+        "cons": [metrics.cons_at_k(counts, question.right, unknown, m) for m in range(1, n + 1)],
+        "pass": [metrics.pass_at_k(n, right, m) for m in range(1, n + 1)],
+        "longest": [sum(x * math.comb(i, m - 1) for i, x in enumerate(lengths)) / math.comb(n, m) for m in range(1, n + 1)],
+        "distinct": len(set(question.labels) - {None}),
+        "methods": [dict(zip(KEYS, key, strict=True)) | dict(zip(FIELDS, (v / grid.orders).tolist(), strict=True))
+                    for key, v in sums.items()],
+    }  # fmt: skip
+
+
+def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping[str, Judged], number: int):
+    """(KEYS, values of FIELDS) of every method on a question whose traces arrive in this order."""
+    labels, lengths = question.labels, question.lengths
+    plain = {
+        "adaptive-consistency": baselines.adaptive_consistency(labels, lengths, grid.threshold),
+        "esc": baselines.early_stopping(labels, lengths, grid.window),
+    }
+    if question.confidences:
+        for name, keep in (("deepconf-low", 0.1), ("deepconf-high", 0.9)):
+            plain[name] = baselines.deepconf(labels, lengths, question.confidences, keep, grid.warmup)
+    for name, done in plain.items():
+        kept = _survivors(question, done.finished)
+        yield (name, None, None, None, None, None), [
+            _hit(question, done.answer), done.tokens, done.sequential, 0, 0, 0, done.tokens, done.tokens, *kept[:1], *kept[:1],
+            *kept[1:], *kept[1:], done.opened, len(done.finished), 0,
+        ]  # fmt: skip
+    key = f"{question.dataset}/{question.problem_id}/{number}"
+    for judge, judged in judges.items():
+        table = judged.scores[np.ix_(order, order)].tolist()
+        prefixes = [judged.prefixes[i] for i in order] if len(judged.prefixes) else [0] * len(order)
+        for tau, k, k1 in itertools.product(grid.taus, grid.ks, grid.k1s):
+            clustered = simulation.cluster(table, ClusterSettings(tau, k, k1, seed=grid.seed), key)
+            for rule, k2 in itertools.product(grid.rules, grid.k2s):
+                how = FinishSettings(rule, k2, grid.k3, threshold=grid.threshold, trust=grid.trust, batch=grid.batch,
+                                     start=grid.start, seed=grid.seed)  # fmt: skip
+                done = finishing.play(clustered.placed, labels, lengths, question.prefixes, how, key)
+                yield (rule, judge, tau, k, k1, k2), _pruned(question, judged, prefixes, clustered, done)
+
+
+def _pruned(question: Question, judged: Judged, prefixes: Sequence[int], clustered, done) -> list[float]:
+    """The values of FIELDS of one finish rule on one clustering."""
+    asked = clustered.asked[: done.opened]
+    if judged.per_trace:
+        prompt, cached = sum(prefixes[: done.opened]), 0
+    elif judged.ratio:
+        prompt, cached = simulation.judge_tokens(asked, prefixes, done.opened, judged.overhead)
+    else:
+        prompt = cached = 0
+    tokens = done.prefix + done.rest
+    clusters = finishing.clusters_of(clustered.placed[: done.opened])
+    finished = _survivors(question, done.finished)
+    represented = _survivors(question, {*(c[0] for c in clusters), *done.finished})
+    return [
+        _hit(question, done.answer), tokens, done.sequential, sum(map(len, asked)), prompt, cached,
+        tokens + (prompt - cached) * judged.ratio, tokens + prompt * judged.ratio, finished[0], represented[0],
+        finished[1], represented[1], done.opened, len(done.finished), len(clusters),
+    ]  # fmt: skip
+
+
+def _hit(question: Question, answer: int | None) -> bool:
+    return answer is not None and answer == question.right
+
+
+def _survivors(question: Question, kept) -> tuple[bool, float]:
+    """(a right answer is among these traces, share of all distinct answers that is)."""
+    here = {question.labels[i] for i in kept} - {None}
+    everywhere = set(question.labels) - {None}
+    return question.right is not None and question.right in here, len(here) / len(everywhere) if everywhere else 1.0
+
+
+def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """A row a method: means over questions, intervals of the accuracy, and two paired differences with intervals.
+
+    over_cons_n: accuracy minus cons@n's. over_cons: accuracy minus that of cons@m with the same m for all questions
+    and the same total tokens (linear between two m): what a random subset of as many tokens gets. reduction: 1 - total
+    / tokens of cons@n; reduction_no_judge: the judge not counted.
+    """
+    n = min(r["n"] for r in rows)
+    lengths = np.asarray([r["length"] for r in rows])
+    cons, found, longest = (np.asarray([r[k][:n] for r in rows]) for k in ("cons", "pass", "longest"))
+    consensus = n * lengths.mean()
+
+    def interval(values: np.ndarray, name: str) -> dict[str, float]:
+        value, low, high = metrics.bootstrap(range(len(rows)), lambda r: float(values[r].mean()), resamples, seed)
+        return {name: value, f"{name} low": low, f"{name} high": high}
+
+    def cons_at_tokens(tokens: float) -> np.ndarray:
+        m = min(max(tokens / lengths.mean(), 1.0), float(n))
+        low = int(m)
+        high = min(low + 1, n)
+        return cons[:, low - 1] + (m - low) * (cons[:, high - 1] - cons[:, low - 1])
+
+    result = []
+    for m in sorted({*(2**i for i in range(int(math.log2(n)) + 1)), n}):
+        tokens, value = m * lengths.mean(), cons[:, m - 1]
+        distinct = {"coverage": found[:, m - 1].mean(), "represented": found[:, m - 1].mean()}
+        result.append(
+            {"method": f"cons@{m}", "m": m, "tokens": tokens, "total": tokens, "total_uncached": tokens,
+             "sequential": longest[:, m - 1].mean(), "opened": m, "finished": m} | distinct
+            | interval(value, "accuracy") | interval(value - cons[:, n - 1], "over_cons_n") | interval(0.0 * value, "over_cons")
+        )  # fmt: skip
+    for index, method in enumerate(rows[0]["methods"]):
+        values = {f: np.asarray([r["methods"][index][f] for r in rows]) for f in FIELDS}
+        if any({k: r["methods"][index][k] for k in KEYS} != {k: method[k] for k in KEYS} for r in rows):
+            raise ValueError("the rows hold different methods")
+        result.append(
+            {k: method[k] for k in KEYS} | {f: float(v.mean()) for f, v in values.items()}
+            | interval(values["accuracy"], "accuracy") | interval(values["accuracy"] - cons[:, n - 1], "over_cons_n")
+            | interval(values["accuracy"] - cons_at_tokens(values["total"].mean()), "over_cons")
+        )  # fmt: skip
+    numbers = pd.DataFrame(result)
+    numbers["reduction"] = 1.0 - numbers["total"] / consensus
+    numbers["reduction_no_judge"] = 1.0 - numbers["tokens"] / consensus
+    return numbers
+
+
+def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
+    """Accuracy, latency and coverage against total tokens: cons@m as a line, every other method as a marker.
+
+    A colour a finish rule, a marker a judge (label: the column that tells points of a line apart, written beside them).
+    """
+    import matplotlib.pyplot as plt
+
+    panels = (("accuracy", "accuracy"), ("sequential", "sequential tokens a problem (latency)"),
+              ("coverage", "answer coverage: a right answer is finished"))  # fmt: skip
+    drawn, axes = plt.subplots(1, 3, figsize=(16, 5.4))
+    pruned = numbers[numbers["judge"].notna()]
+    rules = list(dict.fromkeys(pruned["method"]))
+    colours = dict(zip(rules, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
+    styles = dict(zip(sorted(pruned["K1"].dropna().unique()), ("-", ":", "--", "-."), strict=False))
+    line = numbers[numbers["m"].notna()]
+    others = numbers[numbers["judge"].isna() & numbers["m"].isna()]
+    for axis, (column, name) in zip(axes, panels, strict=True):
+        axis.plot(line["total"] / 1000, line[column], "-", color="black", marker=".", label="cons@m")
+        for (_, row), marker in zip(others.iterrows(), "*PXd", strict=False):
+            axis.plot(row["total"] / 1000, row[column], marker, color="black", markersize=10, linestyle="none", label=row["method"])
+        for (rule, k1), some in pruned.groupby(["method", "K1"], sort=False):
+            axis.plot(some["total"] / 1000, some[column], styles[k1], color=colours[rule], linewidth=0.8, marker="o",
+                      markersize=3, label=f"{rule}, K1 {k1:.0f}")  # fmt: skip
+            for _, row in some.iloc[[0, -1]].iterrows():
+                axis.annotate(str(row[label]).removeprefix("AUROC "), (row["total"] / 1000, row[column]), fontsize=6,
+                              color=colours[rule], xytext=(2, 3), textcoords="offset points")  # fmt: skip
+        axis.set(xscale="log", xlabel="tokens a problem, judge included (thousands, reasoner-equivalent)", ylabel=name)
+        axis.grid(alpha=0.3)
+    axes[1].set_yscale("log")
+    drawn.suptitle(title)
+    handles, labels = axes[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="lower center", ncols=6, fontsize=8, bbox_to_anchor=(0.5, -0.08))
+    drawn.tight_layout()
+    return drawn

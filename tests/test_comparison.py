@@ -1,0 +1,118 @@
+"""The comparison of methods: against direct calls, by hand, and where two methods must coincide."""
+
+import numpy as np
+import pytest
+
+from deepprune import baselines, comparison, confidence, metrics, simulation
+from deepprune.comparison import Grid, Judged, Question
+
+RNG = np.random.default_rng(5)
+
+
+def question(number=0, n=24, confident=False):
+    labels = [int(x) if x < 4 else None for x in RNG.integers(0, 5, n)]
+    lengths = [int(x) for x in RNG.integers(20, 90, n)]
+    confidences = [confidence.summarise(list(RNG.uniform(1, 9, x)), 2, 8, 4) for x in lengths] if confident else []
+    return Question(f"q{number}", "D", labels, 1, lengths, [min(15, x) for x in lengths], confidences)
+
+
+def everything_same(q, ratio=0.0):
+    n = len(q.labels)
+    return Judged(np.ones((n, n)), ratio, [5] * n, 3)
+
+
+def method(row, name, **key):
+    (found,) = [m for m in row["methods"] if m["method"] == name and all(m[k] == v for k, v in key.items())]
+    return found
+
+
+def test_baselines_are_those_of_the_module_in_the_recorded_order():
+    q = question(confident=True)
+    row = comparison.compare(q, Grid(orders=1, warmup=6), lambda number: {})
+    for name, done in (
+        ("adaptive-consistency", baselines.adaptive_consistency(q.labels, q.lengths)),
+        ("esc", baselines.early_stopping(q.labels, q.lengths)),
+        ("deepconf-low", baselines.deepconf(q.labels, q.lengths, q.confidences, 0.1, 6)),
+        ("deepconf-high", baselines.deepconf(q.labels, q.lengths, q.confidences, 0.9, 6)),
+    ):
+        found = method(row, name)
+        assert (found["accuracy"], found["tokens"], found["total"], found["sequential"]) == (
+            done.answer == 1, done.tokens, done.tokens, done.sequential,
+        )  # fmt: skip
+        assert found["finished"] == len(done.finished)
+        assert found["diversity"] == len({q.labels[i] for i in done.finished} - {None}) / len(set(q.labels) - {None})
+    counts = [q.labels.count(i) for i in range(4)]
+    assert row["cons"][8] == metrics.cons_at_k(counts, 1, q.labels.count(None), 9)
+    assert row["longest"][-1] == pytest.approx(max(q.lengths)) and row["longest"][0] == pytest.approx(np.mean(q.lengths))
+
+
+def test_the_expected_longest_of_m_is_that_of_all_subsets():
+    import itertools
+
+    q = Question("q", "D", [0] * 6, 0, [3, 9, 4, 1, 9, 7], [1] * 6)
+    row = comparison.compare(q, Grid(orders=1), lambda number: {})
+    for m in range(1, 7):
+        assert row["longest"][m - 1] == pytest.approx(np.mean([max(s) for s in itertools.combinations(q.lengths, m)]))
+
+
+def test_one_cluster_finished_whole_is_cons_at_n():
+    """A judge that says yes to all and K2 = n: every trace is finished, the vote is cons@n, nothing is saved."""
+    rows = []
+    for number in range(5):
+        q = question(number)
+        rows.append(comparison.compare(q, Grid(k2s=(24,), rules=("paper",), orders=3), lambda i, q=q: {"yes": everything_same(q)}))
+    numbers = comparison.table(rows, resamples=50).set_index("method")
+    paper = numbers.loc["paper"]
+    assert paper["total"] == pytest.approx(numbers.loc["cons@24", "total"]) and paper["reduction"] == pytest.approx(0)
+    assert paper["sequential"] >= numbers.loc["cons@24", "sequential"]  # a prefix and a rest, each with its longest
+    assert paper["coverage"] == numbers.loc["cons@24", "coverage"] and paper["diversity"] == 1.0
+
+
+def test_the_judges_cost_by_hand():
+    q = Question("q", "D", [0, 0, 0], 0, [50, 60, 70], [10, 10, 10])
+    grid = Grid(taus=(0.5,), k1s=(10,), k2s=(1,), rules=("paper",), orders=1)
+    n = 3
+    judges = {
+        "pairs": Judged(np.ones((n, n)), 0.5, [5, 7, 9], 2), "traces": Judged(np.ones((n, n)), 0.1, [5, 7, 9], per_trace=True),
+        "free": Judged(np.ones((n, n))),
+    }  # fmt: skip
+    row = comparison.compare(q, grid, lambda number: judges)
+    pairs, traces, free = (method(row, "paper", judge=j) for j in ("pairs", "traces", "free"))
+    tokens = 30 + 40  # prefixes, and the rest of the first trace
+    prompt, cached = (2 + 5 + 7) + (2 + 5 + 9) + (2 + 7 + 9), 2 + 5
+    assert (pairs["tokens"], pairs["judge_calls"], pairs["judge_prompt"], pairs["judge_cached"]) == (tokens, 3, prompt, cached)
+    assert pairs["total"] == tokens + 0.5 * (prompt - cached) and pairs["total_uncached"] == tokens + 0.5 * prompt
+    assert traces["total"] == pytest.approx(tokens + 0.1 * 21) and free["total"] == tokens
+    assert pairs["sequential"] == 10 + 40 and pairs["clusters"] == 1 and pairs["accuracy"] == 1
+
+
+def test_orders_permute_traces_and_scores_together():
+    """The oracle's table in recorded order gives pure clusters in every order."""
+    q = question(3)
+    oracle = Judged(simulation.simulated_scores(q.labels, 1.0, 0, "q"))
+    row = comparison.compare(q, Grid(rules=("weighted",), k2s=(24,), orders=6), lambda number: {"oracle": oracle})
+    found = method(row, "weighted")
+    classes = len(set(q.labels) - {None}) + q.labels.count(None)  # an unknown answer is a cluster of its own
+    assert found["clusters"] == classes
+    # K2 = n and every cluster among the largest four or not: what is finished of the largest is right as a whole.
+    assert found["finished"] == min(24, sum(min(3, q.labels.count(c)) for c in range(4)))
+
+
+def test_the_table_counts_differences_in_pairs():
+    rows = []
+    for number in range(8):
+        q = question(number)
+        oracle = Judged(simulation.simulated_scores(q.labels, 1.0, 0, f"q{number}"))
+        rows.append(comparison.compare(q, Grid(taus=(0.25, 0.5), rules=("paper", "adaptive"), orders=2), lambda i, o=oracle: {"oracle": o}))
+    numbers = comparison.table(rows, resamples=100)
+    one = numbers[(numbers["method"] == "adaptive") & (numbers["tau"] == 0.5)].iloc[0]
+    mine = [method(r, "adaptive", tau=0.5) for r in rows]
+    assert one["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in mine]))
+    assert one["over_cons_n"] == pytest.approx(np.mean([m["accuracy"] - r["cons"][-1] for m, r in zip(mine, rows, strict=True)]))
+    m = one["total"] / np.mean([r["length"] for r in rows])
+    low = int(m)
+    at_equal = [r["cons"][low - 1] + (m - low) * (r["cons"][low] - r["cons"][low - 1]) for r in rows]
+    assert one["over_cons"] == pytest.approx(np.mean([x["accuracy"] - c for x, c in zip(mine, at_equal, strict=True)]))
+    assert one["over_cons low"] <= one["over_cons"] <= one["over_cons high"]
+    figure = comparison.figure(numbers, "title")
+    assert len(figure.axes) == 3 and all(axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes)
