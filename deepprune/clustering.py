@@ -1,4 +1,4 @@
-"""Greedy clustering of traces and the finish rule (paper, "Online"). Pure: no model, no files in here.
+"""Greedy clustering of traces (paper, "Online"). Pure: no model, no files in here.
 
 `greedy` is a generator: it yields the pairs it wants scored, a batch at a time, is sent their scores, and
 returns its clusters. So one implementation serves recorded traces, live traffic and every judge, and
@@ -14,28 +14,35 @@ from collections.abc import Callable, Generator, Hashable, Sequence
 from deepprune.errors import UserError
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
+SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first"), ("join", "drop")
 
 
 @dataclasses.dataclass(frozen=True)
 class ClusterSettings:
-    """Defaults are the paper's where it states them. `k3` and what happens at K clusters are not stated."""
+    """Defaults are the paper's where it states them; what happens at K clusters is not stated.
 
-    tau: float = 0.5  # join the most similar cluster when its similarity is above tau
+    Descriptions of the paper differ on two points, so both ways are settings: the similarity to a cluster is the mean
+    over sampled members of p_same or of the verdicts (p_same > 0.5), and a trace joins the most similar cluster or
+    the first, in the order of opening, whose similarity is above tau.
+    """
+
+    tau: float = 0.5  # join a cluster when the similarity to it is above tau
     k: int = 32  # most clusters (K)
     k1: int = 10  # most members of a cluster that a new trace is compared with (K1)
-    k2: int = 20  # most traces finished (K2)
-    k3: int = 20  # traces finished when every cluster is a singleton (K3)
     overflow: str = "join"  # K clusters are open and none is similar: 'join' the best one, or 'drop' the trace
+    similarity: str = "p_same"  # or 'verdict'
+    assign: str = "best"  # or 'first'
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.tau <= 1.0:
             raise UserError(f"tau should lie in [0, 1], found {self.tau}")
-        for name in ("k", "k1", "k2", "k3"):
+        for name in ("k", "k1"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} should be at least 1, found {getattr(self, name)}")
-        if self.overflow not in ("join", "drop"):
-            raise UserError(f"overflow should be 'join' or 'drop', found {self.overflow!r}")
+        for name, choices in (("overflow", OVERFLOWS), ("similarity", SIMILARITIES), ("assign", ASSIGNMENTS)):
+            if getattr(self, name) not in choices:
+                raise UserError(f"{name} should be one of {', '.join(choices)}, found {getattr(self, name)!r}")
 
 
 def greedy(
@@ -51,37 +58,27 @@ def greedy(
     rng = random.Random(f"{settings.seed}/{key}")
     clusters: list[list[int]] = []
     for new in range(count):
-        best, similarity = -1, float("-inf")
+        best, similarity, joined = -1, float("-inf"), -1
         if clusters:
             sampled = [c if len(c) <= settings.k1 else rng.sample(c, settings.k1) for c in clusters]
             scores = yield [(member, new) for members in sampled for member in members]
+            if settings.similarity == "verdict":
+                scores = [float(p > 0.5) for p in scores]
             start = 0
             for index, members in enumerate(sampled):
                 mean = sum(scores[start : start + len(members)]) / len(members)
                 start += len(members)
                 if mean > similarity:
                     best, similarity = index, mean
-        if best >= 0 and similarity > settings.tau:
-            clusters[best].append(new)
+                if joined < 0 and mean > settings.tau:
+                    joined = index
+        if similarity > settings.tau:
+            clusters[joined if settings.assign == "first" else best].append(new)
         elif len(clusters) < settings.k:
             clusters.append([new])
         elif settings.overflow == "join":
             clusters[best].append(new)
     return clusters
-
-
-def finish(clusters: Sequence[Sequence[int]], count: int, settings: ClusterSettings, key: Hashable = "") -> list[int]:
-    """Positions of the traces to generate to the end.
-
-    The first min(size, K2) traces of the largest cluster (the one opened first among equals); when every
-    cluster is a singleton the clustering says nothing and K3 of all traces are drawn at random.
-    """
-    if not clusters:
-        return []
-    largest = max(clusters, key=len)
-    if len(largest) > 1:
-        return list(largest[: settings.k2])
-    return sorted(random.Random(f"{settings.seed}/finish/{key}").sample(range(count), min(settings.k3, count)))
 
 
 def lockstep(

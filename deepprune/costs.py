@@ -8,33 +8,22 @@ the prefix cache are counted apart and cost nothing here.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-
 from deepprune.records import Trace
 
 
-def prefix_tokens(trace: Trace, prefix: str, count) -> int:
+def prefix_tokens(trace: Trace, prefix: str, count, sample: int = 4000) -> int:
     """Reasoner tokens of a trace's prefix.
 
     count(text) may be another model's tokenizer: its share of the whole text is applied to the recorded
-    n_tokens, so that a whole trace costs exactly n_tokens.
+    n_tokens, so that a whole trace costs exactly n_tokens. Of a long rest only the first `sample` characters are
+    counted and extrapolated, so that the time follows the prefix and not the trace.
     """
     if prefix == trace.text:
         return trace.n_tokens
-    whole = max(count(trace.text), 1)
-    return min(trace.n_tokens, round(trace.n_tokens * count(prefix) / whole))
-
-
-def tokens(traces: Sequence[Trace], prefixes: Sequence[int], finished: Sequence[int]) -> dict[str, int]:
-    """Tokens by kind for one problem.
-
-    prefixes: tokens of each trace's prefix; finished: positions of the traces generated to the end.
-    Returns prefix (all prefixes), rest (what the finished ones needed beyond), total, and consensus (all
-    traces to the end: what cons@n costs).
-    """
-    prefix = sum(prefixes)
-    rest = sum(traces[i].n_tokens - prefixes[i] for i in finished)
-    return {"prefix": prefix, "rest": rest, "total": prefix + rest, "consensus": sum(t.n_tokens for t in traces)}
+    start, rest = count(prefix), trace.text[len(prefix) :]
+    counted = rest[:sample]
+    whole = max(start + count(counted) * len(rest) / len(counted), 1)
+    return min(trace.n_tokens, round(trace.n_tokens * start / whole))
 
 
 def reduction(spent: float, consensus: float) -> float:

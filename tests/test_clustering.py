@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepprune import clustering
+from deepprune import clustering, finishing
 from deepprune.clustering import ClusterSettings
 from deepprune.errors import UserError
+from deepprune.finishing import FinishSettings
 
 
 def run(count, rule, p_same, key=""):
@@ -23,8 +24,14 @@ def paper_text(count, rule, p_same, key=""):
         similarities = []
         for cluster in clusters:
             chosen = cluster if len(cluster) <= rule.k1 else rng.sample(cluster, rule.k1)
-            similarities.append(sum(p_same(member, new) for member in chosen) / len(chosen))
-        if similarities and max(similarities) > rule.tau:
+            judged = [p_same(member, new) for member in chosen]
+            if rule.similarity == "verdict":
+                judged = [1.0 if p > 0.5 else 0.0 for p in judged]
+            similarities.append(sum(judged) / len(chosen))
+        above = [index for index, s in enumerate(similarities) if s > rule.tau]
+        if above and rule.assign == "first":
+            clusters[above[0]].append(new)
+        elif above:
             clusters[similarities.index(max(similarities))].append(new)
         elif len(clusters) < rule.k:
             clusters.append([new])
@@ -35,7 +42,8 @@ def paper_text(count, rule, p_same, key=""):
 
 rules = st.builds(
     ClusterSettings, tau=st.sampled_from([0.25, 0.5, 0.75]), k=st.integers(1, 6), k1=st.integers(1, 4),
-    k2=st.integers(1, 5), k3=st.integers(1, 5), overflow=st.sampled_from(["join", "drop"]), seed=st.integers(0, 3),
+    overflow=st.sampled_from(["join", "drop"]), similarity=st.sampled_from(["p_same", "verdict"]),
+    assign=st.sampled_from(["best", "first"]), seed=st.integers(0, 3),
 )  # fmt: skip
 
 
@@ -60,18 +68,25 @@ def test_oracle_clusters_hold_one_answer_each(labels):
     clusters = run(len(labels), rule, lambda a, b: float(labels[a] == labels[b]))
     assert all(len({labels[t] for t in cluster}) == 1 for cluster in clusters)
     assert len(clusters) == len(set(labels))
-    finished = clustering.finish(clusters, len(labels), rule)
+    # The paper's finish rule: all votes are one answer, that of the largest cluster.
+    placed = [next(i for i, c in enumerate(clusters) if t in c) for t in range(len(labels))]
+    done = finishing.play(placed, labels, [9] * len(labels), [3] * len(labels), FinishSettings())
     largest = max(labels.count(x) for x in labels)
     if largest > 1:
-        assert len(finished) == min(largest, rule.k2) and len({labels[t] for t in finished}) == 1
+        assert len(done.finished) == min(largest, 20) and {labels[t] for t in done.finished} == {done.answer}
+        assert labels.count(done.answer) == largest
 
 
-def test_finish_rule_by_hand():
-    rule = ClusterSettings(k2=2, k3=3)
-    assert clustering.finish([[0], [1, 3, 4], [2, 5, 6]], 7, rule) == [1, 3]
-    alone = clustering.finish([[0], [1], [2], [3], [4]], 5, rule, "key")
-    assert len(alone) == 3 and alone == sorted(set(alone)) == clustering.finish([[i] for i in range(5)], 5, rule, "key")
-    assert clustering.finish([], 0, rule) == []
+def test_verdicts_and_first_above_tau_by_hand():
+    scores = {(0, 2): 0.55, (1, 2): 0.9, (0, 1): 0.1}
+
+    def p_same(a, b):
+        return scores[a, b]
+
+    assert run(3, ClusterSettings(), p_same) == [[0], [1, 2]]
+    assert run(3, ClusterSettings(assign="first"), p_same) == [[0, 2], [1]]
+    assert run(3, ClusterSettings(similarity="verdict"), p_same) == [[0, 2], [1]]  # two verdicts "same": a tie
+    assert run(3, ClusterSettings(tau=0.6, assign="first"), p_same) == [[0], [1, 2]]
 
 
 def test_at_tau_exactly_a_trace_does_not_join():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepprune import clustering, finishing
+from deepprune import finishing
 from deepprune.errors import UserError
 from deepprune.finishing import RULES, FinishSettings
 
@@ -20,12 +20,11 @@ def test_paper_by_hand():
     done = play(placed, [5, 7, 7, 8, 9, 8], [100, 90, 80, 70, 60, 50], k2=2)
     assert done.finished == (1, 2) and done.answer == 7 and done.opened == 6
     assert (done.prefix, done.rest, done.sequential) == (60, 80 + 70, 10 + 80)
-    # The same as stage 05's rule, also when every cluster is a singleton.
-    rule = clustering.ClusterSettings(k2=2, k3=3)
-    for some in (placed, [0, 1, 2, 3, 4]):
-        clusters = finishing.clusters_of(some)
-        done = play(some, list(range(len(some))), key="q", k2=2, k3=3)
-        assert list(done.finished) == clustering.finish(clusters, len(some), rule, "q")
+    # The largest cluster opened first among equals; K3 at random when every cluster is a singleton.
+    assert play([0, 1, 1, 1, 2, 2, 2], list(range(7)), k2=2).finished == (1, 2)
+    alone = play([0, 1, 2, 3, 4], list(range(5)), key="q", k3=3).finished
+    assert len(set(alone)) == 3 and alone == tuple(sorted(alone)) == play(list(range(5)), list(range(5)), key="q", k3=3).finished
+    assert len({play(list(range(5)), list(range(5)), key=str(i), k3=3).finished for i in range(20)}) > 3
 
 
 def test_weighted_by_hand():

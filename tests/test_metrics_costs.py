@@ -186,11 +186,9 @@ def test_confidence_by_hand():
     assert confidence.summarise([], 3, 2, 2) is None
 
 
-def test_tokens_by_kind():
-    problem = make_problem()
-    traces = [make_trace(problem, i, "4", n_tokens=n) for i, n in enumerate((100, 50, 10))]
-    assert costs.tokens(traces, [30, 30, 10], [0, 2]) == {"prefix": 70, "rest": 70, "total": 140, "consensus": 160}
-    assert costs.reduction(140, 160) == 0.125
+def test_token_reduction():
+    assert costs.reduction(140, 160) == 0.125 and costs.reduction(320, 160) == -1.0
+    assert math.isnan(costs.reduction(1, 0))
 
 
 def test_prefix_tokens_scale_to_the_reasoners_count():
@@ -201,6 +199,9 @@ def test_prefix_tokens_scale_to_the_reasoners_count():
 
     assert costs.prefix_tokens(trace, "a b", count) == 10
     assert costs.prefix_tokens(trace, trace.text, count) == 40
+    # Of a long rest only a sample is counted: 10 words of prefix, 1,000 after it.
+    long = make_trace(make_problem(), 0, "4", text="ab " * 10 + "abcd " * 1000, n_tokens=2020)
+    assert costs.prefix_tokens(long, "ab " * 10, count, sample=50) == 20
 
 
 @pytest.mark.parametrize(

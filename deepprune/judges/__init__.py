@@ -83,6 +83,17 @@ def name_of(kind: str, model: str | None = None, seed: int = 0) -> str:
     return kind if kind == "oracle" else f"{kind}-{seed}"
 
 
+def parameters_of(kind: str, model: str | None = None) -> int:
+    """A judge's parameters, known without opening it; 0 for judges that are not models."""
+    _check(kind, model)
+    if kind in ("oracle", "random"):
+        return 0
+    from deepprune import models
+    from deepprune.judges.weights import prepare
+
+    return models.parameter_count(models.resolve(model).path if kind == "sbert" else prepare(model)[1])
+
+
 def open_judge(
     kind: str, model: str | None = None, *, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
     prefix_caching: bool = True, seed: int = 0, tensor_parallel: int = 1, data_parallel: int = 1, cache=None,

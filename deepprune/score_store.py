@@ -1,0 +1,97 @@
+"""A judge's scores on disk, so that no pair is scored twice: across runs, settings and stages.
+
+One SQLite file holds the scores of one judge (its name ends in a hash of its weights), one prompt, one truncation,
+one type of weights. A store made with others is refused, never mixed; so is one whose traces have other prefixes now.
+Scores are ordered: (a, b) has a as the representative. A killed run loses at most its last batch.
+
+    with ScoreStore("results/scores.sqlite", identity) as store:
+        store.check_prefixes({"b0e1...": "So we add ...", ...})
+        known = store.get([("b0e1...", "77ab..."), ...])
+        store.add([("b0e1...", "77ab...", 0.81, 312, 160), ...])
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepprune.errors import UserError
+from deepprune.judges import Score
+from deepprune.records import content_hash
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS trace (trace_id TEXT PRIMARY KEY, prefix TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS score (a TEXT, b TEXT, p_same REAL NOT NULL, prompt_tokens INTEGER NOT NULL,
+                                  cached_tokens INTEGER NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID;
+"""
+
+
+class ScoreStore:
+    """Scores by (representative's trace id, new trace's id)."""
+
+    def __init__(self, path: str | Path, identity: Mapping[str, Any]):
+        """Open or create. identity: what makes a score what it is (judge, prompt version, truncation, dtype ...).
+
+        Raises UserError if the file is no store, or was made with another identity.
+        """
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.scores: dict[tuple[str, str], Score] = {}
+        try:
+            self.db = sqlite3.connect(self.path)
+            self.db.executescript(_TABLES)
+            old = {k: json.loads(v) for k, v in self.db.execute("SELECT key, value FROM identity")}
+            now = json.loads(json.dumps(dict(identity)))
+            if old and old != now:
+                different = [f"{k}: {old.get(k)!r} there, {now.get(k)!r} now" for k in sorted(set(old) | set(now)) if old.get(k) != now.get(k)]
+                raise UserError(f"{self.path}: holds scores made otherwise ({'; '.join(different)}); choose another store or delete it")
+            with self.db:
+                self.db.executemany("INSERT OR IGNORE INTO identity VALUES (?, ?)", [(k, json.dumps(v)) for k, v in now.items()])
+            for a, b, *score in self.db.execute("SELECT a, b, p_same, prompt_tokens, cached_tokens FROM score"):
+                self.scores[a, b] = Score(*score)
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{self.path}: cannot be used as a score store ({error}); choose another or delete it") from error
+
+    def __enter__(self) -> ScoreStore:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.db.close()
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def check_prefixes(self, prefixes: Mapping[str, str]) -> None:
+        """Note the prefix (by hash) of each trace id. Raises UserError if a trace had another one before."""
+        hashes = {trace: content_hash(prefix) for trace, prefix in prefixes.items()}
+        known = dict(self.db.execute("SELECT trace_id, prefix FROM trace"))
+        changed = [t for t, h in hashes.items() if known.get(t, h) != h]
+        if changed:
+            raise UserError(
+                f"{self.path}: {len(changed)} traces (the first: {changed[0]}) have another prefix than when they were scored: "
+                "the traces or their truncation changed; choose another store or delete it"
+            )
+        self._write("INSERT OR IGNORE INTO trace VALUES (?, ?)", hashes.items())
+
+    def get(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Score]:
+        """The scores that are there, by pair."""
+        return {pair: self.scores[pair] for pair in pairs if pair in self.scores}
+
+    def add(self, rows: Sequence[tuple[str, str, Score]]) -> None:
+        """Keep scores: (representative, new trace, score). On disk when this returns."""
+        self._write(
+            "INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?, ?)",
+            [(a, b, s.p_same, s.prompt_tokens, s.cached_tokens) for a, b, s in rows],
+        )
+        self.scores.update({(a, b): s for a, b, s in rows})
+
+    def _write(self, statement: str, rows: Iterable) -> None:
+        try:
+            with self.db:
+                self.db.executemany(statement, rows)
+        except sqlite3.OperationalError as error:  # a full disk, a file in use
+            raise UserError(f"{self.path}: {error}; scores written before are kept, run the same command again") from error
