@@ -229,6 +229,39 @@ def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.Data
     return numbers
 
 
+SHOWN = ["method", "judge", "tau", "K", "K1", "K2", "accuracy", "accuracy low", "accuracy high", "over_cons_n", "over_cons_n low",
+         "over_cons_n high", "over_cons", "over_cons low", "over_cons high", "total", "reduction", "reduction_no_judge", "sequential",
+         "coverage", "represented", "diversity"]  # fmt: skip
+
+
+def to_markdown(numbers: pd.DataFrame, what: str) -> str:
+    """The table as a page: one row a method, intervals in brackets."""
+
+    def cell(row, name: str) -> str:
+        return f"{row[name]:.3f} [{row[name + ' low']:.3f}, {row[name + ' high']:.3f}]"
+
+    def settings(row) -> str:
+        return "" if pd.isna(row["tau"]) else f"τ {row['tau']:g}, K {row['K']:.0f}, K1 {row['K1']:.0f}, K2 {row['K2']:.0f}"
+
+    lines = [
+        f"{what}. Brackets: 95 % bootstrap intervals over problems, differences paired. Tokens are reasoner tokens a problem; "
+        "a judge's computed prompt tokens are weighted by parameters. *Over cons at equal tokens*: accuracy minus that of "
+        "cons@m with the same total tokens. *Sequential*: longest chain of dependent generation.",
+        "",
+        "| method | judge | settings | accuracy | over cons@n | over cons at equal tokens | total tokens | reduction, judge counted "
+        "| not counted | sequential | coverage | diversity |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for _, row in numbers.iterrows():
+        lines.append(
+            f"| {row['method']} | {'' if pd.isna(row['judge']) else row['judge']} | {settings(row)} | {cell(row, 'accuracy')} "
+            f"| {cell(row, 'over_cons_n')} | {cell(row, 'over_cons')} | {row['total']:,.0f} | {row['reduction']:.1%} "
+            f"| {row['reduction_no_judge']:.1%} | {row['sequential']:,.0f} | {row['coverage']:.3f} "
+            f"| {'' if pd.isna(row['diversity']) else format(row['diversity'], '.3f')} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
     """Accuracy, latency and coverage against total tokens: cons@m as a line, every other method as a marker.
 

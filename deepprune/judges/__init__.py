@@ -83,6 +83,13 @@ def name_of(kind: str, model: str | None = None, seed: int = 0) -> str:
     return kind if kind == "oracle" else f"{kind}-{seed}"
 
 
+def folder_of(model: str) -> str:
+    """Folder of a judge model's full weights (an adapter is merged) and tokenizer."""
+    from deepprune.judges.weights import prepare
+
+    return prepare(model)[1]
+
+
 def parameters_of(kind: str, model: str | None = None) -> int:
     """A judge's parameters, known without opening it; 0 for judges that are not models."""
     _check(kind, model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,13 @@ class SentenceBertJudge(Judge):
         if self.cache:
             self.weights = "+".join(file_hash(f) for f in sorted(Path(resolved.path).rglob("*.safetensors")))
             self._load()
+
+    def encode(self, prefixes: Sequence[str]) -> tuple[np.ndarray, list[int]]:
+        """(normalized embeddings (n, d), word pieces read of each) of prefixes, each distinct one encoded once."""
+        keys = [content_hash(p) for p in prefixes]
+        self._encode({k: p for k, p in zip(keys, prefixes, strict=True) if k not in self.vectors})
+        limit = self.model.max_seq_length
+        return np.stack([self.vectors[k] for k in keys]), [min(limit, self.tokens[k]) for k in keys]
 
     def stream(self, requests):
         requests = list(requests)

@@ -1,0 +1,269 @@
+"""All methods on recorded traces, in one run: pruning by every judge and finish rule, and what else saves tokens.
+
+    python Online/compare_methods.py --config scripts/recipes/cpu.yaml --problems DeepPrune_data/problems/*.jsonl \
+        --traces DeepPrune_data/online_test_data/deepprune_pairs.jsonl --reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct \
+        --judges trained=results/demo/judge zero-shot=HuggingFaceTB/SmolLM2-135M-Instruct --output results/compare.jsonl
+
+cons@m for every m (exact; also what a random subset of as many tokens gets), Adaptive-Consistency, ESC, DeepConf-low and
+-high where token confidence is recorded, and greedy pruning with: each model of --judges, Sentence-BERT, the oracle (true
+labels: the limit of the method), a random judge, simulated judges of --aurocs. Sweeps tau, K, K1, K2 and the finish
+rules. Each model scores each unordered pair of a problem's traces once, before the sweep, into a store (OUTPUT.NAME.sqlite);
+the sweep itself asks no judge. Averages over random orders of the traces, intervals over problems.
+
+Writes one row a problem (a killed run goes on), OUTPUT.csv, OUTPUT.md and a PNG. Total tokens count the judge's prompts
+that a perfect prefix cache leaves to compute, weighted by parameters.
+"""
+
+import dataclasses
+import itertools
+import random
+from pathlib import Path
+
+import numpy as np
+
+from deepprune import (
+    answers,
+    comparison,
+    config,
+    costs,
+    finishing,
+    jsonl,
+    judges,
+    models,
+    plotting,
+    prefixes,
+    progress,
+    prompts,
+    records,
+    runtime,
+    simulation,
+    study,
+)
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+from deepprune.manifest import Manifest
+from deepprune.prefixes import Prefixed
+from deepprune.score_store import ScoreStore
+from deepprune.truncation import STRATEGIES, Truncation
+
+
+@dataclasses.dataclass
+class CompareSettings:
+    problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
+    traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records")
+    output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists")
+    judges: list[str] = setting([], "models scored on vLLM, as NAME=FOLDER-OR-HUB-ID")
+    sbert: str | None = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder ('none': without)")
+    aurocs: list[float] = setting([], "AUROC of simulated judges (those of --judge-ratio times the reasoner's size)")
+    judge_ratio: float = setting(0.5, "simulated judges: judge parameters / reasoner parameters")
+    reasoner: str | None = setting(None, "only traces of this model (default: all must be of one)")
+    reasoner_parameters: float | None = setting(None, "the reasoner's parameters (default: from its name, as in '0.5B')")
+    only: str | None = setting(None, "JSONL file of Pair records: only its problems (the judge's test side)")
+    n: int | None = setting(None, "only the first n traces of each problem")
+    max_pairs: int = setting(200_000, "refuse to score more pairs than this with a model", free=True)
+    taus: list[float] = setting([0.25, 0.5, 0.75], "values of tau (a trace joins the most similar cluster above it)")
+    ks: list[int] = setting([32], "values of K (most clusters)")
+    k1s: list[int] = setting([1, 10], "values of K1 (most members of a cluster compared)")
+    k2s: list[int] = setting([20], "values of K2 (most traces finished)")
+    k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
+    rules: list[str] = setting(list(finishing.RULES), "finish rules")
+    threshold: float = setting(0.95, "of Adaptive-Consistency, and of the adaptive and staged finish rules")
+    trust: float = setting(0.25, "adaptive, staged: share of a vote that an unfinished member of a cluster lends it")
+    finish_batch: int = setting(4, "adaptive, staged: traces finished at once")
+    start: int = setting(16, "staged: prefixes opened first; doubled while undecided")
+    window: int = setting(8, "ESC's window")
+    warmup: int = setting(16, "DeepConf's warm-up traces")
+    orders: int = setting(20, "random orders of the traces that are averaged over (1: the recorded order)")
+    truncation: str = setting("words", "how a trace is cut (as for the judge's training)", choices=STRATEGIES)
+    truncation_k: int = setting(25, "the truncation's k")
+    tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
+    dtype: str = setting("auto", "the judges' weights' type (auto: float32 on CPU, the model's own on GPU)")
+    max_model_len: int | None = setting(None, "the judges' context length in tokens", free=True)
+    batch: int = setting(64, "pairs scored at once", free=True)
+    resamples: int = setting(1000, "bootstrap resamples over problems", free=True)
+    seed: int = setting(0, "seed of orders, simulated scores, clustering and bootstrap")
+    overwrite: bool = setting(False, "replace an existing output")
+
+
+@command
+def main() -> None:
+    settings = config.parse(CompareSettings, "compare", __doc__)
+    named = named_judges(settings.judges)
+    if named:
+        runtime.ensure()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
+    by_id = {p.problem_id: p for p in records.read(records.Problem, *settings.problems)}
+    groups = select(settings, by_id, tokenizer)
+    size = settings.reasoner_parameters or costs.parameters_from_name(next(iter(groups.values()))[0].model)
+    if not size:
+        raise UserError("the reasoner's name does not tell its size: give --reasoner-parameters")
+    names = {name: judges.name_of("vllm", model) for name, model in named.items()}
+    kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    kept.pop("problems"), kept.pop("traces"), kept.pop("judges")
+    inputs = [*settings.problems, *settings.traces, *([settings.only] if settings.only else [])]
+    manifest = Manifest.open(
+        settings.output, "compare", kept, inputs, config.free_settings(CompareSettings), settings.overwrite, names
+    )
+    tables = {name: scored(name, model, settings, by_id, groups, tokenizer) for name, model in named.items()}
+    sbert = encoded(settings, groups)
+    grid = comparison.Grid(
+        tuple(settings.taus), tuple(settings.ks), tuple(settings.k1s), tuple(settings.k2s), tuple(settings.rules), settings.k3,
+        settings.threshold, settings.trust, settings.finish_batch, settings.start, settings.window, settings.warmup,
+        settings.orders, settings.seed,
+    )  # fmt: skip
+    with jsonl.Appender(settings.output) as out:
+        rows = {r["problem_id"]: r for _, r in jsonl.read(settings.output)}
+        todo = [i for i in groups if i not in rows]
+        for problem_id in progress.bar(todo, desc="problems", unit="problem"):
+            question = question_of(by_id[problem_id], groups[problem_id])
+            fixed = {name: dataclasses.replace(table[problem_id], ratio=table[problem_id].ratio / size) for name, table in tables.items()}
+            if sbert:
+                fixed["Sentence-BERT"] = dataclasses.replace(sbert[problem_id], ratio=sbert[problem_id].ratio / size)
+
+            def every(number: int, question=question, fixed=fixed) -> dict[str, comparison.Judged]:
+                return fixed | drawn(question, number, settings)
+
+            row = comparison.compare(question, grid, every)
+            out.append(row)
+            rows[problem_id] = row
+    results = [rows[i] for i in groups]
+    write(results, settings, next(iter(groups.values()))[0].model)
+    manifest.finish(len(results), reasoner_parameters=size)
+
+
+def named_judges(given: list[str]) -> dict[str, str]:
+    """NAME=MODEL arguments as a dict. Raises UserError for another form or a repeated name."""
+    named: dict[str, str] = {}
+    for item in given:
+        name, equals, model = item.partition("=")
+        if not equals or not name or not model or name in named:
+            raise UserError(f"--judges takes NAME=FOLDER-OR-HUB-ID, each name once; found {item!r}")
+        named[name] = model
+    return named
+
+
+def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:
+    """Traces by problem of one reasoner; every problem with the same number of traces."""
+    wanted = {p.problem_id for p in records.read(records.Pair, settings.only)} if settings.only else None
+    truncation = Truncation(settings.truncation, settings.truncation_k)
+    groups = prefixes.stream(
+        settings.traces, truncation, tokenizer,
+        lambda t: settings.reasoner in (None, t.model) and (wanted is None or t.problem_id in wanted),
+    )  # fmt: skip
+    files = ", ".join(settings.traces)
+    if not groups:
+        raise UserError(f"{files}: no traces of {settings.reasoner or 'any model'}{' and of the given problems' if wanted else ''}")
+    reasoners = sorted({t.model for group in groups.values() for t in group})
+    if len(reasoners) > 1:
+        raise UserError(f"{files}: traces of {', '.join(reasoners)}: choose one with --reasoner")
+    missing = [i for i in groups if i not in by_id]
+    if missing:
+        raise UserError(f"{files}: problem {missing[0]} is in no --problems file")
+    fewest = min(map(len, groups.values()))
+    n = settings.n or fewest
+    if n > fewest:
+        raise UserError(f"--n {n}: a problem has {fewest} traces only")
+    if max(map(len, groups.values())) > n:
+        print(f"the first {n} traces of each problem are used")
+    return {i: group[:n] for i, group in groups.items()}
+
+
+def question_of(problem: records.Problem, traces: list[Prefixed]) -> comparison.Question:
+    """A problem's recorded traces as the comparison needs them."""
+    labels = answers.classes([t.answer for t in traces], problem.answer_type)
+    right = next((label for t, label in zip(traces, labels, strict=True) if t.correct is True), None)
+    confidences = [t.confidence for t in traces] if all(t.confidence for t in traces) else []
+    return comparison.Question(
+        problem.problem_id, problem.dataset, labels, right, [t.n_tokens for t in traces], [t.prefix_tokens for t in traces],
+        confidences,
+    )  # fmt: skip
+
+
+def scored(name: str, model: str, settings: CompareSettings, by_id: dict, groups: dict, tokenizer) -> dict[str, comparison.Judged]:
+    """A model's score of every unordered pair, from the store where it is known. `ratio` holds its parameters."""
+    from transformers import AutoTokenizer
+
+    wanted = [(i, a, b) for i, traces in groups.items() for a, b in itertools.combinations(range(len(traces)), 2)]
+    identity = {
+        "judge": judges.name_of("vllm", model), "kind": "vllm", "dtype": settings.dtype, "prompt_version": prompts.VERSION,
+        "truncation": settings.truncation, "truncation_k": settings.truncation_k,
+        "tokenizer": settings.tokenizer if settings.truncation == "tokens" else None,
+    }  # fmt: skip
+    with ScoreStore(f"{Path(settings.output).with_suffix('')}.{name}.sqlite", identity) as store:
+        store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
+        todo = [(i, a, b) for i, a, b in wanted if (groups[i][a].trace_id, groups[i][b].trace_id) not in store.scores]
+        print(f"{name}: {len(wanted):,} pairs, {len(todo):,} to score with {identity['judge']}")
+        if len(todo) > settings.max_pairs:
+            raise UserError(f"{name}: {len(todo):,} pairs are more than --max-pairs {settings.max_pairs:,}: take fewer traces (--n) or raise it")
+        if todo:
+            judge = judges.open_judge("vllm", model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch)
+            with progress.bar(total=len(todo), desc=name, unit="pair") as bar:
+                for start in range(0, len(todo), 4 * settings.batch):
+                    chunk = todo[start : start + 4 * settings.batch]
+                    pairs = [(by_id[i].question, groups[i][a], groups[i][b]) for i, a, b in chunk]
+                    scores = judge.score([judges.Request(q, a.prefix, b.prefix, a.trace_id, b.trace_id) for q, a, b in pairs])
+                    store.add([(a.trace_id, b.trace_id, s) for (_, a, b), s in zip(pairs, scores, strict=True)])
+                    bar.update(len(chunk))
+            judge.close()
+        known = store.scores
+        parameters = judges.parameters_of("vllm", model)
+        own = AutoTokenizer.from_pretrained(judges.folder_of(model))
+        result = {}
+        for i, traces in groups.items():
+            table = np.ones((len(traces), len(traces)))
+            for a, b in itertools.combinations(range(len(traces)), 2):
+                table[a, b] = table[b, a] = known[traces[a].trace_id, traces[b].trace_id].p_same
+            lengths = [len(own.encode(t.prefix, add_special_tokens=False)) for t in traces]
+            result[i] = comparison.Judged(table, parameters, lengths, len(prompts.prompt_ids(own, by_id[i].question, "", "")))
+    return result
+
+
+def encoded(settings: CompareSettings, groups: dict) -> dict[str, comparison.Judged]:
+    """Sentence-BERT's similarity of every pair; each prefix is encoded once. `ratio` holds its parameters."""
+    if settings.sbert in (None, "none"):
+        return {}
+    judge = judges.open_judge("sbert", settings.sbert, batch=settings.batch, cache=f"{Path(settings.output).with_suffix('')}.embeddings.npz")
+    result = {}
+    everything = [t.prefix for traces in groups.values() for t in traces]
+    vectors, tokens = judge.encode(everything)
+    start = 0
+    for i, traces in groups.items():
+        some = vectors[start : start + len(traces)]
+        p_same = np.clip((1.0 + some @ some.T) / 2.0, 0.0, 1.0).astype(np.float64)
+        result[i] = comparison.Judged(p_same, judge.parameters, tokens[start : start + len(traces)], per_trace=True)
+        start += len(traces)
+    return result
+
+
+def drawn(question: comparison.Question, number: int, settings: CompareSettings) -> dict[str, comparison.Judged]:
+    """The oracle, the random judge and simulated ones, drawn anew for each order."""
+    key = f"{question.dataset}/{question.problem_id}/{number}"
+    rng = np.random.default_rng(random.Random(f"{settings.seed}/random/{key}").getrandbits(64))
+    uniform = np.triu(rng.random((len(question.labels), len(question.labels))), 1)
+    result = {
+        "oracle": comparison.Judged(simulation.simulated_scores(question.labels, 1.0, settings.seed, key)),
+        "random": comparison.Judged(uniform + uniform.T),
+    }
+    for auroc in settings.aurocs:
+        scores = simulation.simulated_scores(question.labels, auroc, settings.seed, key)
+        result[f"AUROC {auroc:g}"] = comparison.Judged(scores, settings.judge_ratio, question.prefixes, 100)
+    return result
+
+
+def write(results: list[dict], settings: CompareSettings, reasoner: str) -> None:
+    """OUTPUT.csv, OUTPUT.md and OUTPUT.png; the table on the screen."""
+    numbers = comparison.table(results, settings.resamples, settings.seed)
+    base = Path(settings.output).with_suffix("")
+    jsonl.write_text(base.with_suffix(".csv"), numbers.to_csv(index=False))
+    title = f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}; small words: the judge"
+    plotting.save(comparison.figure(numbers, title), base.with_suffix(".png"))
+    page = comparison.to_markdown(numbers, f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}, {settings.orders} orders")
+    jsonl.write_text(base.with_suffix(".md"), page)
+    print(study.readable(numbers[comparison.SHOWN]).to_string(index=False))
+    print(f"{base}.csv, {base}.md, {base}.png")
+
+
+if __name__ == "__main__":
+    main()

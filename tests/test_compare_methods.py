@@ -1,0 +1,90 @@
+"""The comparison script on a small file: what it writes, that it resumes, and that each pair is scored once."""
+
+import csv
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_stage
+
+from deepprune import judges
+
+SCRIPT = "Online/compare_methods.py"
+OPTIONS = ["--truncation-k", "2", "--tokenizer", "HuggingFaceTB/SmolLM2-135M-Instruct", "--k3", "2", "--orders", "2", "--resamples", "20"]
+
+
+def compare(sample, output, *more):
+    return run_stage(SCRIPT, "--problems", sample[0], "--traces", sample[1], "--output", output, *OPTIONS, *more)
+
+
+def test_it_writes_a_table_and_goes_on_where_it_stopped(sample, tmp_path):
+    output = tmp_path / "c.jsonl"
+    done = compare(sample, output, "--taus", "0.5", "--k1s", "2", "--k2s", "2", "--aurocs", "0.8")
+    assert done.returncode == 0, done.stderr
+    table = list(csv.DictReader(open(tmp_path / "c.csv")))
+    assert {r["judge"] for r in table} == {"", "Sentence-BERT", "oracle", "random", "AUROC 0.8"}
+    assert {r["method"] for r in table} >= {"cons@6", "adaptive-consistency", "esc", "paper", "weighted", "adaptive", "staged"}
+    assert "deepconf-low" not in {r["method"] for r in table}  # these traces have no recorded confidence
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG") and "| paper | oracle |" in (tmp_path / "c.md").read_text()
+    lines = output.read_text().splitlines(keepends=True)
+    output.write_text("".join(lines[:3]) + lines[3][:40])  # as a kill leaves it
+    again = compare(sample, output, "--taus", "0.5", "--k1s", "2", "--k2s", "2", "--aurocs", "0.8")
+    assert again.returncode == 0 and output.read_text() == "".join(lines)
+    other = compare(sample, output, "--taus", "0.6", "--k1s", "2", "--k2s", "2", "--aurocs", "0.8")
+    assert other.returncode == 2 and "taus: [0.5] there, [0.6] now" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [(["--judges", "trained"], "NAME=FOLDER-OR-HUB-ID"), (["--n", "9"], "a problem has 6 traces only"), (["--reasoner", "x"], "no traces of x")],
+)  # fmt: skip
+def test_wrong_arguments_are_named(sample, tmp_path, more, message):
+    done = compare(sample, tmp_path / "c.jsonl", *more)
+    assert done.returncode == 2 and message in done.stderr
+
+
+class CountingJudge(judges.Judge):
+    """Says how far the traces' numbers lie apart; counts what it is asked."""
+
+    parameters = 1000
+    name = "counting"
+    asked: list = []
+
+    def stream(self, requests):
+        for position, r in enumerate(requests):
+            self.asked.append((r.trace_a, r.trace_b))
+            yield position, judges.Score(1.0 / (1 + len(r.prefix_a) % 3), 50, 20)
+
+
+def test_a_sweep_over_tau_asks_no_more_than_its_first_value(sample, tmp_path, monkeypatch, smol):
+    """Five values of tau, three of K1: each unordered pair is asked about once, and a later sweep asks nothing."""
+    spec = importlib.util.spec_from_file_location("compare_methods", ROOT / SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    asked: list = []
+    monkeypatch.setattr(CountingJudge, "asked", asked)
+    monkeypatch.setattr(script.judges, "open_judge", lambda *a, **k: CountingJudge())
+    monkeypatch.setattr(script.runtime, "ensure", lambda: None)
+
+    def run(output, *taus):
+        arguments = ["compare", "--problems", sample[0], "--traces", sample[1], "--output", tmp_path / output, *OPTIONS, "--sbert", "none",
+                     "--judges", f"mine={smol}", "--k1s", "1", "2", "6", "--taus", *taus]  # fmt: skip
+        monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+        script.main()
+        return [json.loads(line) for line in open(tmp_path / output)]
+
+    first = run("one.jsonl", "0.5")
+    pairs = 6 * 15  # 6 problems, 6 traces each
+    assert len(asked) == len({frozenset(p) for p in asked}) == pairs
+    asked.clear()
+    (tmp_path / "one.mine.sqlite").rename(tmp_path / "five.mine.sqlite")
+    five = run("five.jsonl", "0.1", "0.3", "0.5", "0.7", "0.9")
+    assert asked == []
+    for a, b in zip(first, five, strict=True):
+        same = [m for m in b["methods"] if m["tau"] in (0.5, None)]
+        assert [m for m in a["methods"] if m["judge"] in ("mine", None)] == [m for m in same if m["judge"] in ("mine", None)]
+    # What the sweep charges is what each setting would have asked: fewer members compared, fewer calls.
+    calls = [np.mean([m["judge_calls"] for r in five for m in r["methods"] if m["judge"] == "mine" and m["K1"] == k1]) for k1 in (1, 2, 6)]
+    assert calls[0] < calls[1] <= calls[2]
