@@ -43,6 +43,7 @@ class PairSettings:
     )
     cutoff: int = setting(8192, "longest judge prompt in tokens; longer training pairs are left out and counted")
     train_pairs_per_problem: int | None = setting(None, "sample so many pairs a training problem (default: all)")
+    train_balanced: bool = setting(False, "sample as many same as different pairs of a training problem, where it has both")
     test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)")
     oversampling: int = setting(2, "times a training pair of the minority class is used (1: no oversampling)")
     test_share: float = setting(0.25, "share of each family's problems on the test side")
@@ -67,11 +68,11 @@ def main() -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
 
-    def build(problems, groups, per_problem, what):
+    def build(problems, groups, per_problem, what, balanced=False):
         made, dropped = [], 0
         for problem in progress.bar(problems, desc=what, unit="problem", leave=False):
             new, unknown = pairs.build(
-                groups[problem.problem_id], problem, truncation, per_problem, settings.seed, tokenizer
+                groups[problem.problem_id], problem, truncation, per_problem, settings.seed, tokenizer, balanced
             )
             made, dropped = made + new, dropped + unknown
         print(
@@ -79,7 +80,7 @@ def main() -> None:
         )
         return made
 
-    train_pairs = build(train, seen_traces, settings.train_pairs_per_problem, "training pairs")
+    train_pairs = build(train, seen_traces, settings.train_pairs_per_problem, "training pairs", settings.train_balanced)
     test_pairs = build(test, seen_traces, settings.test_pairs_per_problem, "test pairs")
     if unseen_traces:
         unseen = [by_id[i] for i in unseen_traces]

@@ -35,9 +35,11 @@ def build(
     per_problem: int | None,
     seed: int,
     tokenizer=None,
+    balanced: bool = False,
 ) -> tuple[list[Pair], int]:
     """All C(n, 2) pairs of one problem's traces, or a seeded sample of `per_problem` of them.
 
+    balanced: sample as many same as different pairs, as far as the problem has both.
     Returns (pairs, number of pairs dropped because an answer is unknown). Which trace comes first in a pair
     is drawn by the seed, so that position tells a judge nothing. Traces of different models are not paired.
     """
@@ -45,7 +47,15 @@ def build(
     possible = [(i, j) for i, j in itertools.combinations(range(len(traces)), 2) if traces[i].model == traces[j].model]
     known = [(i, j) for i, j in possible if labels[i] is not None and labels[j] is not None]
     rng = random.Random(f"{seed}/{problem.problem_id}")
-    chosen = known if per_problem is None or len(known) <= per_problem else sorted(rng.sample(known, per_problem))
+    if per_problem is None or len(known) <= per_problem:
+        chosen = known
+    elif balanced:
+        sides = [[pair for pair in known if (labels[pair[0]] == labels[pair[1]]) == same] for same in (False, True)]
+        fewer, more = sorted(sides, key=len)
+        half = min(per_problem // 2, len(fewer))
+        chosen = sorted(rng.sample(fewer, half) + rng.sample(more, per_problem - half))
+    else:
+        chosen = sorted(rng.sample(known, per_problem))
     prefixes: dict[int, str] = {}
     settings = {"strategy": truncation.strategy, "k": truncation.k}
     result = []

@@ -34,6 +34,20 @@ def test_sampling_is_seeded_and_both_orders_occur():
     assert {index[p.trace_a] < index[p.trace_b] for p in some} == {True, False}
 
 
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=14), st.integers(1, 40))
+def test_balanced_sampling_takes_as_many_of_both_as_there_are(answers, count):
+    problem = make_problem(2, "4")
+    traces = [make_trace(problem, i, str(a)) for i, a in enumerate(answers)]
+    everything, _ = pairs.build(traces, problem, WORDS, None, seed=0)
+    made, _ = pairs.build(traces, problem, WORDS, count, seed=0, balanced=True)
+    assert len(made) == min(count, len(everything)) == len({p.pair_id for p in made})
+    assert {frozenset((p.trace_a, p.trace_b)) for p in made} <= {frozenset((p.trace_a, p.trace_b)) for p in everything}
+    if count < len(everything):
+        there = [sum(p.label == side for p in everything) for side in (0, 1)]
+        taken = [sum(p.label == side for p in made) for side in (0, 1)]
+        assert min(taken) == min(count // 2, min(there))
+
+
 def test_traces_of_different_models_are_not_paired():
     problem = make_problem(2, "4")
     traces = [make_trace(problem, i, "4", model=m) for m in ("a", "b") for i in range(3)]
