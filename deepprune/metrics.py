@@ -145,6 +145,17 @@ def cons_at_k(counts: Sequence[int], right: int | None, unknown: int, k: int) ->
     return min(1.0, total / math.comb(n, k))
 
 
+def distinct_at_k(counts: Sequence[int], unknown: int, k: int) -> float:
+    """Expected number of distinct answers among k of the n traces, drawn without replacement. Exact.
+
+    counts: traces of each answer class; unknown: traces without an answer, which add none.
+    """
+    n = sum(counts) + unknown
+    if not 1 <= k <= n:
+        raise ValueError(f"k must lie in 1..{n}, found {k}")
+    return sum(1.0 - math.comb(n - c, k) / math.comb(n, k) for c in counts)
+
+
 @functools.cache
 def _binomials(n: int) -> np.ndarray:
     """C(n, 0), ..., C(n, n)."""

@@ -116,6 +116,23 @@ def agreement(shares: dict[str, Sequence[float]], title: str, paper: float = 0.8
     return figure
 
 
+def against_k(curves: dict[str, Sequence[tuple]], ylabel: str, title: str) -> Any:
+    """Curves over the number of traces k (log axis); curves: name -> (k, value) or (k, value, low, high) points."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.2))
+    for name, points in curves.items():
+        k, value, *band = map(list, zip(*points, strict=True))
+        line = axis.plot(k, value, marker="o", markersize=3, label=name)[0]
+        if band:
+            axis.fill_between(k, band[0], band[1], alpha=0.15, color=line.get_color())
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(k, [str(x) for x in k], fontsize=8)
+    axis.set(xlabel="traces k", ylabel=ylabel, title=title)
+    axis.title.set_fontsize(10)
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.grid(alpha=0.3)
+    return figure
+
+
 def learning_curve(curves: dict[str, Sequence[tuple[float, float, float, float]]], levels: dict[str, float], title: str) -> Any:
     """AUROC against the number of training pairs (log axis); curves: name -> (pairs, value, low, high)...
 

@@ -115,6 +115,14 @@ def test_the_shared_tie_is_the_first_to_arrive_in_a_random_order(sequence):
     assert np.mean(wins) == pytest.approx(exact, abs=1e-12)
 
 
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=8), st.data())
+def test_distinct_at_k_is_the_mean_over_all_subsets(sequence, data):
+    k = data.draw(st.integers(1, len(sequence)))
+    mean = np.mean([len(set(s) - {None}) for s in itertools.combinations(sequence, k)])
+    counts = [sequence.count(a) for a in "abc"]
+    assert metrics.distinct_at_k(counts, sequence.count(None), k) == pytest.approx(mean, abs=1e-12)
+
+
 def test_cons_at_k_at_scale_and_its_limits():
     assert metrics.cons_at_k([200, 150, 100, 30], 0, 32, 512) == 1.0
     assert metrics.cons_at_k([200, 150, 100, 30], 0, 32, 1) == pytest.approx(200 / 512, abs=1e-12)
