@@ -58,8 +58,9 @@ fi
 step "pairs"
 $python Offline/build_pair_dataset.py $recipe --problems "${problems[@]}" --traces "${seen[@]}" --test-traces "$unseen"
 
-cp "results/study/offline_test_data/$study.jsonl" "$out/pairs.jsonl"
-cp "results/study/finetune_data/$study.jsonl" "$out/train.jsonl"
+for side in offline_test:pairs finetune:train; do
+  for end in jsonl manifest.json; do cp "results/study/${side%:*}_data/$study.$end" "$out/${side#*:}.$end"; done
+done
 
 step "Sentence-BERT"
 $python Preliminaries/sentence_bert_similarity.py --pairs "$out/pairs.jsonl" --output "$out/scores_sbert.jsonl"
@@ -81,4 +82,6 @@ else
     evaluate "smollm2-135m-$rows"
   done
 fi
+step "pack"
+$python -m deepprune.jsonl pack "$out/pairs.jsonl" "$out/train.jsonl" "$out"/scores_*.jsonl
 step "done"
