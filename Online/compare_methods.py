@@ -65,6 +65,7 @@ class CompareSettings:
     ks: list[int] = setting([32], "values of K (most clusters)")
     k1s: list[int] = setting([1, 10], "values of K1 (most members of a cluster compared)")
     k2s: list[int] = setting([20], "values of K2 (most traces finished)")
+    comparisons: list[str] = setting(["all", "needed"], "all: every sampled member is compared; needed: only as far as decides")
     k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
     rules: list[str] = setting(list(finishing.RULES), "finish rules")
     threshold: float = setting(0.95, "of Adaptive-Consistency, and of the adaptive and staged finish rules")
@@ -109,7 +110,8 @@ def main() -> None:
     tables = {name: scored(name, model, settings, by_id, groups, tokenizer) for name, model in named.items()}
     sbert = encoded(settings, groups)
     grid = comparison.Grid(
-        tuple(settings.taus), tuple(settings.ks), tuple(settings.k1s), tuple(settings.k2s), tuple(settings.rules), settings.k3,
+        tuple(settings.taus), tuple(settings.ks), tuple(settings.k1s), tuple(settings.k2s), tuple(settings.rules),
+        tuple(settings.comparisons), settings.k3,
         settings.threshold, settings.trust, settings.finish_batch, settings.start, settings.window, settings.warmup,
         settings.orders, settings.seed,
     )  # fmt: skip

@@ -65,6 +65,9 @@ class PruneSettings:
         "p_same", "to a cluster: mean of p_same, or of the verdicts p_same > 0.5", choices=clustering.SIMILARITIES
     )
     assign: str = setting("best", "join the best cluster above tau, or the first", choices=clustering.ASSIGNMENTS)
+    comparisons: str = setting(
+        "all", "ask about all sampled members, or (the same clusters) only as far as needed", choices=clustering.COMPARISONS
+    )
     finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
     k2: int = setting(20, "most traces finished (K2)")
     k3: int = setting(20, "traces finished when every cluster is a singleton (K3; not stated by the paper)")
@@ -91,7 +94,8 @@ class PruneSettings:
 @command
 def main() -> None:
     settings = config.parse(PruneSettings, "prune", __doc__)
-    rule = ClusterSettings(settings.tau, settings.k, settings.k1, settings.overflow, settings.similarity, settings.assign, settings.seed)
+    rule = ClusterSettings(settings.tau, settings.k, settings.k1, settings.overflow, settings.similarity, settings.assign,
+                           settings.comparisons, settings.seed)  # fmt: skip
     finish = FinishSettings(settings.finish, settings.k2, settings.k3, settings.largest, settings.per_cluster, settings.threshold,
                             settings.trust, settings.finish_batch, settings.start, settings.seed)  # fmt: skip
     truncation = Truncation(settings.truncation, settings.truncation_k)
@@ -245,7 +249,6 @@ def prune(
 
     runs = {i: clustering.greedy(len(groups[i]), rule, i) for i in ids}
     clusters = clustering.lockstep(runs, score, placed)
-    placed(len(ids))  # the first trace of each problem is placed without a question
     result = []
     for i in ids:
         traces, labels = groups[i], scorer.labels[i]

@@ -8,6 +8,7 @@ returns its clusters. So one implementation serves recorded traces, live traffic
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Generator, Hashable, Sequence
 
@@ -15,6 +16,7 @@ from deepprune.errors import UserError
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
 SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first"), ("join", "drop")
+COMPARISONS = ("all", "needed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,8 @@ class ClusterSettings:
     overflow: str = "join"  # K clusters are open and none is similar: 'join' the best one, or 'drop' the trace
     similarity: str = "p_same"  # or 'verdict'
     assign: str = "best"  # or 'first'
+    # 'needed': stop asking about a trace when no further answer can change where it goes. The same clusters, cheaper.
+    comparisons: str = "all"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -40,7 +44,8 @@ class ClusterSettings:
         for name in ("k", "k1"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} should be at least 1, found {getattr(self, name)}")
-        for name, choices in (("overflow", OVERFLOWS), ("similarity", SIMILARITIES), ("assign", ASSIGNMENTS)):
+        for name, choices in (("overflow", OVERFLOWS), ("similarity", SIMILARITIES), ("assign", ASSIGNMENTS),
+                              ("comparisons", COMPARISONS)):  # fmt: skip
             if getattr(self, name) not in choices:
                 raise UserError(f"{name} should be one of {', '.join(choices)}, found {getattr(self, name)!r}")
 
@@ -50,35 +55,116 @@ def greedy(
 ) -> Generator[Pairs, Sequence[float], list[list[int]]]:
     """Cluster `count` traces in arrival order 0, 1, 2 ...
 
-    Yields, for each new trace, the pairs (member, new trace) to score: min(K1, size) sampled members of each
-    cluster. Expects p_same of each, in that order. Returns the clusters (positions, each in arrival order,
-    clusters by opening). The similarity to a cluster is the mean over its sampled members; ties go to the
-    cluster opened first. `key` (the problem's id) and settings.seed seed the sampling of members.
+    Yields, for each new trace, pairs (member, new trace) to score: min(K1, size) sampled members of each cluster, all
+    at once or, with comparisons 'needed', in rounds and as few as decide. Expects p_same of each, in that order.
+    Returns the clusters (positions, each in arrival order, clusters by opening). The similarity to a cluster is the
+    mean over its sampled members; ties go to the cluster opened first. `key` (the problem's id) and settings.seed seed
+    the sampling of members.
     """
     rng = random.Random(f"{settings.seed}/{key}")
     clusters: list[list[int]] = []
     for new in range(count):
-        best, similarity, joined = -1, float("-inf"), -1
-        if clusters:
-            sampled = [c if len(c) <= settings.k1 else rng.sample(c, settings.k1) for c in clusters]
-            scores = yield [(member, new) for members in sampled for member in members]
-            if settings.similarity == "verdict":
-                scores = [float(p > 0.5) for p in scores]
-            start = 0
-            for index, members in enumerate(sampled):
-                mean = sum(scores[start : start + len(members)]) / len(members)
-                start += len(members)
-                if mean > similarity:
-                    best, similarity = index, mean
-                if joined < 0 and mean > settings.tau:
-                    joined = index
-        if similarity > settings.tau:
-            clusters[joined if settings.assign == "first" else best].append(new)
+        if not clusters:
+            clusters.append([new])
+            continue
+        sampled = [c if len(c) <= settings.k1 else rng.sample(c, settings.k1) for c in clusters]
+        # At K clusters with overflow 'join' the most similar cluster is needed even when none is above tau.
+        forced = len(clusters) >= settings.k and settings.overflow == "join"
+        place = _place_all if settings.comparisons == "all" else _place_needed
+        chosen = yield from place(new, sampled, settings, forced)
+        if chosen is not None:
+            clusters[chosen].append(new)
         elif len(clusters) < settings.k:
             clusters.append([new])
-        elif settings.overflow == "join":
-            clusters[best].append(new)
     return clusters
+
+
+def _values(scores: Sequence[float], settings: ClusterSettings) -> Sequence[float]:
+    return [float(p > 0.5) for p in scores] if settings.similarity == "verdict" else scores
+
+
+def _choose(means: Sequence[float], settings: ClusterSettings, forced: bool) -> int | None:
+    """The cluster to join given the similarity to each; None: none."""
+    above = [index for index, mean in enumerate(means) if mean > settings.tau]
+    if above and settings.assign == "first":
+        return above[0]
+    return max(range(len(means)), key=means.__getitem__) if above or forced else None
+
+
+def _place_all(new: int, sampled: list[list[int]], settings: ClusterSettings, forced: bool) -> Generator:
+    """Ask about every sampled member at once."""
+    scores = yield [(member, new) for members in sampled for member in members]
+    scores = iter(_values(scores, settings))
+    means = [sum(next(scores) for _ in members) / len(members) for members in sampled]
+    return _choose(means, settings, forced)
+
+
+_MARGIN = 1e-9  # bounds are sums of other roundings than the mean itself: near-ties are asked to the end
+
+
+def _place_needed(new: int, sampled: list[list[int]], settings: ClusterSettings, forced: bool) -> Generator:
+    """Ask until the answers that are missing cannot change the choice; the choice of `_place_all`.
+
+    What is missing of a cluster counts 0 at least and 1 at most, so its mean has bounds. The cluster with the highest
+    upper bound is asked about next: no other order can do without those answers, unless it is luckier.
+    """
+    sizes = [len(members) for members in sampled]
+    answered: list[list[float]] = [[] for _ in sampled]
+
+    def bounds(index: int) -> tuple[float, float]:
+        got, size = answered[index], sizes[index]
+        mean = sum(got) / size
+        if len(got) == size:
+            return mean, mean
+        return mean - _MARGIN, mean + (size - len(got)) / size + _MARGIN
+
+    while True:
+        low, high = zip(*map(bounds, range(len(sampled))), strict=True)
+        wanted = _first_open(low, high, sizes, settings) if settings.assign == "first" else None
+        if wanted is None:  # 'best', or none can be above tau and the most similar is wanted all the same
+            wanted = _best_open(low, high, sizes, settings.tau, forced)
+        if not wanted:
+            return _choose(low, settings, forced)  # what is still open cannot matter: the least it can be stands for it
+        asked = [(index, member) for index, more in wanted for member in sampled[index][len(answered[index]) :][:more]]
+        scores = yield [(member, new) for _, member in asked]
+        for (index, _), value in zip(asked, _values(scores, settings), strict=True):
+            answered[index].append(value)
+
+
+def _first_open(low, high, sizes, settings: ClusterSettings) -> list[tuple[int, int]] | None:
+    """(cluster, answers to ask for) of the first cluster that may be above tau; []: one is; None: none can be."""
+    for index, (least, most) in enumerate(zip(low, high, strict=True)):
+        if least > settings.tau:
+            return []
+        if most > settings.tau:  # nothing after it matters before it is known
+            return [(index, _least_answers(least, most, settings.tau, sizes[index]))]
+    return None
+
+
+def _best_open(low, high, sizes, tau: float, forced: bool) -> list[tuple[int, int]]:
+    """(cluster, answers to ask for) of the clusters to ask about next; []: the choice is decided."""
+    clusters = range(len(low))
+    floor = float("-inf") if forced else tau
+    leader = max(clusters, key=lambda i: (high[i], low[i], sizes[i], -i))
+    if high[leader] <= floor:
+        return []
+    # Rivals may turn out above the leader, or equal and opened before it.
+    rivals = [
+        i for i in clusters
+        if i != leader and high[i] > floor and (high[i] > low[leader] or (high[i] == low[leader] and i < leader))
+    ]  # fmt: skip
+    if low[leader] == high[leader]:  # known: only rivals that may beat it are left
+        return [(i, _least_answers(low[i], high[i], high[leader], sizes[i])) for i in rivals if low[i] != high[i]]
+    if not rivals and low[leader] > floor:
+        return []
+    next_best = max([floor, *(high[i] for i in rivals)])
+    level = [i for i in rivals if low[i] != high[i] and high[i] >= high[leader] - 2 * _MARGIN]
+    return [(leader, _least_answers(low[leader], high[leader], next_best, sizes[leader])), *((i, 1) for i in level)]
+
+
+def _least_answers(low: float, high: float, level: float, size: int) -> int:
+    """So many answers at the least move a mean with these bounds to one side of a level: each moves one by 1 / size."""
+    return max(1, math.ceil(min(high - level, level - low) * size - 1e-6))
 
 
 def lockstep(
@@ -88,28 +174,33 @@ def lockstep(
 ) -> dict[Hashable, list[list[int]]]:
     """Drive many `greedy` generators together: one call of `score` a round, for all questions' pairs at once.
 
-    score takes (key, member, new trace) triples and returns their p_same. progress is told how many new
-    traces were placed in a round. Returns each key's clusters.
+    score takes (key, member, new trace) triples and returns their p_same. progress is told how many traces a round has
+    placed. Returns each key's clusters.
     """
     results: dict[Hashable, list[list[int]]] = {}
     waiting: dict[Hashable, Pairs] = {}
 
-    def advance(key: Hashable, scores: Sequence[float] | None) -> None:
+    def advance(key: Hashable, scores: Sequence[float] | None) -> int:
+        """Returns how many traces were placed."""
+        before = waiting[key][0][1] if key in waiting else 0
         try:
             waiting[key] = runs[key].send(scores)
         except StopIteration as stop:
             results[key] = stop.value
+            waiting.pop(key, None)
+            return 1
+        return waiting[key][0][1] - before
 
-    for key in runs:
-        advance(key, None)
+    placed = sum(advance(key, None) for key in runs)
     while waiting:
+        if progress:
+            progress(placed)
         batch = [(key, a, b) for key, wanted in waiting.items() for a, b in wanted]
         scores = score(batch)
-        current, waiting = waiting, {}
-        start = 0
-        for key, wanted in current.items():
-            advance(key, scores[start : start + len(wanted)])
+        placed = start = 0
+        for key, wanted in list(waiting.items()):
+            placed += advance(key, scores[start : start + len(wanted)])
             start += len(wanted)
-        if progress:
-            progress(len(current))
+    if progress:
+        progress(placed)
     return {key: results[key] for key in runs}

@@ -28,7 +28,7 @@ from deepprune.finishing import FinishSettings
 #   likewise; opened, finished: traces started, and generated to the end.
 FIELDS = ("accuracy", "tokens", "sequential", "judge_calls", "judge_prompt", "judge_cached", "total", "total_uncached",
           "coverage", "represented", "diversity", "diversity_represented", "opened", "finished", "clusters")  # fmt: skip
-KEYS = ("method", "judge", "tau", "K", "K1", "K2")
+KEYS = ("method", "judge", "tau", "K", "K1", "K2", "comparisons")
 
 
 @dataclasses.dataclass
@@ -72,6 +72,7 @@ class Grid:
     k1s: tuple[int, ...] = (10,)
     k2s: tuple[int, ...] = (20,)
     rules: tuple[str, ...] = finishing.RULES
+    comparisons: tuple[str, ...] = ("all",)  # of deepprune.clustering.COMPARISONS: the same clusters, other costs
     k3: int = 20
     threshold: float = 0.95  # of Adaptive-Consistency too
     trust: float = 0.25
@@ -135,7 +136,7 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
             plain[name] = baselines.deepconf(labels, lengths, question.confidences, keep, grid.warmup)
     for name, done in plain.items():
         kept = _survivors(question, done.finished)
-        yield (name, None, None, None, None, None), [
+        yield (name, *[None] * (len(KEYS) - 1)), [
             _hit(question, done.answer), done.tokens, done.sequential, 0, 0, 0, done.tokens, done.tokens, *kept[:1], *kept[:1],
             *kept[1:], *kept[1:], done.opened, len(done.finished), 0,
         ]  # fmt: skip
@@ -143,13 +144,13 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
     for judge, judged in judges.items():
         table = judged.scores[np.ix_(order, order)].tolist()
         prefixes = [judged.prefixes[i] for i in order] if len(judged.prefixes) else [0] * len(order)
-        for tau, k, k1 in itertools.product(grid.taus, grid.ks, grid.k1s):
-            clustered = simulation.cluster(table, ClusterSettings(tau, k, k1, seed=grid.seed), key)
+        for tau, k, k1, comparisons in itertools.product(grid.taus, grid.ks, grid.k1s, grid.comparisons):
+            clustered = simulation.cluster(table, ClusterSettings(tau, k, k1, comparisons=comparisons, seed=grid.seed), key)
             for rule, k2 in itertools.product(grid.rules, grid.k2s):
                 how = FinishSettings(rule, k2, grid.k3, threshold=grid.threshold, trust=grid.trust, batch=grid.batch,
                                      start=grid.start, seed=grid.seed)  # fmt: skip
                 done = finishing.play(clustered.placed, labels, lengths, question.prefixes, how, key)
-                yield (rule, judge, tau, k, k1, k2), _pruned(question, judged, prefixes, clustered, done)
+                yield (rule, judge, tau, k, k1, k2, comparisons), _pruned(question, judged, prefixes, clustered, done)
 
 
 def _pruned(question: Question, judged: Judged, prefixes: Sequence[int], clustered, done) -> list[float]:
@@ -229,7 +230,7 @@ def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.Data
     return numbers
 
 
-SHOWN = ["method", "judge", "tau", "K", "K1", "K2", "accuracy", "accuracy low", "accuracy high", "over_cons_n", "over_cons_n low",
+SHOWN = ["method", "judge", "tau", "K", "K1", "K2", "comparisons", "accuracy", "accuracy low", "accuracy high", "over_cons_n", "over_cons_n low",
          "over_cons_n high", "over_cons", "over_cons low", "over_cons high", "total", "reduction", "reduction_no_judge", "sequential",
          "coverage", "represented", "diversity"]  # fmt: skip
 
@@ -241,7 +242,7 @@ def to_markdown(numbers: pd.DataFrame, what: str) -> str:
         return f"{row[name]:.3f} [{row[name + ' low']:.3f}, {row[name + ' high']:.3f}]"
 
     def settings(row) -> str:
-        return "" if pd.isna(row["tau"]) else f"τ {row['tau']:g}, K {row['K']:.0f}, K1 {row['K1']:.0f}, K2 {row['K2']:.0f}"
+        return "" if pd.isna(row["tau"]) else f"τ {row['tau']:g}, K {row['K']:.0f}, K1 {row['K1']:.0f}, K2 {row['K2']:.0f}, {row['comparisons']} compared"
 
     lines = [
         f"{what}. Brackets: 95 % bootstrap intervals over problems, differences paired. Tokens are reasoner tokens a problem; "
@@ -275,16 +276,17 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
     pruned = numbers[numbers["judge"].notna()]
     rules = list(dict.fromkeys(pruned["method"]))
     colours = dict(zip(rules, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
-    styles = dict(zip(sorted(pruned["K1"].dropna().unique()), ("-", ":", "--", "-."), strict=False))
+    lines = [key for key, _ in pruned.groupby(["K1", "comparisons"])]
+    styles = dict(zip(lines, ("-", ":", "--", "-."), strict=False))
     line = numbers[numbers["m"].notna()]
     others = numbers[numbers["judge"].isna() & numbers["m"].isna()]
     for axis, (column, name) in zip(axes, panels, strict=True):
         axis.plot(line["total"] / 1000, line[column], "-", color="black", marker=".", label="cons@m")
         for (_, row), marker in zip(others.iterrows(), "*PXd", strict=False):
             axis.plot(row["total"] / 1000, row[column], marker, color="black", markersize=10, linestyle="none", label=row["method"])
-        for (rule, k1), some in pruned.groupby(["method", "K1"], sort=False):
-            axis.plot(some["total"] / 1000, some[column], styles[k1], color=colours[rule], linewidth=0.8, marker="o",
-                      markersize=3, label=f"{rule}, K1 {k1:.0f}")  # fmt: skip
+        for (rule, k1, compared), some in pruned.groupby(["method", "K1", "comparisons"], sort=False):
+            axis.plot(some["total"] / 1000, some[column], styles.get((k1, compared), "-"), color=colours[rule], linewidth=0.8,
+                      marker="o", markersize=3, label=f"{rule}, K1 {k1:.0f}, {compared} compared")  # fmt: skip
             for _, row in some.iloc[[0, -1]].iterrows():
                 axis.annotate(str(row[label]).removeprefix("AUROC "), (row["total"] / 1000, row[column]), fontsize=6,
                               color=colours[rule], xytext=(2, 3), textcoords="offset points")  # fmt: skip

@@ -115,8 +115,8 @@ def cluster(scores: np.ndarray | Sequence[Sequence[float]], settings: clustering
             clusters = stop.value
             break
         new = pairs[0][1]
-        asked[new] = [member for member, _ in pairs]
-        reply = [table[member][new] for member in asked[new]]
+        asked[new] += [member for member, _ in pairs]
+        reply = [table[member][new] for member, _ in pairs]
     placed = [-1] * n
     for number, members in enumerate(clusters):
         for member in members:

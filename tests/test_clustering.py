@@ -1,3 +1,4 @@
+import dataclasses
 import random
 
 import pytest
@@ -77,6 +78,41 @@ def test_oracle_clusters_hold_one_answer_each(labels):
         assert labels.count(done.answer) == largest
 
 
+def counted(count, rule, p_same, key=""):
+    """(clusters, pairs asked about)."""
+    asked = []
+    clusters = run(count, rule, lambda a, b: asked.append((a, b)) or p_same(a, b), key)
+    assert len(set(asked)) == len(asked)
+    return clusters, asked
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, 30), rules, st.integers(0, 1000), st.sampled_from(["coarse", "fine", "binary", "clear"]))
+def test_only_needed_comparisons_give_the_same_clusters(count, rule, noise, kind):
+    def p_same(a, b):
+        rng = random.Random(f"{noise}/{a}/{b}")
+        if kind == "clear":
+            return rng.uniform(0.9, 1.0) if a % 4 == b % 4 else rng.uniform(0.0, 0.1)
+        return {"coarse": rng.choice([0.1, 0.4, 0.5, 0.6, 0.9]), "fine": rng.random(), "binary": float(rng.random() < 0.5)}[kind]
+
+    clusters, asked = counted(count, rule, p_same, "q")
+    fewer, needed = counted(count, dataclasses.replace(rule, comparisons="needed"), p_same, "q")
+    assert fewer == clusters
+    assert set(needed) <= set(asked)
+
+
+def test_needed_comparisons_by_hand():
+    """Ten members of each of three clusters, then one more of the first: ten answers settle it, one each rules out two."""
+    rule = ClusterSettings(comparisons="needed")
+    labels = [0] * 10 + [1] * 10 + [2] * 10 + [0]
+    _, asked = counted(31, rule, lambda a, b: 0.95 if labels[a] == labels[b] else 0.05)
+    last = [a for a, b in asked if b == 30]
+    assert sorted(a // 10 for a in last) == [0] * 10 + [1, 2]
+    # A trace like none: each cluster of ten is out once its mean can reach 0.5 at most: (10 - 0.95 j) / 10 <= 0.5, j = 6.
+    _, asked = counted(31, rule, lambda a, b: 0.95 if labels[a] == labels[b] and b < 30 else 0.05)
+    assert sorted(a // 10 for a in (a for a, b in asked if b == 30)) == [0] * 6 + [1] * 6 + [2] * 6
+
+
 def test_verdicts_and_first_above_tau_by_hand():
     scores = {(0, 2): 0.55, (1, 2): 0.9, (0, 1): 0.1}
 
@@ -104,6 +140,14 @@ def test_lockstep_asks_once_a_round_for_all_questions():
     result = clustering.lockstep({k: clustering.greedy(5, rule, k) for k in ("a", "b", "c")}, score)
     assert len(calls) == 4 and calls[0] == {"a", "b", "c"}
     assert result == {k: [[0, 1, 2, 3, 4]] for k in ("a", "b", "c")}
+
+
+@pytest.mark.parametrize("comparisons", ["all", "needed"])
+def test_lockstep_tells_every_trace_once(comparisons):
+    rule, told = ClusterSettings(k=3, comparisons=comparisons), []
+    runs = {k: clustering.greedy(n, rule, k) for k, n in (("a", 9), ("b", 4), ("c", 1))}
+    clustering.lockstep(runs, lambda batch: [float(a % 3 == b % 3) for _, a, b in batch], told.append)
+    assert sum(told) == 14
 
 
 def test_k1_bounds_the_calls():

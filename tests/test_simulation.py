@@ -48,9 +48,10 @@ def test_the_oracle_is_exact_and_an_unknown_answer_is_alone():
         simulation.simulated_scores([0, 1], 0.4, 0, "q")
 
 
-def test_clusters_are_the_pure_clusterings_and_every_question_is_recorded():
+@pytest.mark.parametrize("comparisons", ["all", "needed"])
+def test_clusters_are_the_pure_clusterings_and_every_question_is_recorded(comparisons):
     scores = simulation.simulated_scores(LABELS, 0.7, 3, "q")
-    settings = ClusterSettings(k=5, k1=3)
+    settings = ClusterSettings(k=5, k1=3, comparisons=comparisons)
     done = simulation.cluster(scores, settings, "q")
     asked = []
 
@@ -61,6 +62,7 @@ def test_clusters_are_the_pure_clusterings_and_every_question_is_recorded():
     clusters = clustering.lockstep({"q": clustering.greedy(len(LABELS), settings, "q")}, score)["q"]
     assert [[i for i, c in enumerate(done.placed) if c == n] for n in range(len(clusters))] == clusters
     assert [(a, b) for b, members in enumerate(done.asked) for a in members] == asked
+    assert done.placed == simulation.cluster(scores, ClusterSettings(k=5, k1=3), "q").placed
 
 
 def test_judge_tokens_by_hand():
