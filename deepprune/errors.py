@@ -12,13 +12,30 @@ class UserError(Exception):
     """Bad input or settings. The message names the file (and line) and the remedy, on one line."""
 
 
+_asked_to_stop = False
+
+
+def _stop(signum, frame) -> None:
+    """Ctrl-C and SIGTERM: unwind at once; dying at once would leave vLLM's worker processes behind."""
+    global _asked_to_stop
+    _asked_to_stop = True
+    raise KeyboardInterrupt
+
+
+def check_stop() -> None:
+    """Raise KeyboardInterrupt if we were asked to stop: a library that starts up may have swallowed the first one."""
+    if _asked_to_stop:
+        raise KeyboardInterrupt
+
+
 def command(main: Callable[..., None]) -> Callable[..., None]:
     """Wrap a stage's main: UserError -> exit code 2 and one line, Ctrl-C or SIGTERM -> 130 and a word on resuming."""
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
-        # SIGTERM unwinds as Ctrl-C does; dying at once would leave vLLM's worker processes behind.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _stop)
+        if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # not where a shell had it ignored
+            signal.signal(signal.SIGINT, _stop)
         try:
             main(*args, **kwargs)
         except UserError as error:

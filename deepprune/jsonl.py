@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from deepprune.errors import UserError, command
+from deepprune.errors import UserError, check_stop, command
 
 
 def _open_text(path: Path) -> IO[str]:
@@ -136,6 +136,7 @@ class Appender:
             raise UserError(
                 f"{self.path}: {error.strerror}; rows written before are kept, run the same command again to continue"
             ) from error
+        check_stop()
 
     def __enter__(self) -> Appender:
         return self

@@ -51,3 +51,27 @@ def test_other_errors_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+SWALLOWS = """
+import os, signal, sys
+from deepprune import jsonl
+from deepprune.errors import command
+@command
+def main():
+    with jsonl.Appender(sys.argv[1]) as out:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            pass  # a library that starts up
+        for i in range(1000):
+            out.append({"i": i})
+main()
+"""
+
+
+def test_a_stop_that_a_library_swallowed_takes_effect_at_the_next_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    done = subprocess.run([sys.executable, "-c", SWALLOWS, path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and "run the same command again" in done.stderr
+    assert path.read_text() == '{"i":0}\n'
