@@ -51,7 +51,7 @@ class ClusterSettings:
 
 
 def greedy(
-    count: int, settings: ClusterSettings, key: Hashable = ""
+    count: int, settings: ClusterSettings, key: Hashable = "", clusters: list[list[int]] | None = None
 ) -> Generator[Pairs, Sequence[float], list[list[int]]]:
     """Cluster `count` traces in arrival order 0, 1, 2 ...
 
@@ -59,10 +59,10 @@ def greedy(
     at once or, with comparisons 'needed', in rounds and as few as decide. Expects p_same of each, in that order.
     Returns the clusters (positions, each in arrival order, clusters by opening). The similarity to a cluster is the
     mean over its sampled members; ties go to the cluster opened first. `key` (the problem's id) and settings.seed seed
-    the sampling of members.
+    the sampling of members. clusters: an empty list to fill, for callers that look at it in between.
     """
     rng = random.Random(f"{settings.seed}/{key}")
-    clusters: list[list[int]] = []
+    clusters = [] if clusters is None else clusters
     for new in range(count):
         if not clusters:
             clusters.append([new])

@@ -1,0 +1,227 @@
+"""Reasoners that generate while we watch: an engine in this process's care, or an OpenAI-compatible server.
+
+One interface: `stream` yields what was generated since the last time, and ends early when it is told to stop. Both
+are vLLM underneath; what a server must have is listed at `ServerReasoner`.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import dataclasses
+import itertools
+import random
+import re
+from collections.abc import AsyncIterator
+
+from deepprune import models, runtime
+from deepprune.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Newly generated text and token ids. finish_reason: None while it goes on, then stop, length or abort."""
+
+    text: str
+    token_ids: list[int]
+    finish_reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How traces are sampled. max_tokens is the length of a whole trace."""
+
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_tokens: int = 32768
+
+
+class ReasonerLost(Exception):
+    """The reasoner cannot be reached any more, or refused a request. The message says what happened."""
+
+
+class Reasoner(abc.ABC):
+    """name: the model's name in records; tokenizer: of the same model, for prompts."""
+
+    name: str
+    tokenizer: object
+
+    async def open(self) -> None:  # noqa: B027 - a server is open already
+        """Start what must be started, inside the running event loop."""
+
+    @abc.abstractmethod
+    def stream(self, prompt: list[int], sampling: Sampling, max_tokens: int, stop: asyncio.Event) -> AsyncIterator[Chunk]:
+        """Generate at most max_tokens after the prompt. Setting `stop` aborts the request in the engine.
+
+        The last chunk has a finish_reason. Raises ReasonerLost.
+        """
+
+    @abc.abstractmethod
+    async def generated(self) -> int | None:
+        """Tokens generated so far by the engine's own counter; None if it has none that we can read."""
+
+    @abc.abstractmethod
+    async def running(self) -> int | None:
+        """Requests in the engine now, by its own count; None if unknown."""
+
+    async def close(self) -> None:  # noqa: B027
+        """Stop what `open` started."""
+
+
+class EngineReasoner(Reasoner):
+    """vLLM's asynchronous engine (its EngineCore is a process of its own). Run under `runtime.ensure()`."""
+
+    def __init__(self, model: str, *, name: str | None = None, seed: int = 0, dtype: str = "auto", max_model_len: int | None = None,
+                 max_num_seqs: int = 64, tensor_parallel: int = 1, gpu_memory_utilization: float = 0.9):  # fmt: skip
+        from transformers import AutoTokenizer
+
+        resolved = models.resolve(model)
+        self.name, self.path = name or resolved.name, resolved.path
+        self.tokenizer = AutoTokenizer.from_pretrained(self.path)
+        self.options = {
+            "model": self.path, "seed": seed, "dtype": dtype, "max_model_len": max_model_len, "max_num_seqs": max_num_seqs,
+            "tensor_parallel_size": tensor_parallel, "enable_prefix_caching": True, "trust_remote_code": False,
+        }  # fmt: skip
+        if runtime.has_gpu():
+            self.options["gpu_memory_utilization"] = gpu_memory_utilization
+        else:
+            self.options |= {"enforce_eager": True, "block_size": 32}
+        self.ids = itertools.count()
+        self.engine = None
+
+    async def open(self) -> None:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        try:
+            self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self.options))
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"vLLM could not start {self.path}: {error}") from error
+
+    async def stream(self, prompt, sampling, max_tokens, stop):
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=max_tokens, output_kind=RequestOutputKind.DELTA,
+        )  # fmt: skip
+        request = f"trace-{next(self.ids)}"
+        outputs = self.engine.generate({"prompt_token_ids": prompt}, params, request)
+        aborted = False
+        try:
+            async for output in outputs:
+                part = output.outputs[0]
+                yield Chunk(part.text, list(part.token_ids), part.finish_reason)
+                if stop.is_set() and not aborted and not output.finished:
+                    aborted = True
+                    await self.engine.abort(request)  # the stream then ends with finish_reason "abort"
+        except Exception as error:  # noqa: BLE001 - vLLM's own kinds: a dead engine, a refused request
+            raise ReasonerLost(f"{self.name}: the engine failed: {type(error).__name__}: {error}") from error
+        finally:
+            await outputs.aclose()
+
+    async def generated(self) -> int | None:
+        from vllm.v1.metrics.reader import get_metrics_snapshot
+
+        return sum(int(m.value) for m in get_metrics_snapshot() if m.name == "vllm:generation_tokens")
+
+    async def running(self) -> int | None:
+        return self.engine.output_processor.get_num_unfinished_requests()
+
+    async def close(self) -> None:
+        if self.engine is not None:
+            try:
+                self.engine.shutdown()
+            except TypeError:  # vLLM 0.32's CPU build trips over its own timeout here; the processes are gone
+                pass
+            self.engine = None
+
+
+class ServerReasoner(Reasoner):
+    """A vLLM server (`vllm serve`), by its OpenAI-compatible URL, as http://127.0.0.1:8000/v1.
+
+    Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. Connection errors
+    before anything was generated are tried again with growing pauses; nothing else is.
+    """
+
+    def __init__(self, url: str, model: str, *, timeout_seconds: float = 600.0, retries: int = 4):
+        from openai import AsyncOpenAI
+        from transformers import AutoTokenizer
+
+        self.url = url.rstrip("/")
+        resolved = models.resolve(model)
+        self.name = resolved.name
+        self.tokenizer = AutoTokenizer.from_pretrained(resolved.path)
+        self.client = AsyncOpenAI(base_url=self.url, api_key="none", timeout=timeout_seconds, max_retries=0)
+        self.retries = retries
+        self.served: str | None = None
+
+    async def open(self) -> None:
+        import openai
+
+        try:
+            self.served = (await self.client.models.list()).data[0].id
+        except (openai.APIError, IndexError) as error:
+            raise UserError(f"{self.url}: no OpenAI-compatible server answers there ({type(error).__name__}); start one with `vllm serve`") from error
+
+    async def stream(self, prompt, sampling, max_tokens, stop):
+        import httpx
+        import openai
+
+        for attempt in itertools.count():
+            try:
+                reply = await self.client.completions.create(
+                    model=self.served, prompt=prompt, max_tokens=max_tokens, temperature=sampling.temperature,
+                    top_p=sampling.top_p, stream=True, extra_body={"return_token_ids": True},
+                )  # fmt: skip
+                break
+            except openai.APIConnectionError as error:
+                if attempt >= self.retries:
+                    raise ReasonerLost(f"{self.url}: cannot be reached ({error}), tried {attempt + 1} times") from error
+                await asyncio.sleep(backoff(attempt))
+            except openai.APIError as error:
+                raise ReasonerLost(f"{self.url}: refused a request: {error}") from error
+        ended = None
+        try:
+            async for event in reply:
+                if not event.choices:
+                    continue
+                part = event.choices[0]
+                ended = part.finish_reason
+                yield Chunk(part.text or "", list(getattr(part, "token_ids", None) or []), ended)
+                if stop.is_set() and ended is None:
+                    yield Chunk("", [], "abort")
+                    return
+        except (openai.APIError, httpx.HTTPError) as error:
+            raise ReasonerLost(f"{self.url}: the connection broke while generating: {error}") from error
+        finally:
+            await reply.close()  # the server aborts a request whose client has gone
+        if ended is None:
+            raise ReasonerLost(f"{self.url}: the answer ended without a finish reason: is the server being stopped?")
+
+    async def _metric(self, name: str) -> int | None:
+        import httpx
+
+        root = self.url.removesuffix("/v1")
+        try:
+            async with httpx.AsyncClient(timeout=10) as client:
+                text = (await client.get(f"{root}/metrics")).text
+        except httpx.HTTPError:
+            return None
+        found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([0-9.eE+]+)$", text, re.MULTILINE)
+        return int(sum(map(float, found))) if found else None
+
+    async def generated(self) -> int | None:
+        return await self._metric("vllm:generation_tokens_total")
+
+    async def running(self) -> int | None:
+        parts = [await self._metric(f"vllm:num_requests_{state}") for state in ("running", "waiting")]
+        return None if None in parts else sum(parts)
+
+    async def close(self) -> None:
+        await self.client.close()
+
+
+def backoff(attempt: int, first_seconds: float = 0.5, most_seconds: float = 20.0) -> float:
+    """Seconds to wait before trying again: doubled each time, with some chance so that many do not come at once."""
+    return min(most_seconds, first_seconds * 2**attempt) * random.uniform(0.75, 1.25)

@@ -1,0 +1,219 @@
+"""The live driver with a made-up reasoner and judge: what is generated, held, aborted, finished and counted."""
+
+import asyncio
+import dataclasses
+import random
+
+import pytest
+from conftest import make_problem
+
+from deepprune import clustering, finishing, live
+from deepprune.clustering import ClusterSettings
+from deepprune.finishing import FinishSettings
+from deepprune.judges import Judge, Score
+from deepprune.reasoners import Chunk, Reasoner, ReasonerLost, Sampling
+from deepprune.truncation import Truncation
+
+PROBLEM = make_problem(2, "4")
+
+
+class Words:
+    """A tokenizer whose tokens are words with the space before them; ids count up in a shared table."""
+
+    table: list = []
+
+    def encode(self, text, **_):
+        return [self._id(w) for w in text.split(" ")]
+
+    def _id(self, word):
+        if word not in self.table:
+            self.table.append(word)
+        return self.table.index(word)
+
+    def decode(self, ids, **_):
+        return " ".join(self.table[i] for i in ids)
+
+    def apply_chat_template(self, chat, **_):
+        return " ".join(m["content"] for m in chat)
+
+
+class MadeUp(Reasoner):
+    """Generates planned texts a word at a time; counts what it generates and what runs."""
+
+    name = "made-up-1B"
+
+    def __init__(self, texts, fail_at=None, seed=0):
+        self.tokenizer, self.texts, self.count, self.open_now, self.most = Words(), list(texts), 0, 0, 0
+        self.fail_at, self.plans, self.rng = fail_at, {}, random.Random(seed)
+        self.start = None
+
+    async def stream(self, prompt, sampling, max_tokens, stop):
+        self.start = self.start or len(prompt)
+        kept = tuple(prompt[self.start :])
+        text = self.plans.get(kept) if kept else self.texts.pop(0)
+        words = text.split(" ")
+        left = words[len(kept) : len(kept) + max_tokens]
+        self.open_now += 1
+        self.most = max(self.most, self.open_now)
+        made = list(kept)
+        try:
+            for i, word in enumerate(left):
+                await asyncio.sleep(self.rng.random() / 2000)
+                self.count += 1
+                if self.count == self.fail_at:
+                    raise ReasonerLost("the engine died")
+                made.append(self.tokenizer._id(word))
+                self.plans[tuple(made)] = text
+                last = i + 1 == len(left)
+                reason = ("stop" if len(kept) + len(left) == len(words) else "length") if last else None
+                piece = word if len(made) == 1 else " " + word
+                yield Chunk(piece, [made[-1]], reason)
+                if stop.is_set() and not last:
+                    yield Chunk("", [], "abort")
+                    return
+        finally:
+            self.open_now -= 1
+
+    async def generated(self):
+        return self.count
+
+    async def running(self):
+        return self.open_now
+
+
+class Noisy(Judge):
+    """The same answer in the prefix: probably the same. Its score depends on the two prefixes alone."""
+
+    name, parameters = "noisy", 100
+
+    def __init__(self, fail_after=None):
+        self.asked, self.fail_after = 0, fail_after
+
+    def stream(self, requests):
+        for position, r in enumerate(list(requests)):
+            self.asked += 1
+            if self.fail_after is not None and self.asked > self.fail_after:
+                raise RuntimeError("connection refused")
+            same = r.prefix_a.split()[1] == r.prefix_b.split()[1]
+            noise = random.Random(r.prefix_a + r.prefix_b).random()
+            yield position, Score(0.6 * same + 0.4 * noise, 50, 20)
+
+
+def texts(n, seed=0):
+    rng = random.Random(seed)
+    made = []
+    for i in range(n):
+        kind = rng.choice("aab")
+        answer = "4" if kind == "a" else str(5 + i % 2)
+        filler = " ".join(rng.choices(["we", "add", "two"], k=rng.randrange(5, 25)))
+        made.append(f"T{i} {kind} first {filler} so {filler} thus it is \\boxed{{{answer}}}")
+    return made
+
+
+def settings(**more):
+    finish = more.pop("finish", FinishSettings(k2=4, k3=4))
+    return live.LiveSettings(
+        more.pop("n", 16), Truncation("words", 2), ClusterSettings(k1=3), finish, Sampling(max_tokens=200), " suffix", **more
+    )
+
+
+def run(made, judge, reasoner, slots=8):
+    events, kept = [], []
+
+    async def main():
+        question = live.Question(PROBLEM, reasoner, live.JudgeQueue(judge), made, asyncio.Semaphore(slots), None, events.append, kept.append)
+        try:
+            return question, await question.run()
+        finally:
+            assert await reasoner.running() == 0  # also after an error
+
+    return *asyncio.run(main()), events, kept
+
+
+@pytest.mark.parametrize("rule", finishing.RULES)
+def test_only_what_is_needed_is_generated_and_every_token_is_counted(rule):
+    reasoner = MadeUp(texts(16))
+    question, done, events, kept = run(settings(finish=FinishSettings(rule, k2=4, k3=4, start=4, batch=2)), Noisy(), reasoner)
+    assert done.tokens["total"] == reasoner.count == done.tokens["prefix"] + done.tokens["rest"]
+    whole = sum(len(t.split(" ")) for t in texts(16))
+    assert done.tokens["total"] < whole and 0 < done.tokens["sequential"] <= done.tokens["total"]
+    assert reasoner.most <= 8
+    by_id = {t.trace_id: t for t in kept}
+    assert set(done.finished) <= set(by_id) and len(done.finished) <= 4
+    for trace in kept:  # finished traces are whole, as planned, and graded
+        assert trace.text in texts(16) and trace.finish_reason == "stop" and trace.answer is not None
+    held = [t for t in question.arrived if not t.whole]
+    assert held, "nothing was pruned"
+    for trace in held:  # an unfinished one stops at most a word after its second reasoning word, and has no answer
+        assert trace.text.startswith(trace.prefix) and len(trace.text.split()) - len(trace.prefix.split()) <= 2
+        assert question.record(trace).answer is None and question.record(trace).finish_reason == "abort"
+    assert {e["event"] for e in events} >= {"started", "held", "judged", "pruned", "answered"}
+    assert sum(e["event"] == "started" for e in events) == len(question.arrived)
+
+
+def test_clusters_and_vote_are_those_of_the_recorded_prefixes():
+    """The same pure clustering and finish rule on what was recorded, in the order of arrival."""
+    judge = Noisy()
+    question, done, _, _ = run(settings(), judge, MadeUp(texts(16)))
+    recorded = [question.record(t) for t in question.arrived]
+    cut = [Truncation("words", 2).cut(t.text) for t in recorded]
+
+    def score(batch):
+        return [s.p_same for s in Noisy().score([live.Request("", cut[a], cut[b], "", "") for _, a, b in batch])]
+
+    clusters = clustering.lockstep({"q": clustering.greedy(16, ClusterSettings(k1=3), PROBLEM.problem_id)}, score)["q"]
+    assert [[recorded[i].trace_id for i in c] for c in clusters] == done.clusters
+    assert [t.sample_index for t in recorded] == list(range(16))
+    largest = max(clusters, key=len)[:4]
+    assert done.finished == [recorded[i].trace_id for i in largest]
+    assert done.judge_calls == judge.asked and done.judge_tokens == 50 * judge.asked
+
+
+def test_a_lost_judge_stops_or_goes_on_as_consensus():
+    with pytest.raises(live.JudgeLost, match="noisy failed: connection refused"):
+        run(settings(), Noisy(fail_after=5), MadeUp(texts(16)))
+    question, done, events, kept = run(settings(on_judge_failure="consensus"), Noisy(fail_after=5), MadeUp(texts(16)))
+    assert len(kept) == len(done.finished) == 16 and all(t.finish_reason == "stop" for t in kept)
+    assert done.settings["judge_failed"].endswith("connection refused") and done.answer == "4" and done.correct
+    assert done.tokens["total"] == sum(len(t.split(" ")) for t in texts(16))
+    assert [e["event"] for e in events].count("judge lost") == 1
+
+
+def test_a_lost_reasoner_is_an_error_and_what_ended_before_is_kept():
+    short = ["T0 a done \\boxed{4}"] * 3 + texts(13)
+    kept: list = []
+    reasoner = MadeUp(short, fail_at=150)
+
+    async def main():
+        question = live.Question(PROBLEM, reasoner, live.JudgeQueue(Noisy()), settings(), asyncio.Semaphore(8), None, lambda e: None, kept.append)
+        await question.run()
+
+    with pytest.raises(ReasonerLost, match="the engine died"):
+        asyncio.run(main())
+    assert kept and all(t.finish_reason == "stop" for t in kept) and reasoner.open_now == 0
+
+
+def test_many_questions_share_judge_batches():
+    judge = Noisy()
+    batches = []
+    judge_score = judge.score
+    judge.score = lambda requests: batches.append(len(requests)) or judge_score(requests)
+
+    async def main():
+        queue, slots = live.JudgeQueue(judge), asyncio.Semaphore(32)
+        questions = [
+            live.Question(dataclasses.replace(PROBLEM, problem_id=f"p{i}"), MadeUp(texts(8, i)), queue, settings(n=8), slots, None, lambda e: None, lambda t: None)
+            for i in range(4)
+        ]  # fmt: skip
+        return await asyncio.gather(*(q.run() for q in questions))
+
+    done = asyncio.run(main())
+    assert len(done) == 4 and sum(batches) == judge.asked == sum(d.judge_calls for d in done)
+    assert max(batches) > 3
+
+
+def test_a_trace_that_reaches_the_limit_while_held_is_not_resumed():
+    made = dataclasses.replace(settings(n=4, finish=FinishSettings(k2=4, k3=4)), sampling=Sampling(max_tokens=9))
+    _, done, _, kept = run(made, Noisy(), MadeUp(texts(4)))
+    assert all(len(t.text.split(" ")) <= 9 for t in kept) and {t.finish_reason for t in kept} == {"length"}
+    assert done.answer is None and done.correct is None
