@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from deepprune.errors import UserError
 
 Settings = TypeVar("Settings")
-SECTIONS = ("problems", "sample", "import", "pairs", "evaluate", "similarity", "ablation", "prune", "simulate", "compare", "report")
+SECTIONS = ("problems", "sample", "import", "pairs", "evaluate", "similarity", "ablation", "prune", "simulate", "compare", "live", "report")
 REQUIRED = object()
 
 

@@ -122,6 +122,18 @@ class Question:
         self.placed: list[int] = []
         self.spent: list[tuple[int, int, int]] = []  # judge calls, prompt tokens, cached ones by arrival
         self.judge_failed: str | None = None
+        self.clusterer: Clusterer | None = None
+        self.opened = 0
+        self.tasks: list[asyncio.Task] = []
+
+    def sizes(self) -> list[int]:
+        """The cluster number of each trace placed so far."""
+        return [n for n, members in enumerate(self.clusterer.clusters) for _ in members] if self.clusterer else []
+
+    def saved_so_far(self) -> str:
+        """An estimate of the share of cons@n's tokens that is not generated; empty while no trace has ended."""
+        consensus = self._consensus_tokens()
+        return f"{1 - sum(len(t.token_ids) for t in self.live) / consensus:.0%}" if consensus else ""
 
     # -- what happens to one trace
 
@@ -221,8 +233,6 @@ class Question:
 
     async def run(self) -> Pruning:
         """Answer the question. Raises ReasonerLost, and JudgeLost unless the settings go on without a judge."""
-        self.tasks: list[asyncio.Task] = []
-        self.opened = 0
         try:
             return await self._run()
         except JudgeLost as error:
@@ -238,7 +248,7 @@ class Question:
 
     async def _run(self) -> Pruning:
         settings = self.settings
-        clusterer = Clusterer(self, settings.n)
+        clusterer = self.clusterer = Clusterer(self, settings.n)
         rule = finishing.rule(settings.n, settings.finish, self.problem.problem_id)
         request, sequential = next(rule), 0
         finished: list[int] = []
@@ -326,14 +336,14 @@ class Question:
             [[ids[i] for i in c] for c in finishing.clusters_of(self.placed)], [ids[i] for i in finished], answer,
             answers.same(answer, self.problem.gold, self.problem.answer_type) if self.problem.gold else None,
             # What cons@n would have cost is not known: the pruned traces were never finished. Estimated from those that were.
-            {"prefix": prefix, "rest": total - prefix, "total": total, "consensus": self._consensus_tokens(finished),
+            {"prefix": prefix, "rest": total - prefix, "total": total, "consensus": self._consensus_tokens(),
              "sequential": sequential},
             *(sum(column) for column in zip(*(self.spent or [(0, 0, 0)]), strict=True)),
         )  # fmt: skip
 
-    def _consensus_tokens(self, finished: list[int]) -> int:
+    def _consensus_tokens(self) -> int:
         """An estimate of cons@n's tokens: n times the mean length of the traces that ended."""
-        whole = [len(t.token_ids) for t in self.arrived if t.whole]
+        whole = [len(t.token_ids) for t in self.live if t.whole]
         return round(self.settings.n * sum(whole) / len(whole)) if whole else 0
 
 

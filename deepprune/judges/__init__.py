@@ -104,10 +104,11 @@ def parameters_of(kind: str, model: str | None = None) -> int:
 def open_judge(
     kind: str, model: str | None = None, *, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
     prefix_caching: bool = True, seed: int = 0, tensor_parallel: int = 1, data_parallel: int = 1, cache=None,
+    gpu_memory_utilization: float = 0.9,
 ) -> Judge:  # fmt: skip
     """Open a judge by kind; kinds that need a model take `model` (folder, LoRA adapter folder, hub id).
 
-    cache: file that keeps Sentence-BERT's embeddings.
+    cache: file that keeps Sentence-BERT's embeddings; gpu_memory_utilization: a vLLM judge's share of a GPU.
 
     Raises UserError for an unknown kind or model.
     """
@@ -115,7 +116,8 @@ def open_judge(
     if kind == "vllm":
         from deepprune.judges.vllm import VLLMJudge
 
-        return VLLMJudge(model, dtype, max_model_len, batch, prefix_caching, tensor_parallel, data_parallel)
+        return VLLMJudge(model, dtype, max_model_len, batch, prefix_caching, tensor_parallel, data_parallel,
+                         gpu_memory_utilization)  # fmt: skip
     if kind == "transformers":
         from deepprune.judges.transformers import TransformersJudge
 

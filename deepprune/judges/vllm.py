@@ -19,7 +19,7 @@ class VLLMJudge(Judge):
 
     def __init__(
         self, model: str, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
-        prefix_caching: bool = True, tensor_parallel: int = 1, data_parallel: int = 1,
+        prefix_caching: bool = True, tensor_parallel: int = 1, data_parallel: int = 1, gpu_memory_utilization: float = 0.9,
     ):  # fmt: skip
         from transformers import AutoTokenizer
         from vllm import SamplingParams
@@ -34,7 +34,7 @@ class VLLMJudge(Judge):
             dtype = "float32"
         self.llm = engine.start(
             folder, dtype=dtype, max_model_len=max_model_len, max_num_seqs=batch, prefix_caching=prefix_caching,
-            tensor_parallel=tensor_parallel, data_parallel=data_parallel,
+            tensor_parallel=tensor_parallel, data_parallel=data_parallel, gpu_memory_utilization=gpu_memory_utilization,
         )  # fmt: skip
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1
         self.window = 4 * batch

@@ -1,0 +1,287 @@
+"""Live pruning: run n traces in vLLM, judge their prefixes as they appear, never generate the redundant ones, vote.
+
+    python Online/live_pruning.py --config scripts/recipes/cpu.yaml --reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct \
+        --judge-model results/demo/judge --problems DeepPrune_data/problems/words.jsonl --n 16 --output results/live.jsonl
+    python Online/live_pruning.py --config scripts/recipes/cpu.yaml --reasoner HuggingFaceTB/SmolLM2-135M-Instruct \
+        --judge sbert --judge-model sentence-transformers/all-MiniLM-L6-v2 --n 8 --question "What is 12 + 30?"
+    python Online/live_pruning.py --reasoner Qwen/Qwen3-8B --reasoner-url http://127.0.0.1:8000/v1 --judge server \
+        --judge-model models/DeepPrune-Judge-4B --judge-url http://127.0.0.1:8001/v1 --n 512 --problems AIME24.problems.jsonl --output live.jsonl
+
+The reasoner is an engine of this process, or a vLLM server (--reasoner-url); the judge likewise (--judge server), or
+Sentence-BERT. Each trace is held when its prefix is complete, by aborting its request; what the finish rule chooses goes on
+from there. Writes Pruning records to OUTPUT, Trace records to OUTPUT.traces.jsonl (finished ones the moment they end) and
+every event to OUTPUT.events.jsonl. Traces are numbered in the order in which they were held, so that
+Online/greedy_cluster_threshold.py on them clusters as the live run did. A killed run goes on with the same command; what an
+unfinished question had generated moves to OUTPUT.interrupted.jsonl.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import signal
+import time
+from pathlib import Path
+
+from deepprune import clustering, config, costs, finishing, jsonl, judges, models, prompts, records, runtime
+from deepprune.clustering import ClusterSettings
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+from deepprune.finishing import FinishSettings
+from deepprune.live import ON_JUDGE_FAILURE, JudgeLost, JudgeQueue, LiveSettings, Question
+from deepprune.live_display import Display
+from deepprune.manifest import Manifest
+from deepprune.reasoners import EngineReasoner, Reasoner, ReasonerLost, Sampling, ServerReasoner
+from deepprune.records import Problem
+from deepprune.truncation import STRATEGIES, Truncation
+
+JUDGES = ("vllm", "server", "sbert", "random")
+
+
+@dataclasses.dataclass
+class LivePruneSettings:
+    reasoner: str = setting(config.REQUIRED, "the reasoner's model: folder or hub id (its tokenizer, with --reasoner-url)")
+    output: str | None = setting(None, "JSONL file of Pruning records (not needed with --question)")
+    problems: list[str] = setting([], "JSONL files of Problem records")
+    question: str | None = setting(None, "one question instead of --problems")
+    judge: str = setting("vllm", "kind of judge", choices=JUDGES)
+    judge_model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
+    reasoner_url: str | None = setting(None, "a running vLLM server of the reasoner, as http://127.0.0.1:8000/v1")
+    judge_url: str | None = setting(None, "a running vLLM server of the judge (--judge server)")
+    reasoner_name: str | None = setting(None, "name to record instead of --reasoner (for local folders)")
+    n: int = setting(64, "traces a question")
+    limit: int | None = setting(None, "only the first so many problems", free=True)
+    questions: int = setting(4, "questions in progress at once", free=True)
+    max_num_seqs: int = setting(64, "traces generated at once, over all questions", free=True)
+    temperature: float = setting(0.6, "sampling temperature")
+    top_p: float = setting(0.95, "nucleus sampling mass")
+    max_tokens: int = setting(32768, "cut a trace off after so many tokens")
+    system: str | None = setting(None, "system message")
+    suffix: str = setting("\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question")
+    truncation: str = setting("words", "where a trace is held (as for the judge's training)", choices=STRATEGIES)
+    truncation_k: int = setting(25, "the truncation's k")
+    tokenizer: str | None = setting(None, "truncation by tokens: model whose tokenizer cuts (default: the reasoner's)")
+    tau: float = setting(0.5, "a trace joins a cluster above this similarity")
+    k: int = setting(32, "most clusters (the paper's K)")
+    k1: int = setting(10, "most members of a cluster that a new trace is compared with (K1)")
+    overflow: str = setting("join", "K clusters open and none similar: join the best, or drop", choices=clustering.OVERFLOWS)
+    comparisons: str = setting("needed", "ask about all sampled members, or (the same clusters) as far as needed", choices=clustering.COMPARISONS)
+    finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
+    k2: int = setting(20, "most traces finished (K2)")
+    k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
+    threshold: float = setting(0.95, "finish rules adaptive, staged: probability that the leading answer is the majority")
+    trust: float = setting(0.25, "finish rules adaptive, staged: share of a vote an unfinished member lends its cluster")
+    finish_batch: int = setting(4, "finish rules adaptive, staged: traces finished at once")
+    start: int = setting(16, "finish rule staged: prefixes opened first; doubled while undecided")
+    on_judge_failure: str = setting("stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE)
+    timeout: float = setting(600.0, "servers: seconds to wait for an answer", free=True)
+    retries: int = setting(4, "servers: times to try again after a connection error", free=True)
+    reasoner_memory: float = setting(0.6, "engines on a GPU: share of its memory for the reasoner", free=True)
+    judge_memory: float = setting(0.3, "engines on a GPU: share of its memory for the judge", free=True)
+    dtype: str = setting("auto", "the reasoner's weights' type")
+    max_model_len: int | None = setting(None, "context length in tokens of both engines (default: the models')", free=True)
+    seed: int = setting(0, "seed of the engine, sampled members and random finish")
+    overwrite: bool = setting(False, "replace an existing output")
+
+
+@command
+def main() -> None:
+    settings = config.parse(LivePruneSettings, "live", __doc__)
+    if bool(settings.question) == bool(settings.problems):
+        raise UserError("give either --question or --problems")
+    if settings.problems and not settings.output:
+        raise UserError("--output is required with --problems")
+    if (settings.judge == "server") != bool(settings.judge_url):
+        raise UserError("--judge server and --judge-url go together")
+    if not settings.reasoner_url or settings.judge == "vllm":
+        runtime.ensure()
+    how = LiveSettings(
+        settings.n, Truncation(settings.truncation, settings.truncation_k),
+        ClusterSettings(settings.tau, settings.k, settings.k1, settings.overflow, comparisons=settings.comparisons, seed=settings.seed),
+        FinishSettings(settings.finish, settings.k2, settings.k3, threshold=settings.threshold, trust=settings.trust,
+                       batch=settings.finish_batch, start=settings.start, seed=settings.seed),
+        Sampling(settings.temperature, settings.top_p, settings.max_tokens), settings.suffix, settings.system, settings.on_judge_failure,
+    )  # fmt: skip
+    name = judges.name_of("vllm" if settings.judge == "server" else settings.judge, settings.judge_model, settings.seed)
+    if settings.question:
+        outcome = asyncio.run(under_signals(answer([Problem.new("question", settings.question, "")], settings, how, None)))
+        show(outcome, settings)
+        return
+    problems = list(records.read(Problem, *settings.problems))[: settings.limit]
+    kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
+        kept.pop(place)
+    manifest = Manifest.open(
+        settings.output, "live", kept, settings.problems, config.free_settings(LivePruneSettings), settings.overwrite,
+        {"reasoner": models.resolve(settings.reasoner).name, "judge": name},
+    )  # fmt: skip
+    with Files(settings.output, settings.overwrite) as files:
+        todo = [p for p in problems if p.problem_id not in files.done]
+        print(f"{len(problems)} questions x {settings.n} traces: {len(files.done)} done before, {len(todo)} to answer, judge {name}")
+        if todo:
+            outcome = asyncio.run(under_signals(answer(todo, settings, how, files)))
+            manifest.data.setdefault("engine_tokens", []).append(outcome.counted)
+            manifest.data["judge_parameters"] = outcome.judge_parameters
+            show(outcome, settings)
+    rows = list(records.read(records.Pruning, settings.output))
+    total = {kind: sum(p.tokens[kind] for p in rows) for kind in ("prefix", "rest", "total", "consensus")}
+    known = [p.correct is True for p in rows]
+    print(f"{len(rows)} questions: accuracy {sum(known) / len(known):.3f}, {total['total']:,} tokens generated; cons@{settings.n} would "
+          f"have taken about {total['consensus']:,} (from the lengths of finished traces): "
+          f"{costs.reduction(total['total'], total['consensus']):.1%} saved")  # fmt: skip
+    manifest.finish(len(rows), tokens=total)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """A run's Pruning records, tokens as we counted and as the engine counted (None: not readable), seconds."""
+
+    pruned: list[records.Pruning]
+    reported: int
+    counted: int | None
+    left_running: int | None
+    seconds: float
+    judge_parameters: int
+
+
+class Files:
+    """OUTPUT, its traces and its events, each appended to; unfinished questions' traces are moved aside on opening."""
+
+    def __init__(self, output: str, overwrite: bool):
+        base = Path(output).with_suffix("")
+        self.paths = [Path(output), base.with_suffix(".traces.jsonl"), base.with_suffix(".events.jsonl")]
+        if overwrite:
+            for path in self.paths[1:]:
+                path.unlink(missing_ok=True)
+        self.appenders = [jsonl.Appender(path) for path in self.paths]
+        self.done = {p.problem_id for p in records.read(records.Pruning, self.paths[0])}
+        rows = [row for _, row in jsonl.read(self.paths[1])]
+        unfinished = [row for row in rows if row["problem_id"] not in self.done]
+        if unfinished:
+            aside = base.with_suffix(".interrupted.jsonl")
+            with jsonl.Appender(aside) as out:
+                for row in unfinished:
+                    out.append(row)
+            self.appenders[1].file.close()
+            jsonl.write(self.paths[1], [row for row in rows if row["problem_id"] in self.done])
+            self.appenders[1] = jsonl.Appender(self.paths[1])
+            print(f"{len(unfinished)} traces of questions that were interrupted moved to {aside}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        for appender in self.appenders:
+            appender.__exit__()
+
+    def prune(self, row: records.Pruning) -> None:
+        self.appenders[0].append(records.to_row(row))
+
+    def trace(self, row: records.Trace) -> None:
+        self.appenders[1].append(records.to_row(row))
+
+    def event(self, row: dict) -> None:
+        self.appenders[2].append(row)
+
+
+async def under_signals(work):
+    """Ctrl-C and SIGTERM cancel the work, so that every request is aborted and every engine stopped, then interrupt."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def open_reasoner(settings: LivePruneSettings) -> Reasoner:
+    if settings.reasoner_url:
+        return ServerReasoner(settings.reasoner_url, settings.reasoner, timeout_seconds=settings.timeout, retries=settings.retries)
+    return EngineReasoner(
+        settings.reasoner, name=settings.reasoner_name, seed=settings.seed, dtype=settings.dtype, max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs, gpu_memory_utilization=settings.reasoner_memory,
+    )  # fmt: skip
+
+
+def open_judge(settings: LivePruneSettings) -> judges.Judge:
+    if settings.judge == "server":
+        from deepprune.judges.server import ServerJudge
+
+        return ServerJudge(settings.judge_model, settings.judge_url, timeout_seconds=settings.timeout, retries=settings.retries)
+    return judges.open_judge(
+        settings.judge, settings.judge_model, max_model_len=settings.max_model_len, seed=settings.seed,
+        gpu_memory_utilization=settings.judge_memory,
+    )  # fmt: skip
+
+
+async def answer(problems: list[Problem], settings: LivePruneSettings, how: LiveSettings, files: Files | None) -> Outcome:
+    """Answer the questions, a few at a time."""
+    from transformers import AutoTokenizer
+
+    async with contextlib.AsyncExitStack() as stack:
+        reasoner = open_reasoner(settings)
+        judge = open_judge(settings)
+        stack.callback(judge.close)
+        stack.push_async_callback(reasoner.close)
+        await reasoner.open()
+        tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path) if settings.tokenizer else reasoner.tokenizer
+        queue, slots, room = JudgeQueue(judge), asyncio.Semaphore(settings.max_num_seqs), asyncio.Semaphore(settings.questions)
+        before = await reasoner.generated()
+        display = stack.enter_context(Display(len(problems)))
+        started = time.monotonic()
+        questions: list[Question] = []
+
+        async def one(problem: Problem) -> records.Pruning:
+            async with room:
+                question = Question(problem, reasoner, queue, how, slots, tokenizer, files.event if files else lambda e: None,
+                                    files.trace if files else lambda t: None)  # fmt: skip
+                questions.append(question)
+                display.begin(question)
+                pruned = await question.run()
+                if files:
+                    for trace in question.arrived:
+                        if not trace.whole:
+                            files.trace(question.record(trace))
+                    files.prune(pruned)
+                right = {True: "right", False: "wrong", None: "not graded" if not problem.gold else "wrong (no answer)"}[pruned.correct]
+                display.end(question, f"{pruned.answer} ({right}), {len(pruned.finished)} of {len(question.arrived)} traces finished, "
+                                      f"{len(pruned.clusters)} clusters, {pruned.tokens['total']:,} tokens")  # fmt: skip
+                return pruned
+
+        tasks = [asyncio.create_task(one(problem)) for problem in problems]
+        try:
+            pruned = await asyncio.gather(*tasks)
+        except (ReasonerLost, JudgeLost) as error:
+            hint = "; --on-judge-failure consensus would go on without a judge" if isinstance(error, JudgeLost) else ""
+            raise UserError(f"{error}{hint}. What ended before is on disk: run the same command again to continue") from error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        seconds = time.monotonic() - started
+        reported = sum(len(t.token_ids) for q in questions for t in q.live)
+        await asyncio.sleep(0.5)  # aborted requests leave the engine within a step
+        after, left = await reasoner.generated(), await reasoner.running()
+        counted = after - before if after is not None and before is not None else None
+        return Outcome(pruned, reported, counted, left, seconds, judge.parameters)
+
+
+def show(outcome: Outcome, settings: LivePruneSettings) -> None:
+    """What the run cost, by our count and the engine's; for one question, its answer and vote."""
+    counted = "not readable" if outcome.counted is None else f"{outcome.counted:,}"
+    print(f"{outcome.reported:,} tokens generated by our count, {counted} by the engine's own; {outcome.seconds:.1f} s; requests left "
+          f"running: {'unknown' if outcome.left_running is None else outcome.left_running}")  # fmt: skip
+    if settings.question:
+        (done,) = outcome.pruned
+        sizes = sorted(map(len, done.clusters), reverse=True)
+        print(f"answer: {done.answer}")
+        print(f"vote of {len(done.finished)} finished traces of {settings.n}; clusters by size: {' '.join(map(str, sizes))}")
+        if done.tokens["consensus"]:
+            print(f"tokens: {done.tokens['total']:,} spent, about {done.tokens['consensus'] - done.tokens['total']:,} saved "
+                  f"({costs.reduction(done.tokens['total'], done.tokens['consensus']):.0%} of cons@{settings.n}, estimated from finished traces)")  # fmt: skip
+        print(f"judge: {done.judge_calls} calls, {done.judge_tokens:,} prompt tokens, {done.judge_cached_tokens:,} of them cached")
+
+
+if __name__ == "__main__":
+    main()
