@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's judge study, small: Sentence-BERT, zero-shot and trained judges on the same held-out pairs.
-#   scripts/run_study.sh miniature    on the recorded sample; about two hours on two cores
+#   scripts/run_study.sh miniature    on the recorded sample; about three hours on two cores
 #   scripts/run_study.sh r1 FOLDER    on traces that are not in this repository; FOLDER holds
 #                                     r1_distill_llama8b_math500.jsonl.gz and llama3b_rlvr_amc23.jsonl.gz;
 #                                     about three hours
@@ -66,7 +66,7 @@ step "Sentence-BERT"
 $python Preliminaries/sentence_bert_similarity.py --pairs "$out/pairs.jsonl" --output "$out/scores_sbert.jsonl"
 
 if [ "$study" = r1 ]; then
-  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b cutoff_len=2560
+  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b cutoff_len=2560 learning_rate=1.5e-4
   pack qwen2.5-0.5b
   evaluate qwen2.5-0.5b-packed
   zero_shot $qwen qwen2.5-0.5b
@@ -76,8 +76,8 @@ else
   evaluate qwen2.5-0.5b-packed
   zero_shot $qwen qwen2.5-0.5b
   zero_shot $smol smollm2-135m
-  # The learning curve: the first 116, 231, 462 and all of the shuffled training rows.
-  for rows in 116 231 462 925; do
+  # The learning curve: the first rows of the shuffled training file.
+  for rows in 180 360 720 1440; do
     train Offline/SmolLM2_lora_cpu.yaml "smollm2-135m-$rows" bf16=true max_samples=$rows
     evaluate "smollm2-135m-$rows"
   done

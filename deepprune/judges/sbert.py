@@ -66,7 +66,7 @@ class SentenceBertJudge(Judge):
 
     def _encode(self, texts: dict[str, str]) -> None:
         """Add the embeddings of new prefixes, writing the cache after each chunk."""
-        bar = progress.bar(total=len(texts), desc="encoding", unit="trace", leave=False)
+        bar = progress.bar(total=len(texts), desc="encoding", unit="trace", leave=False, disable=len(texts) < self.batch)
         left = iter(texts.items())
         while chunk := list(itertools.islice(left, CHUNK)):
             keys, new = zip(*chunk, strict=True)
