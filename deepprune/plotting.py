@@ -91,7 +91,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], xlabel: str, titl
     if reference is not None:
         axis.axvline(reference, linestyle=":", color="grey")
     axis.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.4, -0.6)  # the first row on top
     axis.set(xlabel=xlabel + (" (x: the paper's)" if marks else ""), title=title)
     axis.title.set_fontsize(10)
     axis.grid(axis="x", alpha=0.3)
