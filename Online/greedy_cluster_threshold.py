@@ -66,7 +66,7 @@ class PruneSettings:
     )
     assign: str = setting("best", "join the best cluster above tau, or the first", choices=clustering.ASSIGNMENTS)
     comparisons: str = setting(
-        "all", "ask about all sampled members, or (the same clusters) only as far as needed", choices=clustering.COMPARISONS
+        "all", "ask about all sampled members, or (the same clusters) only as far as needed", choices=clustering.COMPARISONS[:3]
     )
     finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
     k2: int = setting(20, "most traces finished (K2)")

@@ -64,7 +64,7 @@ class LivePruneSettings:
     k: int = setting(32, "most clusters (the paper's K)")
     k1: int = setting(10, "most members of a cluster that a new trace is compared with (K1)")
     overflow: str = setting("join", "K clusters open and none similar: join the best, or drop", choices=clustering.OVERFLOWS)
-    comparisons: str = setting("needed", "ask about all sampled members, or (the same clusters) as far as needed", choices=clustering.COMPARISONS)
+    comparisons: str = setting("needed", "ask about all sampled members, or (the same clusters) as far as needed", choices=clustering.COMPARISONS[:3])
     finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
     k2: int = setting(20, "most traces finished (K2)")
     k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")

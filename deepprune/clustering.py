@@ -16,7 +16,8 @@ from deepprune.errors import UserError
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
 SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first"), ("join", "drop")
-COMPARISONS = ("all", "needed")
+COMPARISONS = ("all", "needed", "representative", "sketched")
+Sketch = Callable[[int, int], float]  # (member, new trace) -> how alike they look, cheaply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +35,21 @@ class ClusterSettings:
     overflow: str = "join"  # K clusters are open and none is similar: 'join' the best one, or 'drop' the trace
     similarity: str = "p_same"  # or 'verdict'
     assign: str = "best"  # or 'first'
-    # 'needed': stop asking about a trace when no further answer can change where it goes. The same clusters, cheaper.
+    # Which of a new trace's comparisons are asked for:
+    #   all             every sampled member of every cluster (the paper's rule)
+    #   needed          the same clusters, cheaper: until no further answer can change where the trace goes
+    #   representative  approximate: each cluster's first member; the sampled ones too where that is near tau or the best
+    #   sketched        approximate: the clusters that a cheap sketch likes best first (as 'needed'), the others if none is
+    #                   above tau
     comparisons: str = "all"
+    margin: float = 0.1  # representative: how near counts as near
+    tries: int = 3  # sketched: clusters tried first
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.tau <= 1.0:
             raise UserError(f"tau should lie in [0, 1], found {self.tau}")
-        for name in ("k", "k1"):
+        for name in ("k", "k1", "tries"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} should be at least 1, found {getattr(self, name)}")
         for name, choices in (("overflow", OVERFLOWS), ("similarity", SIMILARITIES), ("assign", ASSIGNMENTS),
@@ -51,7 +59,8 @@ class ClusterSettings:
 
 
 def greedy(
-    count: int, settings: ClusterSettings, key: Hashable = "", clusters: list[list[int]] | None = None
+    count: int, settings: ClusterSettings, key: Hashable = "", clusters: list[list[int]] | None = None,
+    sketch: Sketch | None = None,
 ) -> Generator[Pairs, Sequence[float], list[list[int]]]:
     """Cluster `count` traces in arrival order 0, 1, 2 ...
 
@@ -60,7 +69,10 @@ def greedy(
     Returns the clusters (positions, each in arrival order, clusters by opening). The similarity to a cluster is the
     mean over its sampled members; ties go to the cluster opened first. `key` (the problem's id) and settings.seed seed
     the sampling of members. clusters: an empty list to fill, for callers that look at it in between.
+    sketch: for comparisons 'sketched' (UserError without).
     """
+    if settings.comparisons == "sketched" and sketch is None:
+        raise UserError("comparisons 'sketched' need a sketch (a sentence encoder)")
     rng = random.Random(f"{settings.seed}/{key}")
     clusters = [] if clusters is None else clusters
     for new in range(count):
@@ -70,8 +82,14 @@ def greedy(
         sampled = [c if len(c) <= settings.k1 else rng.sample(c, settings.k1) for c in clusters]
         # At K clusters with overflow 'join' the most similar cluster is needed even when none is above tau.
         forced = len(clusters) >= settings.k and settings.overflow == "join"
-        place = _place_all if settings.comparisons == "all" else _place_needed
-        chosen = yield from place(new, sampled, settings, forced)
+        if settings.comparisons == "all":
+            chosen = yield from _place_all(new, sampled, settings, forced)
+        elif settings.comparisons == "needed":
+            chosen = yield from _place_needed(new, sampled, settings, forced)
+        elif settings.comparisons == "representative":
+            chosen = yield from _place_by_representative(new, clusters, sampled, settings, forced)
+        else:
+            chosen = yield from _place_sketched(new, clusters, sampled, settings, forced, sketch)
         if chosen is not None:
             clusters[chosen].append(new)
         elif len(clusters) < settings.k:
@@ -102,14 +120,17 @@ def _place_all(new: int, sampled: list[list[int]], settings: ClusterSettings, fo
 _MARGIN = 1e-9  # bounds are sums of other roundings than the mean itself: near-ties are asked to the end
 
 
-def _place_needed(new: int, sampled: list[list[int]], settings: ClusterSettings, forced: bool) -> Generator:
+def _place_needed(
+    new: int, sampled: list[list[int]], settings: ClusterSettings, forced: bool, answered: list[list[float]] | None = None
+) -> Generator:
     """Ask until the answers that are missing cannot change the choice; the choice of `_place_all`.
 
     What is missing of a cluster counts 0 at least and 1 at most, so its mean has bounds. The cluster with the highest
-    upper bound is asked about next: no other order can do without those answers, unless it is luckier.
+    upper bound is asked about next: no other order can do without those answers, unless it is luckier. answered: what is
+    known already of each cluster's members, in their order; extended here.
     """
     sizes = [len(members) for members in sampled]
-    answered: list[list[float]] = [[] for _ in sampled]
+    answered = [[] for _ in sampled] if answered is None else answered
 
     def bounds(index: int) -> tuple[float, float]:
         got, size = answered[index], sizes[index]
@@ -165,6 +186,37 @@ def _best_open(low, high, sizes, tau: float, forced: bool) -> list[tuple[int, in
 def _least_answers(low: float, high: float, level: float, size: int) -> int:
     """So many answers at the least move a mean with these bounds to one side of a level: each moves one by 1 / size."""
     return max(1, math.ceil(min(high - level, level - low) * size - 1e-6))
+
+
+def _place_by_representative(new: int, clusters, sampled, settings: ClusterSettings, forced: bool) -> Generator:
+    """Each cluster's first member, then the sampled members of those that are near tau or near the best."""
+    scores = yield [(members[0], new) for members in clusters]
+    answered = [{members[0]: value} for members, value in zip(clusters, _values(scores, settings), strict=True)]
+    means = [value for got in answered for value in got.values()]
+    best = max(means)
+    if best > settings.tau - settings.margin or forced:
+        near = [
+            index for index, mean in enumerate(means)
+            if len(clusters[index]) > 1 and mean >= best - settings.margin
+            and (abs(mean - settings.tau) <= settings.margin or sum(m >= best - settings.margin for m in means) > 1)
+        ]  # fmt: skip
+        wanted = [(index, member) for index in near for member in sampled[index] if member not in answered[index]]
+        if wanted:
+            scores = yield [(member, new) for _, member in wanted]
+            for (index, member), value in zip(wanted, _values(scores, settings), strict=True):
+                answered[index][member] = value
+    return _choose([sum(got.values()) / len(got) for got in answered], settings, forced)
+
+
+def _place_sketched(new: int, clusters, sampled, settings: ClusterSettings, forced: bool, sketch: Sketch) -> Generator:
+    """The clusters whose first member looks most like the new trace, then the others if none of them is above tau."""
+    liked = sorted(range(len(clusters)), key=lambda i: (-sketch(clusters[i][0], new), i))
+    first = sorted(liked[: settings.tries])
+    answered: list[list[float]] = [[] for _ in sampled]
+    chosen = yield from _place_needed(new, [sampled[i] for i in first], settings, False, [answered[i] for i in first])
+    if chosen is not None:
+        return first[chosen]
+    return (yield from _place_needed(new, sampled, settings, forced, answered))
 
 
 def lockstep(
