@@ -83,9 +83,7 @@ def main() -> None:
     )  # fmt: skip
     tuner.get_train_args = refusing(tuner.get_train_args, recipe)
     # One training sample as text; upstream adds hundreds of token ids.
-    SupervisedDatasetProcessor.print_data_example = lambda it, row: print(
-        it.tokenizer.decode(row["input_ids"])
-    )
+    SupervisedDatasetProcessor.print_data_example = lambda it, row: print(it.tokenizer.decode(row["input_ids"]))
 
     checkpoint = last_whole_checkpoint(output)
     if checkpoint and first:
@@ -228,7 +226,9 @@ def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tup
         raise UserError(f"{where('dataset_dir')}: dataset_dir should be a local folder, found {folder!r}")
     registry = Path(folder) / "dataset_info.json"
     if not registry.is_file():
-        raise UserError(f"{registry}: no such file; make the pairs first (Offline/build_pair_dataset.py), or fix dataset_dir")
+        raise UserError(
+            f"{registry}: no such file; make the pairs first (Offline/build_pair_dataset.py), or fix dataset_dir"
+        )
     try:
         known = json.loads(registry.read_text())
     except json.JSONDecodeError as error:
@@ -265,7 +265,9 @@ def check_template(template: str, model: models.ResolvedModel, where: typing.Cal
     try:
         wanted = prompts.prompt_ids(tokenizer, *sample[:3])
     except ValueError as error:
-        raise UserError(f"{where('model_name_or_path')}: {model.name} has no chat template: take an instruct model") from error
+        raise UserError(
+            f"{where('model_name_or_path')}: {model.name} has no chat template: take an instruct model"
+        ) from error
     turns = [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["output"]}]
 
     def writes(name: str) -> list[int]:

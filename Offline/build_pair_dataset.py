@@ -43,7 +43,9 @@ class PairSettings:
     )
     cutoff: int = setting(8192, "longest judge prompt in tokens; longer training pairs are left out and counted")
     train_pairs_per_problem: int | None = setting(None, "sample so many pairs a training problem (default: all)")
-    train_balanced: bool = setting(False, "sample as many same as different pairs of a training problem, where it has both")
+    train_balanced: bool = setting(
+        False, "sample as many same as different pairs of a training problem, where it has both"
+    )
     test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)")
     oversampling: int = setting(2, "times a training pair of the minority class is used (1: no oversampling)")
     test_share: float = setting(0.25, "share of each family's problems on the test side")

@@ -57,7 +57,9 @@ class CompareSettings:
     aurocs: list[float] = setting([], "AUROC of simulated judges (those of --judge-ratio times the reasoner's size)")
     judge_ratio: float = setting(0.5, "simulated judges: judge parameters / reasoner parameters")
     reasoner: str | None = setting(None, "only traces of this model (default: all must be of one)")
-    reasoner_parameters: float | None = setting(None, "the reasoner's parameters (default: from its name, as in '0.5B')")
+    reasoner_parameters: float | None = setting(
+        None, "the reasoner's parameters (default: from its name, as in '0.5B')"
+    )
     only: str | None = setting(None, "JSONL file of Pair records: only its problems (the judge's test side)")
     n: int | None = setting(None, "only the first n traces of each problem")
     max_pairs: int = setting(200_000, "refuse to score more pairs than this with a model", free=True)
@@ -65,7 +67,9 @@ class CompareSettings:
     ks: list[int] = setting([32], "values of K (most clusters)")
     k1s: list[int] = setting([1, 10], "values of K1 (most members of a cluster compared)")
     k2s: list[int] = setting([20], "values of K2 (most traces finished)")
-    comparisons: list[str] = setting(["all", "needed"], "all: every sampled member is compared; needed: only as far as decides")
+    comparisons: list[str] = setting(
+        ["all", "needed"], "all: every sampled member is compared; needed: only as far as decides"
+    )
     k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
     rules: list[str] = setting(list(finishing.RULES), "finish rules")
     threshold: float = setting(0.95, "of Adaptive-Consistency, and of the adaptive and staged finish rules")
@@ -120,7 +124,10 @@ def main() -> None:
         todo = [i for i in groups if i not in rows]
         for problem_id in progress.bar(todo, desc="problems", unit="problem"):
             question = question_of(by_id[problem_id], groups[problem_id])
-            fixed = {name: dataclasses.replace(table[problem_id], ratio=table[problem_id].ratio / size) for name, table in tables.items()}
+            fixed = {
+                name: dataclasses.replace(table[problem_id], ratio=table[problem_id].ratio / size)
+                for name, table in tables.items()
+            }
             if sbert:
                 fixed["Sentence-BERT"] = dataclasses.replace(sbert[problem_id], ratio=sbert[problem_id].ratio / size)
 
@@ -156,7 +163,9 @@ def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[
     )  # fmt: skip
     files = ", ".join(settings.traces)
     if not groups:
-        raise UserError(f"{files}: no traces of {settings.reasoner or 'any model'}{' and of the given problems' if wanted else ''}")
+        raise UserError(
+            f"{files}: no traces of {settings.reasoner or 'any model'}{' and of the given problems' if wanted else ''}"
+        )
     reasoners = sorted({t.model for group in groups.values() for t in group})
     if len(reasoners) > 1:
         raise UserError(f"{files}: traces of {', '.join(reasoners)}: choose one with --reasoner")
@@ -183,7 +192,9 @@ def question_of(problem: records.Problem, traces: list[Prefixed]) -> comparison.
     )  # fmt: skip
 
 
-def scored(name: str, model: str, settings: CompareSettings, by_id: dict, groups: dict, tokenizer) -> dict[str, comparison.Judged]:
+def scored(
+    name: str, model: str, settings: CompareSettings, by_id: dict, groups: dict, tokenizer
+) -> dict[str, comparison.Judged]:
     """A model's score of every unordered pair, from the store where it is known. `ratio` holds its parameters."""
     from transformers import AutoTokenizer
 
@@ -198,14 +209,20 @@ def scored(name: str, model: str, settings: CompareSettings, by_id: dict, groups
         todo = [(i, a, b) for i, a, b in wanted if (groups[i][a].trace_id, groups[i][b].trace_id) not in store.scores]
         print(f"{name}: {len(wanted):,} pairs, {len(todo):,} to score with {identity['judge']}")
         if len(todo) > settings.max_pairs:
-            raise UserError(f"{name}: {len(todo):,} pairs are more than --max-pairs {settings.max_pairs:,}: take fewer traces (--n) or raise it")
+            raise UserError(
+                f"{name}: {len(todo):,} pairs are more than --max-pairs {settings.max_pairs:,}: take fewer traces (--n) or raise it"
+            )
         if todo:
-            judge = judges.open_judge("vllm", model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch)
+            judge = judges.open_judge(
+                "vllm", model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch
+            )
             with progress.bar(total=len(todo), desc=name, unit="pair") as bar:
                 for start in range(0, len(todo), 4 * settings.batch):
                     chunk = todo[start : start + 4 * settings.batch]
                     pairs = [(by_id[i].question, groups[i][a], groups[i][b]) for i, a, b in chunk]
-                    scores = judge.score([judges.Request(q, a.prefix, b.prefix, a.trace_id, b.trace_id) for q, a, b in pairs])
+                    scores = judge.score(
+                        [judges.Request(q, a.prefix, b.prefix, a.trace_id, b.trace_id) for q, a, b in pairs]
+                    )
                     store.add([(a.trace_id, b.trace_id, s) for (_, a, b), s in zip(pairs, scores, strict=True)])
                     bar.update(len(chunk))
             judge.close()
@@ -218,7 +235,9 @@ def scored(name: str, model: str, settings: CompareSettings, by_id: dict, groups
             for a, b in itertools.combinations(range(len(traces)), 2):
                 table[a, b] = table[b, a] = known[traces[a].trace_id, traces[b].trace_id].p_same
             lengths = [len(own.encode(t.prefix, add_special_tokens=False)) for t in traces]
-            result[i] = comparison.Judged(table, parameters, lengths, len(prompts.prompt_ids(own, by_id[i].question, "", "")))
+            result[i] = comparison.Judged(
+                table, parameters, lengths, len(prompts.prompt_ids(own, by_id[i].question, "", ""))
+            )
     return result
 
 
@@ -226,7 +245,9 @@ def encoded(settings: CompareSettings, groups: dict) -> dict[str, comparison.Jud
     """Sentence-BERT's similarity of every pair; each prefix is encoded once. `ratio` holds its parameters."""
     if settings.sbert in (None, "none"):
         return {}
-    judge = judges.open_judge("sbert", settings.sbert, batch=settings.batch, cache=f"{Path(settings.output).with_suffix('')}.embeddings.npz")
+    judge = judges.open_judge(
+        "sbert", settings.sbert, batch=settings.batch, cache=f"{Path(settings.output).with_suffix('')}.embeddings.npz"
+    )
     result = {}
     everything = [t.prefix for traces in groups.values() for t in traces]
     vectors, tokens = judge.encode(everything)
@@ -261,7 +282,9 @@ def write(results: list[dict], settings: CompareSettings, reasoner: str) -> None
     jsonl.write_text(base.with_suffix(".csv"), numbers.to_csv(index=False))
     title = f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}; small words: the judge"
     plotting.save(comparison.figure(numbers, title), base.with_suffix(".png"))
-    page = comparison.to_markdown(numbers, f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}, {settings.orders} orders")
+    page = comparison.to_markdown(
+        numbers, f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}, {settings.orders} orders"
+    )
     jsonl.write_text(base.with_suffix(".md"), page)
     print(study.readable(numbers[comparison.SHOWN]).to_string(index=False))
     print(f"{base}.csv, {base}.md, {base}.png")

@@ -66,15 +66,21 @@ class PruneSettings:
     )
     assign: str = setting("best", "join the best cluster above tau, or the first", choices=clustering.ASSIGNMENTS)
     comparisons: str = setting(
-        "all", "ask about all sampled members, or (the same clusters) only as far as needed", choices=clustering.COMPARISONS[:3]
+        "all",
+        "ask about all sampled members, or (the same clusters) only as far as needed",
+        choices=clustering.COMPARISONS[:3],
     )
     finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
     k2: int = setting(20, "most traces finished (K2)")
     k3: int = setting(20, "traces finished when every cluster is a singleton (K3; not stated by the paper)")
     largest: int = setting(4, "finish rule weighted: clusters that are finished")
     per_cluster: int = setting(3, "finish rule weighted: traces finished of each")
-    threshold: float = setting(0.95, "finish rules adaptive, staged: probability that the leading answer is the majority")
-    trust: float = setting(0.25, "finish rules adaptive, staged: share of a vote an unfinished member lends its cluster")
+    threshold: float = setting(
+        0.95, "finish rules adaptive, staged: probability that the leading answer is the majority"
+    )
+    trust: float = setting(
+        0.25, "finish rules adaptive, staged: share of a vote an unfinished member lends its cluster"
+    )
     finish_batch: int = setting(4, "finish rules adaptive, staged: traces finished at once")
     start: int = setting(16, "finish rule staged: prefixes opened first; doubled while undecided")
     truncation: str = setting("words", "how a trace is cut (as for the judge's training)", choices=STRATEGIES)
@@ -257,19 +263,28 @@ def prune(
             for member in members:
                 where[member] = number
         done = finishing.play(where, labels, [t.n_tokens for t in traces], [t.prefix_tokens for t in traces], finish, i)
-        winner = next((t.answer for t, label in zip(traces, labels, strict=True) if label is not None and label == done.answer), None)
+        winner = next(
+            (t.answer for t, label in zip(traces, labels, strict=True) if label is not None and label == done.answer),
+            None,
+        )
         judge = [sum(column) for column in zip(*spent[i][: done.opened], strict=True)]
         result.append(
             records.Pruning(
                 i,
                 scorer.name,
-                dataclasses.asdict(rule) | {f"finish_{k}": v for k, v in dataclasses.asdict(finish).items() if k != "seed"},
+                dataclasses.asdict(rule)
+                | {f"finish_{k}": v for k, v in dataclasses.asdict(finish).items() if k != "seed"},
                 [[traces[t].trace_id for t in c] for c in finishing.clusters_of(where[: done.opened])],
                 [traces[t].trace_id for t in done.finished],
                 winner,
                 answers.same(winner, by_id[i].gold, by_id[i].answer_type),
-                {"prefix": done.prefix, "rest": done.rest, "total": done.prefix + done.rest,
-                 "consensus": sum(t.n_tokens for t in traces), "sequential": done.sequential},
+                {
+                    "prefix": done.prefix,
+                    "rest": done.rest,
+                    "total": done.prefix + done.rest,
+                    "consensus": sum(t.n_tokens for t in traces),
+                    "sequential": done.sequential,
+                },
                 *judge,
             )  # fmt: skip
         )

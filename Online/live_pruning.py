@@ -22,65 +22,14 @@ import signal
 import time
 from pathlib import Path
 
-from deepprune import clustering, config, costs, finishing, jsonl, judges, models, prompts, records, runtime
-from deepprune.clustering import ClusterSettings
-from deepprune.config import setting
+from deepprune import config, costs, jsonl, live_setup, models, prompts, records
 from deepprune.errors import UserError, command
-from deepprune.finishing import FinishSettings
-from deepprune.live import ON_JUDGE_FAILURE, JudgeLost, JudgeQueue, LiveSettings, Question
+from deepprune.live import JudgeLost, JudgeQueue, LiveSettings, Question
 from deepprune.live_display import Display
+from deepprune.live_setup import LivePruneSettings
 from deepprune.manifest import Manifest
-from deepprune.reasoners import EngineReasoner, Reasoner, ReasonerLost, Sampling, ServerReasoner
+from deepprune.reasoners import ReasonerLost
 from deepprune.records import Problem
-from deepprune.truncation import STRATEGIES, Truncation
-
-JUDGES = ("vllm", "server", "sbert", "random")
-
-
-@dataclasses.dataclass
-class LivePruneSettings:
-    reasoner: str = setting(config.REQUIRED, "the reasoner's model: folder or hub id (its tokenizer, with --reasoner-url)")
-    output: str | None = setting(None, "JSONL file of Pruning records (not needed with --question)")
-    problems: list[str] = setting([], "JSONL files of Problem records")
-    question: str | None = setting(None, "one question instead of --problems")
-    judge: str = setting("vllm", "kind of judge", choices=JUDGES)
-    judge_model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
-    reasoner_url: str | None = setting(None, "a running vLLM server of the reasoner, as http://127.0.0.1:8000/v1")
-    judge_url: str | None = setting(None, "a running vLLM server of the judge (--judge server)")
-    reasoner_name: str | None = setting(None, "name to record instead of --reasoner (for local folders)")
-    n: int = setting(64, "traces a question")
-    limit: int | None = setting(None, "only the first so many problems", free=True)
-    questions: int = setting(4, "questions in progress at once", free=True)
-    max_num_seqs: int = setting(64, "traces generated at once, over all questions", free=True)
-    temperature: float = setting(0.6, "sampling temperature")
-    top_p: float = setting(0.95, "nucleus sampling mass")
-    max_tokens: int = setting(32768, "cut a trace off after so many tokens")
-    system: str | None = setting(None, "system message")
-    suffix: str = setting("\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question")
-    truncation: str = setting("words", "where a trace is held (as for the judge's training)", choices=STRATEGIES)
-    truncation_k: int = setting(25, "the truncation's k")
-    tokenizer: str | None = setting(None, "truncation by tokens: model whose tokenizer cuts (default: the reasoner's)")
-    tau: float = setting(0.5, "a trace joins a cluster above this similarity")
-    k: int = setting(32, "most clusters (the paper's K)")
-    k1: int = setting(10, "most members of a cluster that a new trace is compared with (K1)")
-    overflow: str = setting("join", "K clusters open and none similar: join the best, or drop", choices=clustering.OVERFLOWS)
-    comparisons: str = setting("needed", "ask about all sampled members, or (the same clusters) as far as needed", choices=clustering.COMPARISONS[:3])
-    finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
-    k2: int = setting(20, "most traces finished (K2)")
-    k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
-    threshold: float = setting(0.95, "finish rules adaptive, staged: probability that the leading answer is the majority")
-    trust: float = setting(0.25, "finish rules adaptive, staged: share of a vote an unfinished member lends its cluster")
-    finish_batch: int = setting(4, "finish rules adaptive, staged: traces finished at once")
-    start: int = setting(16, "finish rule staged: prefixes opened first; doubled while undecided")
-    on_judge_failure: str = setting("stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE)
-    timeout: float = setting(600.0, "servers: seconds to wait for an answer", free=True)
-    retries: int = setting(4, "servers: times to try again after a connection error", free=True)
-    reasoner_memory: float = setting(0.6, "engines on a GPU: share of its memory for the reasoner", free=True)
-    judge_memory: float = setting(0.3, "engines on a GPU: share of its memory for the judge", free=True)
-    dtype: str = setting("auto", "the reasoner's weights' type")
-    max_model_len: int | None = setting(None, "context length in tokens of both engines (default: the models')", free=True)
-    seed: int = setting(0, "seed of the engine, sampled members and random finish")
-    overwrite: bool = setting(False, "replace an existing output")
 
 
 @command
@@ -90,20 +39,13 @@ def main() -> None:
         raise UserError("give either --question or --problems")
     if settings.problems and not settings.output:
         raise UserError("--output is required with --problems")
-    if (settings.judge == "server") != bool(settings.judge_url):
-        raise UserError("--judge server and --judge-url go together")
-    if not settings.reasoner_url or settings.judge == "vllm":
-        runtime.ensure()
-    how = LiveSettings(
-        settings.n, Truncation(settings.truncation, settings.truncation_k),
-        ClusterSettings(settings.tau, settings.k, settings.k1, settings.overflow, comparisons=settings.comparisons, seed=settings.seed),
-        FinishSettings(settings.finish, settings.k2, settings.k3, threshold=settings.threshold, trust=settings.trust,
-                       batch=settings.finish_batch, start=settings.start, seed=settings.seed),
-        Sampling(settings.temperature, settings.top_p, settings.max_tokens), settings.suffix, settings.system, settings.on_judge_failure,
-    )  # fmt: skip
-    name = judges.name_of("vllm" if settings.judge == "server" else settings.judge, settings.judge_model, settings.seed)
+    live_setup.check(settings)
+    how = live_setup.how(settings)
+    name = live_setup.judge_name(settings)
     if settings.question:
-        outcome = asyncio.run(under_signals(answer([Problem.new("question", settings.question, "")], settings, how, None)))
+        outcome = asyncio.run(
+            under_signals(answer([Problem.new("question", settings.question, "")], settings, how, None))
+        )
         show(outcome, settings)
         return
     problems = list(records.read(Problem, *settings.problems))[: settings.limit]
@@ -116,7 +58,9 @@ def main() -> None:
     )  # fmt: skip
     with Files(settings.output, settings.overwrite) as files:
         todo = [p for p in problems if p.problem_id not in files.done]
-        print(f"{len(problems)} questions x {settings.n} traces: {len(files.done)} done before, {len(todo)} to answer, judge {name}")
+        print(
+            f"{len(problems)} questions x {settings.n} traces: {len(files.done)} done before, {len(todo)} to answer, judge {name}"
+        )
         if todo:
             outcome = asyncio.run(under_signals(answer(todo, settings, how, files)))
             manifest.data.setdefault("engine_tokens", []).append(outcome.counted)
@@ -195,38 +139,28 @@ async def under_signals(work):
         raise KeyboardInterrupt from None
 
 
-def open_reasoner(settings: LivePruneSettings) -> Reasoner:
-    if settings.reasoner_url:
-        return ServerReasoner(settings.reasoner_url, settings.reasoner, timeout_seconds=settings.timeout, retries=settings.retries)
-    return EngineReasoner(
-        settings.reasoner, name=settings.reasoner_name, seed=settings.seed, dtype=settings.dtype, max_model_len=settings.max_model_len,
-        max_num_seqs=settings.max_num_seqs, gpu_memory_utilization=settings.reasoner_memory,
-    )  # fmt: skip
-
-
-def open_judge(settings: LivePruneSettings) -> judges.Judge:
-    if settings.judge == "server":
-        from deepprune.judges.server import ServerJudge
-
-        return ServerJudge(settings.judge_model, settings.judge_url, timeout_seconds=settings.timeout, retries=settings.retries)
-    return judges.open_judge(
-        settings.judge, settings.judge_model, max_model_len=settings.max_model_len, seed=settings.seed,
-        gpu_memory_utilization=settings.judge_memory,
-    )  # fmt: skip
-
-
-async def answer(problems: list[Problem], settings: LivePruneSettings, how: LiveSettings, files: Files | None) -> Outcome:
+async def answer(
+    problems: list[Problem], settings: LivePruneSettings, how: LiveSettings, files: Files | None
+) -> Outcome:
     """Answer the questions, a few at a time."""
     from transformers import AutoTokenizer
 
     async with contextlib.AsyncExitStack() as stack:
-        reasoner = open_reasoner(settings)
-        judge = open_judge(settings)
+        reasoner = live_setup.open_reasoner(settings)
+        judge = live_setup.open_judge(settings)
         stack.callback(judge.close)
         stack.push_async_callback(reasoner.close)
         await reasoner.open()
-        tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path) if settings.tokenizer else reasoner.tokenizer
-        queue, slots, room = JudgeQueue(judge), asyncio.Semaphore(settings.max_num_seqs), asyncio.Semaphore(settings.questions)
+        tokenizer = (
+            AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
+            if settings.tokenizer
+            else reasoner.tokenizer
+        )
+        queue, slots, room = (
+            JudgeQueue(judge),
+            asyncio.Semaphore(settings.max_num_seqs),
+            asyncio.Semaphore(settings.questions),
+        )
         before = await reasoner.generated()
         display = stack.enter_context(Display(len(problems)))
         started = time.monotonic()
@@ -244,7 +178,11 @@ async def answer(problems: list[Problem], settings: LivePruneSettings, how: Live
                         if not trace.whole:
                             files.trace(question.record(trace))
                     files.prune(pruned)
-                right = {True: "right", False: "wrong", None: "not graded" if not problem.gold else "wrong (no answer)"}[pruned.correct]
+                right = {
+                    True: "right",
+                    False: "wrong",
+                    None: "not graded" if not problem.gold else "wrong (no answer)",
+                }[pruned.correct]
                 display.end(question, f"{pruned.answer} ({right}), {len(pruned.finished)} of {len(question.arrived)} traces finished, "
                                       f"{len(pruned.clusters)} clusters, {pruned.tokens['total']:,} tokens")  # fmt: skip
                 return pruned
@@ -254,7 +192,9 @@ async def answer(problems: list[Problem], settings: LivePruneSettings, how: Live
             pruned = await asyncio.gather(*tasks)
         except (ReasonerLost, JudgeLost) as error:
             hint = "; --on-judge-failure consensus would go on without a judge" if isinstance(error, JudgeLost) else ""
-            raise UserError(f"{error}{hint}. What ended before is on disk: run the same command again to continue") from error
+            raise UserError(
+                f"{error}{hint}. What ended before is on disk: run the same command again to continue"
+            ) from error
         finally:
             for task in tasks:
                 task.cancel()
@@ -276,11 +216,15 @@ def show(outcome: Outcome, settings: LivePruneSettings) -> None:
         (done,) = outcome.pruned
         sizes = sorted(map(len, done.clusters), reverse=True)
         print(f"answer: {done.answer}")
-        print(f"vote of {len(done.finished)} finished traces of {settings.n}; clusters by size: {' '.join(map(str, sizes))}")
+        print(
+            f"vote of {len(done.finished)} finished traces of {settings.n}; clusters by size: {' '.join(map(str, sizes))}"
+        )
         if done.tokens["consensus"]:
             print(f"tokens: {done.tokens['total']:,} spent, about {done.tokens['consensus'] - done.tokens['total']:,} saved "
                   f"({costs.reduction(done.tokens['total'], done.tokens['consensus']):.0%} of cons@{settings.n}, estimated from finished traces)")  # fmt: skip
-        print(f"judge: {done.judge_calls} calls, {done.judge_tokens:,} prompt tokens, {done.judge_cached_tokens:,} of them cached")
+        print(
+            f"judge: {done.judge_calls} calls, {done.judge_tokens:,} prompt tokens, {done.judge_cached_tokens:,} of them cached"
+        )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ class SimulateSettings:
     ks: list[int] = setting([32], "values of K (most clusters)")
     k1s: list[int] = setting([1, 10], "values of K1 (most members of a cluster compared)")
     k2s: list[int] = setting([20], "values of K2 (most traces finished)")
-    comparisons: list[str] = setting(["all", "needed"], "all: every sampled member is compared; needed: only as far as decides")
+    comparisons: list[str] = setting(
+        ["all", "needed"], "all: every sampled member is compared; needed: only as far as decides"
+    )
     k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
     threshold: float = setting(0.95, "of Adaptive-Consistency, and of the adaptive and staged finish rules")
     trust: float = setting(0.25, "adaptive, staged: share of a vote that an unfinished member of a cluster lends it")
@@ -82,7 +84,20 @@ def main() -> None:
     names = ", ".join(sorted({r["dataset"] for r in results}))
     title = f"{names}: {len(results)} problems, n = {results[0]['n']} traces; small numbers: AUROC of the simulated judge (1: oracle)"
     plotting.save(comparison.figure(numbers, title), base.with_suffix(".png"))
-    columns = ["method", "judge", "K1", "comparisons", "accuracy", "total", "reduction", "sequential", "coverage", "over_cons", "over_cons low", "over_cons high"]
+    columns = [
+        "method",
+        "judge",
+        "K1",
+        "comparisons",
+        "accuracy",
+        "total",
+        "reduction",
+        "sequential",
+        "coverage",
+        "over_cons",
+        "over_cons low",
+        "over_cons high",
+    ]
     print(numbers[columns].round(3).fillna("").to_string(index=False))
     print(f"{len(results)} problems, {settings.orders} orders; {base}.csv, {base}.png")
     manifest.finish(len(results))

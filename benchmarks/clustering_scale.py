@@ -33,7 +33,17 @@ def trace(problem: Problem, index: int, n_words: int, answers: int) -> Trace:
     rng = random.Random(f"{problem.problem_id}/{index}")
     answer = str(int(answers * rng.random() ** 3))
     text = " ".join(rng.choices(WORDS, k=n_words)) + f" \\boxed{{{answer}}}"
-    return Trace(content_hash(problem.problem_id, index), problem.problem_id, "made-up-1B", index, text, n_words, "stop", answer, answer == "0")
+    return Trace(
+        content_hash(problem.problem_id, index),
+        problem.problem_id,
+        "made-up-1B",
+        index,
+        text,
+        n_words,
+        "stop",
+        answer,
+        answer == "0",
+    )
 
 
 def write(folder: Path, problems: int, n: int, n_words: int) -> None:

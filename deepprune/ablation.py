@@ -92,7 +92,9 @@ def effects(folder: str | Path, scores: str | Path | None = None, resamples: int
         if first is None:
             first, labels, problems = traces, data["label"].to_numpy(), data["problem_id"].to_list()
         if traces != first:
-            raise UserError(f"{pairs_file(folder, cell)}: other traces are paired than in the first cell; make the pairs again")
+            raise UserError(
+                f"{pairs_file(folder, cell)}: other traces are paired than in the first cell; make the pairs again"
+            )
         columns[cell] = data[cell.name].to_numpy()
     factors = {
         "reasoning words instead of tokens": lambda c: c.truncation == "words",
@@ -107,7 +109,9 @@ def effects(folder: str | Path, scores: str | Path | None = None, resamples: int
         if key not in per_cell:
             per_cell[key] = {c: metrics.auroc(labels[rows], p[rows]) for c, p in columns.items()}
         areas = per_cell[key]
-        return float(np.mean([a for c, a in areas.items() if on(c)]) - np.mean([a for c, a in areas.items() if not on(c)]))
+        return float(
+            np.mean([a for c, a in areas.items() if on(c)]) - np.mean([a for c, a in areas.items() if not on(c)])
+        )
 
     table = []
     for name, on in factors.items():

@@ -67,7 +67,9 @@ def leading(votes: Sequence[float]) -> tuple[float, float]:
     return (*top, 0.0, 0.0)[0], (*top, 0.0, 0.0)[1]
 
 
-def adaptive_consistency(labels: Labels, lengths: Sequence[int], threshold: float = 0.95, n: int | None = None) -> Outcome:
+def adaptive_consistency(
+    labels: Labels, lengths: Sequence[int], threshold: float = 0.95, n: int | None = None
+) -> Outcome:
     """One trace after the other until the vote is decided (`beta_confidence` >= threshold), at most n."""
     n = len(labels) if n is None else n
     votes: Counter = Counter()

@@ -59,7 +59,10 @@ class ClusterSettings:
 
 
 def greedy(
-    count: int, settings: ClusterSettings, key: Hashable = "", clusters: list[list[int]] | None = None,
+    count: int,
+    settings: ClusterSettings,
+    key: Hashable = "",
+    clusters: list[list[int]] | None = None,
     sketch: Sketch | None = None,
 ) -> Generator[Pairs, Sequence[float], list[list[int]]]:
     """Cluster `count` traces in arrival order 0, 1, 2 ...
@@ -121,7 +124,11 @@ _MARGIN = 1e-9  # bounds are sums of other roundings than the mean itself: near-
 
 
 def _place_needed(
-    new: int, sampled: list[list[int]], settings: ClusterSettings, forced: bool, answered: list[list[float]] | None = None
+    new: int,
+    sampled: list[list[int]],
+    settings: ClusterSettings,
+    forced: bool,
+    answered: list[list[float]] | None = None,
 ) -> Generator:
     """Ask until the answers that are missing cannot change the choice; the choice of `_place_all`.
 

@@ -145,7 +145,9 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
         table = judged.scores[np.ix_(order, order)].tolist()
         prefixes = [judged.prefixes[i] for i in order] if len(judged.prefixes) else [0] * len(order)
         for tau, k, k1, comparisons in itertools.product(grid.taus, grid.ks, grid.k1s, grid.comparisons):
-            clustered = simulation.cluster(table, ClusterSettings(tau, k, k1, comparisons=comparisons, seed=grid.seed), key)
+            clustered = simulation.cluster(
+                table, ClusterSettings(tau, k, k1, comparisons=comparisons, seed=grid.seed), key
+            )
             for rule, k2 in itertools.product(grid.rules, grid.k2s):
                 how = FinishSettings(rule, k2, grid.k3, threshold=grid.threshold, trust=grid.trust, batch=grid.batch,
                                      start=grid.start, seed=grid.seed)  # fmt: skip
@@ -242,7 +244,11 @@ def to_markdown(numbers: pd.DataFrame, what: str) -> str:
         return f"{row[name]:.3f} [{row[name + ' low']:.3f}, {row[name + ' high']:.3f}]"
 
     def settings(row) -> str:
-        return "" if pd.isna(row["tau"]) else f"τ {row['tau']:g}, K {row['K']:.0f}, K1 {row['K1']:.0f}, K2 {row['K2']:.0f}, {row['comparisons']} compared"
+        return (
+            ""
+            if pd.isna(row["tau"])
+            else f"τ {row['tau']:g}, K {row['K']:.0f}, K1 {row['K1']:.0f}, K2 {row['K2']:.0f}, {row['comparisons']} compared"
+        )
 
     lines = [
         f"{what}. Brackets: 95 % bootstrap intervals over problems, differences paired. Tokens are reasoner tokens a problem; "
@@ -283,7 +289,15 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
     for axis, (column, name) in zip(axes, panels, strict=True):
         axis.plot(line["total"] / 1000, line[column], "-", color="black", marker=".", label="cons@m")
         for (_, row), marker in zip(others.iterrows(), "*PXd", strict=False):
-            axis.plot(row["total"] / 1000, row[column], marker, color="black", markersize=10, linestyle="none", label=row["method"])
+            axis.plot(
+                row["total"] / 1000,
+                row[column],
+                marker,
+                color="black",
+                markersize=10,
+                linestyle="none",
+                label=row["method"],
+            )
         for (rule, k1, compared), some in pruned.groupby(["method", "K1", "comparisons"], sort=False):
             axis.plot(some["total"] / 1000, some[column], styles.get((k1, compared), "-"), color=colours[rule], linewidth=0.8,
                       marker="o", markersize=3, label=f"{rule}, K1 {k1:.0f}, {compared} compared")  # fmt: skip

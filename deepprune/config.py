@@ -16,7 +16,20 @@ from typing import Any, TypeVar
 from deepprune.errors import UserError
 
 Settings = TypeVar("Settings")
-SECTIONS = ("problems", "sample", "import", "pairs", "evaluate", "similarity", "ablation", "prune", "simulate", "compare", "live", "report")
+SECTIONS = (
+    "problems",
+    "sample",
+    "import",
+    "pairs",
+    "evaluate",
+    "similarity",
+    "ablation",
+    "prune",
+    "simulate",
+    "compare",
+    "live",
+    "report",
+)
 REQUIRED = object()
 
 

@@ -8,6 +8,7 @@ the prefix cache are counted apart and cost nothing here.
 from __future__ import annotations
 
 import re
+
 from deepprune.records import Trace
 
 

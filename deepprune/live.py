@@ -68,7 +68,9 @@ class LiveSettings:
         if self.n < 1:
             raise UserError(f"n should be at least 1, found {self.n}")
         if self.on_judge_failure not in ON_JUDGE_FAILURE:
-            raise UserError(f"on_judge_failure should be one of {', '.join(ON_JUDGE_FAILURE)}, found {self.on_judge_failure!r}")
+            raise UserError(
+                f"on_judge_failure should be one of {', '.join(ON_JUDGE_FAILURE)}, found {self.on_judge_failure!r}"
+            )
 
 
 class JudgeQueue:
@@ -152,7 +154,9 @@ class Question:
             return
         checked = 0
         # aclosing: a cancelled task must end its request in the engine now, not when the generator is collected.
-        async with contextlib.aclosing(self.reasoner.stream(self.prompt + trace.token_ids, settings.sampling, left, stop)) as stream:
+        async with contextlib.aclosing(
+            self.reasoner.stream(self.prompt + trace.token_ids, settings.sampling, left, stop)
+        ) as stream:
             async for chunk in stream:
                 trace.text += chunk.text
                 trace.token_ids += chunk.token_ids
@@ -227,8 +231,14 @@ class Question:
         while len(self.spent) <= new:
             self.spent.append((0, 0, 0))
         calls, prompt, cached = self.spent[new]
-        self.spent[new] = (calls + len(scores), prompt + sum(s.prompt_tokens for s in scores), cached + sum(s.cached_tokens for s in scores))
-        self._event("judged", self.arrived[new], members=[m for m, _ in wanted], p_same=[round(s.p_same, 4) for s in scores])
+        self.spent[new] = (
+            calls + len(scores),
+            prompt + sum(s.prompt_tokens for s in scores),
+            cached + sum(s.cached_tokens for s in scores),
+        )
+        self._event(
+            "judged", self.arrived[new], members=[m for m, _ in wanted], p_same=[round(s.p_same, 4) for s in scores]
+        )
         return [s.p_same for s in scores]
 
     async def run(self) -> Pruning:
@@ -310,7 +320,9 @@ class Question:
         ending = [asyncio.create_task(self._finish(trace)) for trace in self.arrived]
         self.tasks += ending
         await asyncio.gather(*ending)
-        longest = max(t.prefix_tokens for t in self.arrived) + max(len(t.token_ids) - before[t.number] for t in self.arrived)
+        longest = max(t.prefix_tokens for t in self.arrived) + max(
+            len(t.token_ids) - before[t.number] for t in self.arrived
+        )
         everyone = list(range(len(self.arrived)))
         self.placed = [-1] * len(self.arrived)
         return self._pruning(everyone, dict.fromkeys(everyone, 1.0), longest)

@@ -68,7 +68,11 @@ def reliability(labels: Sequence[int], scores: Sequence[float], bins: int = 10) 
     y, p = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     which = np.minimum((p * bins).astype(int), bins - 1)
     return [
-        {"mean_p": float(p[which == b].mean()), "same_share": float(y[which == b].mean()), "count": int((which == b).sum())}
+        {
+            "mean_p": float(p[which == b].mean()),
+            "same_share": float(y[which == b].mean()),
+            "count": int((which == b).sum()),
+        }
         for b in np.unique(which)
     ]
 

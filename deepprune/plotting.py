@@ -133,7 +133,9 @@ def against_k(curves: dict[str, Sequence[tuple]], ylabel: str, title: str) -> An
     return figure
 
 
-def learning_curve(curves: dict[str, Sequence[tuple[float, float, float, float]]], levels: dict[str, float], title: str) -> Any:
+def learning_curve(
+    curves: dict[str, Sequence[tuple[float, float, float, float]]], levels: dict[str, float], title: str
+) -> Any:
     """AUROC against the number of training pairs (log axis); curves: name -> (pairs, value, low, high)...
 
     levels: judges without training -> AUROC, horizontal lines.

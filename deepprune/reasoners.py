@@ -50,7 +50,9 @@ class Reasoner(abc.ABC):
         """Start what must be started, inside the running event loop."""
 
     @abc.abstractmethod
-    def stream(self, prompt: list[int], sampling: Sampling, max_tokens: int, stop: asyncio.Event) -> AsyncIterator[Chunk]:
+    def stream(
+        self, prompt: list[int], sampling: Sampling, max_tokens: int, stop: asyncio.Event
+    ) -> AsyncIterator[Chunk]:
         """Generate at most max_tokens after the prompt. Setting `stop` aborts the request in the engine.
 
         The last chunk has a finish_reason. Raises ReasonerLost.
@@ -162,7 +164,9 @@ class ServerReasoner(Reasoner):
         try:
             self.served = (await self.client.models.list()).data[0].id
         except (openai.APIError, IndexError) as error:
-            raise UserError(f"{self.url}: no OpenAI-compatible server answers there ({type(error).__name__}); start one with `vllm serve`") from error
+            raise UserError(
+                f"{self.url}: no OpenAI-compatible server answers there ({type(error).__name__}); start one with `vllm serve`"
+            ) from error
 
     async def stream(self, prompt, sampling, max_tokens, stop):
         import httpx

@@ -47,14 +47,24 @@ class ScoreStore:
             old = {k: json.loads(v) for k, v in self.db.execute("SELECT key, value FROM identity")}
             now = json.loads(json.dumps(dict(identity)))
             if old and old != now:
-                different = [f"{k}: {old.get(k)!r} there, {now.get(k)!r} now" for k in sorted(set(old) | set(now)) if old.get(k) != now.get(k)]
-                raise UserError(f"{self.path}: holds scores made otherwise ({'; '.join(different)}); choose another store or delete it")
+                different = [
+                    f"{k}: {old.get(k)!r} there, {now.get(k)!r} now"
+                    for k in sorted(set(old) | set(now))
+                    if old.get(k) != now.get(k)
+                ]
+                raise UserError(
+                    f"{self.path}: holds scores made otherwise ({'; '.join(different)}); choose another store or delete it"
+                )
             with self.db:
-                self.db.executemany("INSERT OR IGNORE INTO identity VALUES (?, ?)", [(k, json.dumps(v)) for k, v in now.items()])
+                self.db.executemany(
+                    "INSERT OR IGNORE INTO identity VALUES (?, ?)", [(k, json.dumps(v)) for k, v in now.items()]
+                )
             for a, b, *score in self.db.execute("SELECT a, b, p_same, prompt_tokens, cached_tokens FROM score"):
                 self.scores[a, b] = Score(*score)
         except sqlite3.DatabaseError as error:
-            raise UserError(f"{self.path}: cannot be used as a score store ({error}); choose another or delete it") from error
+            raise UserError(
+                f"{self.path}: cannot be used as a score store ({error}); choose another or delete it"
+            ) from error
 
     def __enter__(self) -> ScoreStore:
         return self
@@ -94,4 +104,6 @@ class ScoreStore:
             with self.db:
                 self.db.executemany(statement, rows)
         except sqlite3.OperationalError as error:  # a full disk, a file in use
-            raise UserError(f"{self.path}: {error}; scores written before are kept, run the same command again") from error
+            raise UserError(
+                f"{self.path}: {error}; scores written before are kept, run the same command again"
+            ) from error

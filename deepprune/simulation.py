@@ -48,13 +48,17 @@ def read_questions(*paths: str | Path) -> list[Question]:
         for number, row in jsonl.read(path):
             for field, kinds in (("problem_id", str), ("dataset", str), ("gold", str), ("n_tokens", int)):
                 if not isinstance(row.get(field), kinds):
-                    raise UserError(f"{path}:{number}: needs the field {field!r} ({kinds.__name__}), found {row.get(field)!r}")
+                    raise UserError(
+                        f"{path}:{number}: needs the field {field!r} ({kinds.__name__}), found {row.get(field)!r}"
+                    )
             if row["n_tokens"] < 1:
                 raise UserError(f"{path}:{number}: n_tokens must be at least 1, found {row['n_tokens']}")
             answer = row.get("answer")
             if answer is not None and not isinstance(answer, str):
                 raise UserError(f"{path}:{number}: answer should be text or null, found {answer!r}")
-            entry = rows.setdefault((row["dataset"], row["problem_id"]), {"gold": row["gold"], "answers": [], "lengths": []})
+            entry = rows.setdefault(
+                (row["dataset"], row["problem_id"]), {"gold": row["gold"], "answers": [], "lengths": []}
+            )
             entry["answers"].append(answer if answer and answer.strip() else None)
             entry["lengths"].append(row["n_tokens"])
     if not rows:
@@ -64,7 +68,9 @@ def read_questions(*paths: str | Path) -> list[Question]:
     return list(groups.values())
 
 
-def simulated_scores(labels: Sequence[int | None], auroc: float, seed: int, key: str, shared: float = 0.0) -> np.ndarray:
+def simulated_scores(
+    labels: Sequence[int | None], auroc: float, seed: int, key: str, shared: float = 0.0
+) -> np.ndarray:
     """p_same of every ordered pair of n traces, (n, n) float64, from a judge with the given AUROC.
 
     Each unordered pair has a log-likelihood ratio drawn from a normal distribution of unit variance, d apart for
@@ -101,7 +107,9 @@ class Clustered:
     asked: list[list[int]]
 
 
-def cluster(scores: np.ndarray | Sequence[Sequence[float]], settings: clustering.ClusterSettings, key: str) -> Clustered:
+def cluster(
+    scores: np.ndarray | Sequence[Sequence[float]], settings: clustering.ClusterSettings, key: str
+) -> Clustered:
     """`clustering.greedy` on a table of scores; scores[member][new]."""
     table = scores.tolist() if isinstance(scores, np.ndarray) else scores
     n = len(table)
@@ -124,7 +132,9 @@ def cluster(scores: np.ndarray | Sequence[Sequence[float]], settings: clustering
     return Clustered(placed, asked)
 
 
-def judge_tokens(asked: Sequence[Sequence[int]], prefixes: Sequence[int], opened: int, overhead: int) -> tuple[int, int]:
+def judge_tokens(
+    asked: Sequence[Sequence[int]], prefixes: Sequence[int], opened: int, overhead: int
+) -> tuple[int, int]:
     """(judge prompt tokens, of which a perfect prefix cache saves) for the first `opened` traces' comparisons.
 
     A prompt is `overhead` tokens (instructions and question), the member's prefix, the new trace's prefix. The

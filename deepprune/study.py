@@ -1,7 +1,7 @@
 """Tables of the judge study: pairs and several judges' scores side by side, with intervals. The notebooks' side.
 
-    frame = study.frame("pairs.jsonl.gz", {"Sentence-BERT": "scores_sbert.jsonl.gz", "trained": "scores.jsonl.gz"})
-    study.table(frame, by="reasoner")
+frame = study.frame("pairs.jsonl.gz", {"Sentence-BERT": "scores_sbert.jsonl.gz", "trained": "scores.jsonl.gz"})
+study.table(frame, by="reasoner")
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ def table(data: pd.DataFrame, by: str | None = None, resamples: int = 1000, seed
             row = {"group": group, "judge": judge, "pairs": len(some), "problems": some["problem_id"].nunique(),
                    "same": some["label"].mean()}  # fmt: skip
             for key, title in METRICS.items():
-                row |= {title: numbers[key]["value"], f"{title} low": numbers[key]["low"], f"{title} high": numbers[key]["high"]}
+                row |= {
+                    title: numbers[key]["value"],
+                    f"{title} low": numbers[key]["low"],
+                    f"{title} high": numbers[key]["high"],
+                }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -129,7 +133,9 @@ def cross_fitted_temperature(data: pd.DataFrame, judge: str) -> tuple[pd.Series,
 def worst_errors(pairs: str | Path, data: pd.DataFrame, judge: str, count: int = 20) -> list[tuple[Pair, float]]:
     """The pairs on which the judge is most surely wrong, with its p_same; worst first, at most two a problem."""
     some = {p.pair_id: p for p in records.read(Pair, pairs)}
-    rows = data.assign(error=(data[judge] - data["label"]).abs()).sort_values(["error", "pair_id"], ascending=[False, True])
+    rows = data.assign(error=(data[judge] - data["label"]).abs()).sort_values(
+        ["error", "pair_id"], ascending=[False, True]
+    )
     rows = rows[rows["error"] > 0.5]
     rows = rows[rows.groupby("problem_id").cumcount() < 2]
     return [(some[i], p) for i, p in zip(rows["pair_id"][:count], rows[judge][:count], strict=True)]

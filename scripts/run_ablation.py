@@ -86,7 +86,9 @@ def stage(script: str, *arguments) -> None:
     """Run a stage in a process of its own. Raises UserError if it fails."""
     done = subprocess.run([sys.executable, str(HERE / script), *map(str, arguments)])
     if done.returncode:
-        raise UserError(f"{script} failed (exit {done.returncode}); its message stands above. Run the same command to go on")
+        raise UserError(
+            f"{script} failed (exit {done.returncode}); its message stands above. Run the same command to go on"
+        )
 
 
 if __name__ == "__main__":

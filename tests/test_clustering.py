@@ -93,7 +93,11 @@ def test_only_needed_comparisons_give_the_same_clusters(count, rule, noise, kind
         rng = random.Random(f"{noise}/{a}/{b}")
         if kind == "clear":
             return rng.uniform(0.9, 1.0) if a % 4 == b % 4 else rng.uniform(0.0, 0.1)
-        return {"coarse": rng.choice([0.1, 0.4, 0.5, 0.6, 0.9]), "fine": rng.random(), "binary": float(rng.random() < 0.5)}[kind]
+        return {
+            "coarse": rng.choice([0.1, 0.4, 0.5, 0.6, 0.9]),
+            "fine": rng.random(),
+            "binary": float(rng.random() < 0.5),
+        }[kind]
 
     clusters, asked = counted(count, rule, p_same, "q")
     fewer, needed = counted(count, dataclasses.replace(rule, comparisons="needed"), p_same, "q")
@@ -114,7 +118,13 @@ def test_needed_comparisons_by_hand():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(1, 6), st.integers(1, 4), st.sampled_from(["join", "drop"]), st.booleans())
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=40),
+    st.integers(1, 6),
+    st.integers(1, 4),
+    st.sampled_from(["join", "drop"]),
+    st.booleans(),
+)
 def test_approximate_comparisons_are_exact_with_a_clear_judge(labels, k1, tries, overflow, helpful):
     """A judge that is right and sure needs one representative; a sketch, good or bad, changes the cost only."""
     rule = ClusterSettings(k=5, k1=k1, tries=tries, overflow=overflow)
@@ -128,8 +138,12 @@ def test_approximate_comparisons_are_exact_with_a_clear_judge(labels, k1, tries,
     clusters, asked = counted(len(labels), rule, p_same)
     for comparisons in ("representative", "sketched"):
         found: list = []
-        runs = {"": clustering.greedy(len(labels), dataclasses.replace(rule, comparisons=comparisons), "", None, sketch)}
-        result = clustering.lockstep(runs, lambda batch, found=found: [found.append((a, b)) or p_same(a, b) for _, a, b in batch])[""]
+        runs = {
+            "": clustering.greedy(len(labels), dataclasses.replace(rule, comparisons=comparisons), "", None, sketch)
+        }
+        result = clustering.lockstep(
+            runs, lambda batch, found=found: [found.append((a, b)) or p_same(a, b) for _, a, b in batch]
+        )[""]
         assert len(set(found)) == len(found)
         if len(set(labels)) <= 5:  # past K clusters a sketch may place what is like nothing elsewhere
             assert result == clusters
@@ -142,7 +156,9 @@ def test_a_helpful_sketch_saves_most_comparisons():
     rule = ClusterSettings(k=32, k1=1, comparisons="sketched", tries=2)
     asked: list = []
     runs = {"q": clustering.greedy(120, rule, "q", None, lambda a, b: float(labels[a] == labels[b]))}
-    result = clustering.lockstep(runs, lambda batch: [asked.append((a, b)) or 0.9 * (labels[a] == labels[b]) for _, a, b in batch])["q"]
+    result = clustering.lockstep(
+        runs, lambda batch: [asked.append((a, b)) or 0.9 * (labels[a] == labels[b]) for _, a, b in batch]
+    )["q"]
     assert [sorted({labels[t] for t in c}) for c in result] == [[i] for i in range(12)]
     # The first of each label asks about every open cluster, each of the 108 others about the two liked best at most.
     assert len(asked) <= sum(range(12)) + 2 * 108

@@ -12,7 +12,18 @@ from conftest import ROOT, run_stage
 from deepprune import judges
 
 SCRIPT = "Online/compare_methods.py"
-OPTIONS = ["--truncation-k", "2", "--tokenizer", "HuggingFaceTB/SmolLM2-135M-Instruct", "--k3", "2", "--orders", "2", "--resamples", "20"]
+OPTIONS = [
+    "--truncation-k",
+    "2",
+    "--tokenizer",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "--k3",
+    "2",
+    "--orders",
+    "2",
+    "--resamples",
+    "20",
+]
 
 
 def compare(sample, output, *more):
@@ -25,9 +36,19 @@ def test_it_writes_a_table_and_goes_on_where_it_stopped(sample, tmp_path):
     assert done.returncode == 0, done.stderr
     table = list(csv.DictReader(open(tmp_path / "c.csv")))
     assert {r["judge"] for r in table} == {"", "Sentence-BERT", "oracle", "random", "AUROC 0.8"}
-    assert {r["method"] for r in table} >= {"cons@6", "adaptive-consistency", "esc", "paper", "weighted", "adaptive", "staged"}
+    assert {r["method"] for r in table} >= {
+        "cons@6",
+        "adaptive-consistency",
+        "esc",
+        "paper",
+        "weighted",
+        "adaptive",
+        "staged",
+    }
     assert "deepconf-low" not in {r["method"] for r in table}  # these traces have no recorded confidence
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG") and "| paper | oracle |" in (tmp_path / "c.md").read_text()
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG") and "| paper | oracle |" in (
+        tmp_path / "c.md"
+    ).read_text()
     lines = output.read_text().splitlines(keepends=True)
     output.write_text("".join(lines[:3]) + lines[3][:40])  # as a kill leaves it
     again = compare(sample, output, "--taus", "0.5", "--k1s", "2", "--k2s", "2", "--aurocs", "0.8")
@@ -84,7 +105,12 @@ def test_a_sweep_over_tau_asks_no_more_than_its_first_value(sample, tmp_path, mo
     assert asked == []
     for a, b in zip(first, five, strict=True):
         same = [m for m in b["methods"] if m["tau"] in (0.5, None)]
-        assert [m for m in a["methods"] if m["judge"] in ("mine", None)] == [m for m in same if m["judge"] in ("mine", None)]
+        assert [m for m in a["methods"] if m["judge"] in ("mine", None)] == [
+            m for m in same if m["judge"] in ("mine", None)
+        ]
     # What the sweep charges is what each setting would have asked: fewer members compared, fewer calls.
-    calls = [np.mean([m["judge_calls"] for r in five for m in r["methods"] if m["judge"] == "mine" and m["K1"] == k1]) for k1 in (1, 2, 6)]
+    calls = [
+        np.mean([m["judge_calls"] for r in five for m in r["methods"] if m["judge"] == "mine" and m["K1"] == k1])
+        for k1 in (1, 2, 6)
+    ]
     assert calls[0] < calls[1] <= calls[2]

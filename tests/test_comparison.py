@@ -43,7 +43,9 @@ def test_baselines_are_those_of_the_module_in_the_recorded_order():
         assert found["diversity"] == len({q.labels[i] for i in done.finished} - {None}) / len(set(q.labels) - {None})
     counts = [q.labels.count(i) for i in range(4)]
     assert row["cons"][8] == metrics.cons_at_k(counts, 1, q.labels.count(None), 9)
-    assert row["longest"][-1] == pytest.approx(max(q.lengths)) and row["longest"][0] == pytest.approx(np.mean(q.lengths))
+    assert row["longest"][-1] == pytest.approx(max(q.lengths)) and row["longest"][0] == pytest.approx(
+        np.mean(q.lengths)
+    )
 
 
 def test_the_expected_longest_of_m_is_that_of_all_subsets():
@@ -60,7 +62,11 @@ def test_one_cluster_finished_whole_is_cons_at_n():
     rows = []
     for number in range(5):
         q = question(number)
-        rows.append(comparison.compare(q, Grid(k2s=(24,), rules=("paper",), orders=3), lambda i, q=q: {"yes": everything_same(q)}))
+        rows.append(
+            comparison.compare(
+                q, Grid(k2s=(24,), rules=("paper",), orders=3), lambda i, q=q: {"yes": everything_same(q)}
+            )
+        )
     numbers = comparison.table(rows, resamples=50).set_index("method")
     paper = numbers.loc["paper"]
     assert paper["total"] == pytest.approx(numbers.loc["cons@24", "total"]) and paper["reduction"] == pytest.approx(0)
@@ -80,7 +86,12 @@ def test_the_judges_cost_by_hand():
     pairs, traces, free = (method(row, "paper", judge=j) for j in ("pairs", "traces", "free"))
     tokens = 30 + 40  # prefixes, and the rest of the first trace
     prompt, cached = (2 + 5 + 7) + (2 + 5 + 9) + (2 + 7 + 9), 2 + 5
-    assert (pairs["tokens"], pairs["judge_calls"], pairs["judge_prompt"], pairs["judge_cached"]) == (tokens, 3, prompt, cached)
+    assert (pairs["tokens"], pairs["judge_calls"], pairs["judge_prompt"], pairs["judge_cached"]) == (
+        tokens,
+        3,
+        prompt,
+        cached,
+    )
     assert pairs["total"] == tokens + 0.5 * (prompt - cached) and pairs["total_uncached"] == tokens + 0.5 * prompt
     assert traces["total"] == pytest.approx(tokens + 0.1 * 21) and free["total"] == tokens
     assert pairs["sequential"] == 10 + 40 and pairs["clusters"] == 1 and pairs["accuracy"] == 1
@@ -103,12 +114,18 @@ def test_the_table_counts_differences_in_pairs():
     for number in range(8):
         q = question(number)
         oracle = Judged(simulation.simulated_scores(q.labels, 1.0, 0, f"q{number}"))
-        rows.append(comparison.compare(q, Grid(taus=(0.25, 0.5), rules=("paper", "adaptive"), orders=2), lambda i, o=oracle: {"oracle": o}))
+        rows.append(
+            comparison.compare(
+                q, Grid(taus=(0.25, 0.5), rules=("paper", "adaptive"), orders=2), lambda i, o=oracle: {"oracle": o}
+            )
+        )
     numbers = comparison.table(rows, resamples=100)
     one = numbers[(numbers["method"] == "adaptive") & (numbers["tau"] == 0.5)].iloc[0]
     mine = [method(r, "adaptive", tau=0.5) for r in rows]
     assert one["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in mine]))
-    assert one["over_cons_n"] == pytest.approx(np.mean([m["accuracy"] - r["cons"][-1] for m, r in zip(mine, rows, strict=True)]))
+    assert one["over_cons_n"] == pytest.approx(
+        np.mean([m["accuracy"] - r["cons"][-1] for m, r in zip(mine, rows, strict=True)])
+    )
     m = one["total"] / np.mean([r["length"] for r in rows])
     low = int(m)
     at_equal = [r["cons"][low - 1] + (m - low) * (r["cons"][low] - r["cons"][low - 1]) for r in rows]

@@ -23,7 +23,10 @@ def test_paper_by_hand():
     # The largest cluster opened first among equals; K3 at random when every cluster is a singleton.
     assert play([0, 1, 1, 1, 2, 2, 2], list(range(7)), k2=2).finished == (1, 2)
     alone = play([0, 1, 2, 3, 4], list(range(5)), key="q", k3=3).finished
-    assert len(set(alone)) == 3 and alone == tuple(sorted(alone)) == play(list(range(5)), list(range(5)), key="q", k3=3).finished
+    assert (
+        len(set(alone)) == 3
+        and alone == tuple(sorted(alone)) == play(list(range(5)), list(range(5)), key="q", k3=3).finished
+    )
     assert len({play(list(range(5)), list(range(5)), key=str(i), k3=3).finished for i in range(20)}) > 3
 
 

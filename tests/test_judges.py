@@ -131,7 +131,9 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, tiny, monkeypatch):
 
     monkeypatch.setenv("DEEPPRUNE_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(1)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny), LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
+    )
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.5)

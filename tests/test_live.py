@@ -113,7 +113,13 @@ def texts(n, seed=0):
 def settings(**more):
     finish = more.pop("finish", FinishSettings(k2=4, k3=4))
     return live.LiveSettings(
-        more.pop("n", 16), Truncation("words", 2), ClusterSettings(k1=3), finish, Sampling(max_tokens=200), " suffix", **more
+        more.pop("n", 16),
+        Truncation("words", 2),
+        ClusterSettings(k1=3),
+        finish,
+        Sampling(max_tokens=200),
+        " suffix",
+        **more,
     )
 
 
@@ -121,7 +127,9 @@ def run(made, judge, reasoner, slots=8):
     events, kept = [], []
 
     async def main():
-        question = live.Question(PROBLEM, reasoner, live.JudgeQueue(judge), made, asyncio.Semaphore(slots), None, events.append, kept.append)
+        question = live.Question(
+            PROBLEM, reasoner, live.JudgeQueue(judge), made, asyncio.Semaphore(slots), None, events.append, kept.append
+        )
         try:
             return question, await question.run()
         finally:
@@ -133,7 +141,9 @@ def run(made, judge, reasoner, slots=8):
 @pytest.mark.parametrize("rule", finishing.RULES)
 def test_only_what_is_needed_is_generated_and_every_token_is_counted(rule):
     reasoner = MadeUp(texts(16))
-    question, done, events, kept = run(settings(finish=FinishSettings(rule, k2=4, k3=4, start=4, batch=2)), Noisy(), reasoner)
+    question, done, events, kept = run(
+        settings(finish=FinishSettings(rule, k2=4, k3=4, start=4, batch=2)), Noisy(), reasoner
+    )
     assert done.tokens["total"] == reasoner.count == done.tokens["prefix"] + done.tokens["rest"]
     whole = sum(len(t.split(" ")) for t in texts(16))
     assert done.tokens["total"] < whole and 0 < done.tokens["sequential"] <= done.tokens["total"]
@@ -185,7 +195,16 @@ def test_a_lost_reasoner_is_an_error_and_what_ended_before_is_kept():
     reasoner = MadeUp(short, fail_at=150)
 
     async def main():
-        question = live.Question(PROBLEM, reasoner, live.JudgeQueue(Noisy()), settings(), asyncio.Semaphore(8), None, lambda e: None, kept.append)
+        question = live.Question(
+            PROBLEM,
+            reasoner,
+            live.JudgeQueue(Noisy()),
+            settings(),
+            asyncio.Semaphore(8),
+            None,
+            lambda e: None,
+            kept.append,
+        )
         await question.run()
 
     with pytest.raises(ReasonerLost, match="the engine died"):

@@ -11,7 +11,9 @@ from scipy import stats
 
 from deepprune import answers, confidence, costs, metrics
 
-rows = st.lists(st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.9])), min_size=2, max_size=40)
+rows = st.lists(
+    st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.9])), min_size=2, max_size=40
+)
 
 
 @settings(deadline=None)

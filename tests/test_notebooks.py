@@ -18,7 +18,11 @@ def figures(notebook):
 
 
 def test_no_notebook_is_forgotten():
-    found = {str(p.relative_to(ROOT)) for folder in ("Preliminaries", "Offline", "Online") for p in (ROOT / folder).glob("*.ipynb")}
+    found = {
+        str(p.relative_to(ROOT))
+        for folder in ("Preliminaries", "Offline", "Online")
+        for p in (ROOT / folder).glob("*.ipynb")
+    }
     assert found == set(NOTEBOOKS)
 
 

@@ -25,7 +25,9 @@ def test_scores_are_there_again_exactly(tmp_path):
         assert store.get([(a, b) for a, b, _ in rows] + [("b1", "a1")]) == {(a, b): s for a, b, s in rows}
 
 
-@pytest.mark.parametrize("changed", [{"judge": "j@2"}, {"prompt_version": "q"}, {"truncation_k": 4}, {"dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "changed", [{"judge": "j@2"}, {"prompt_version": "q"}, {"truncation_k": 4}, {"dtype": "bfloat16"}]
+)
 def test_a_store_made_otherwise_is_refused_and_untouched(tmp_path, changed):
     path = tmp_path / "s.sqlite"
     with ScoreStore(path, IDENTITY) as store:
@@ -81,7 +83,11 @@ def test_pruning_scores_no_pair_twice_and_refuses_a_stale_store(sample, tmp_path
     for rule in ("weighted", "adaptive", "staged"):
         other = prune(sample, tmp_path / f"{rule}.jsonl", "--store", store, "--finish", rule, "--start", "2")
         assert "0 of them scored now" in other.stdout, other.stderr
-        for p, q in zip(records.read(records.Pruning, tmp_path / "a.jsonl"), records.read(records.Pruning, tmp_path / f"{rule}.jsonl"), strict=True):
+        for p, q in zip(
+            records.read(records.Pruning, tmp_path / "a.jsonl"),
+            records.read(records.Pruning, tmp_path / f"{rule}.jsonl"),
+            strict=True,
+        ):
             opened = {t for c in q.clusters for t in c}
             assert q.clusters == [c for c in ([t for t in c if t in opened] for c in p.clusters) if c]
             assert q.judge_calls <= p.judge_calls and q.tokens["prefix"] <= p.tokens["prefix"]

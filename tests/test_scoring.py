@@ -18,7 +18,13 @@ SBERT = "Preliminaries/sentence_bert_similarity.py"
 def two_pair_files(tmp_path):
     """(all pairs of 5 traces, some of the same pairs in another file)."""
     problem = make_problem()
-    texts = ["We add. So 4", "We add. Thus 4, since 2 and 2 is 4", "Multiply, then 5", "First 2. Now 2 more: 4", "Guess 9"]
+    texts = [
+        "We add. So 4",
+        "We add. Thus 4, since 2 and 2 is 4",
+        "Multiply, then 5",
+        "First 2. Now 2 more: 4",
+        "Guess 9",
+    ]
     made, _ = pairs.build(
         [make_trace(problem, i, "4" if "4" in t else "9", text=t) for i, t in enumerate(texts)],
         problem, Truncation("words", 1), None, 0,
@@ -58,17 +64,29 @@ def test_sentence_bert_is_the_cosine_and_encodes_each_trace_once(two_pair_files,
         np.savez(tmp_path / "other.npz", **{**data, "weights": np.asarray("0123")})
     (tmp_path / "broken.npz").write_bytes(cache.read_bytes()[:500])
     for name, message in (("other", "another encoder"), ("broken", "not a readable cache")):
-        done = run_stage(SBERT, "--pairs", some, "--output", tmp_path / f"{name}.jsonl", "--cache", tmp_path / f"{name}.npz")
+        done = run_stage(
+            SBERT, "--pairs", some, "--output", tmp_path / f"{name}.jsonl", "--cache", tmp_path / f"{name}.npz"
+        )
         assert done.returncode == 2 and message in done.stderr and "delete it" in done.stderr
 
 
-@pytest.mark.parametrize("made", [{"adapter_config.json": {}}, {"config.json": {}, "manifest.json": {"stage": "train"}}])
+@pytest.mark.parametrize(
+    "made", [{"adapter_config.json": {}}, {"config.json": {}, "manifest.json": {"stage": "train"}}]
+)
 def test_a_trained_judge_is_not_zero_shot(two_pair_files, tmp_path, made):
     judge = tmp_path / "judge"
     judge.mkdir()
     for name, content in made.items():
         (judge / name).write_text(json.dumps(content))
-    done = run_stage("Preliminaries/zero_shot_exp.py", "--pairs", two_pair_files[0], "--model", judge, "--output", tmp_path / "s.jsonl")
+    done = run_stage(
+        "Preliminaries/zero_shot_exp.py",
+        "--pairs",
+        two_pair_files[0],
+        "--model",
+        judge,
+        "--output",
+        tmp_path / "s.jsonl",
+    )
     assert done.returncode == 2 and "is a trained judge, not a zero-shot one" in done.stderr
     assert not (tmp_path / "s.jsonl").exists()
 

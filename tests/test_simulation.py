@@ -69,19 +69,33 @@ def test_judge_tokens_by_hand():
     # Prefixes 5, 7, 9; overhead 2. Trace 1 asks about 0; trace 2 about 0 and 1.
     asked, prefixes = [[], [0], [0, 1]], [5, 7, 9]
     prompts = [2 + 5 + 7, 2 + 5 + 9, 2 + 7 + 9]
-    assert simulation.judge_tokens(asked, prefixes, 3, 2) == (sum(prompts), 2 + 5)  # the second prompt starts as the first
+    assert simulation.judge_tokens(asked, prefixes, 3, 2) == (
+        sum(prompts),
+        2 + 5,
+    )  # the second prompt starts as the first
     assert simulation.judge_tokens(asked, prefixes, 2, 2) == (prompts[0], 0)
 
 
 def test_questions_are_read_and_bad_rows_are_named(tmp_path):
     row = {"dataset": "D", "problem_id": "p", "gold": "1/2", "answer": "0.5", "n_tokens": 10}
-    rows = [row, row | {"answer": "7"}, row | {"answer": None}, row | {"answer": "\\frac{1}{2}", "n_tokens": 20}, row | {"problem_id": "q"}]
+    rows = [
+        row,
+        row | {"answer": "7"},
+        row | {"answer": None},
+        row | {"answer": "\\frac{1}{2}", "n_tokens": 20},
+        row | {"problem_id": "q"},
+    ]
     path = tmp_path / "answers.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     first, second = simulation.read_questions(path)
     assert first.labels == [0, 1, None, 0] and first.right == 0 and first.lengths == [10, 10, 10, 20]
     assert second.labels == [0]
-    for wrong, message in (({"n_tokens": "9"}, "n_tokens"), ({"n_tokens": 0}, "at least 1"), ({"answer": 5}, "text or null"), ({"gold": None}, "gold")):
+    for wrong, message in (
+        ({"n_tokens": "9"}, "n_tokens"),
+        ({"n_tokens": 0}, "at least 1"),
+        ({"answer": 5}, "text or null"),
+        ({"gold": None}, "gold"),
+    ):
         path.write_text(json.dumps(row) + "\n" + json.dumps(row | wrong) + "\n")
         with pytest.raises(UserError, match=f"answers.jsonl:2: .*{message}"):
             simulation.read_questions(path)

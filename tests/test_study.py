@@ -51,7 +51,9 @@ def test_tables_are_the_metrics_of_each_group(folder):
             assert row["AUROC"] == pytest.approx(roc_auc_score(rows["label"], rows[row["judge"]]), abs=1e-12)
             assert row["pairs"] == len(rows) == 48 and row["AUROC low"] <= row["AUROC"] <= row["AUROC high"]
     shown = study.readable(study.table(data, resamples=20))
-    assert "AUROC low" not in shown and shown["AUROC"][0].startswith(f"{roc_auc_score(data['label'], data['good']):.3f} [")
+    assert "AUROC low" not in shown and shown["AUROC"][0].startswith(
+        f"{roc_auc_score(data['label'], data['good']):.3f} ["
+    )
 
 
 def test_missing_files_say_how_to_make_them(tmp_path):
@@ -72,7 +74,9 @@ def test_each_half_gets_the_other_halfs_temperature(folder):
     mended, fitted = study.cross_fitted_temperature(data, "good")
     first = data["problem_id"].isin(sorted(data["problem_id"].unique())[::2])
     for rows, temperature in ((first, fitted[0]), (~first, fitted[1])):
-        assert temperature == pytest.approx(metrics.fit_temperature(data[~rows]["label"], data[~rows]["good"]), rel=1e-9)
+        assert temperature == pytest.approx(
+            metrics.fit_temperature(data[~rows]["label"], data[~rows]["good"]), rel=1e-9
+        )
         assert np.allclose(mended[rows], metrics.with_temperature(data[rows]["good"], temperature), atol=1e-12)
 
 
@@ -104,7 +108,9 @@ def test_agreement_counts_pairs():
     known = ["2", "2", "7", "2", "7"]
     same = sum(a == b for a, b in itertools.combinations(known, 2))
     assert (row["traces"], row["pairs"], row["same"]) == (6, 10, same / 10)
-    assert row["unknown"] == pytest.approx(1 / 6) and row["pass@1"] == pytest.approx(sum(t.correct is True for t in some) / 6)
+    assert row["unknown"] == pytest.approx(1 / 6) and row["pass@1"] == pytest.approx(
+        sum(t.correct is True for t in some) / 6
+    )
 
 
 def test_the_ablations_table_and_effects(tmp_path):
@@ -113,7 +119,9 @@ def test_the_ablations_table_and_effects(tmp_path):
     for number, cell in enumerate(ablation.GRID):
         made = make_pairs(Truncation(cell.truncation, 1) if cell.truncation == "words" else Truncation("words", 2))
         records.write(ablation.pairs_file(tmp_path, cell), made)
-        write_scores(tmp_path / f"scores_{cell.name}.jsonl", made, number, 0.4 if cell.truncation == "words" else 0.0, cell.name)
+        write_scores(
+            tmp_path / f"scores_{cell.name}.jsonl", made, number, 0.4 if cell.truncation == "words" else 0.0, cell.name
+        )
         scores = [s.p_same for s in records.read(records.PairScore, tmp_path / f"scores_{cell.name}.jsonl")]
         areas[cell] = roc_auc_score([p.label for p in made], scores)
     table = ablation.table(tmp_path, resamples=20).set_index("cell")
@@ -129,7 +137,8 @@ def test_the_ablations_table_and_effects(tmp_path):
     assert words["AUROC"] == pytest.approx(by_hand, abs=1e-12) and words["low"] > 0
     oversampling = effects.loc["oversampling instead of none"]
     assert oversampling["AUROC"] == pytest.approx(
-        np.mean([a for c, a in areas.items() if c.oversampled]) - np.mean([a for c, a in areas.items() if not c.oversampled])
+        np.mean([a for c, a in areas.items() if c.oversampled])
+        - np.mean([a for c, a in areas.items() if not c.oversampled])
     )
     made = make_pairs(Truncation("words", 1))
     records.write(ablation.pairs_file(tmp_path, ablation.GRID[-1]), made[1:])
@@ -149,7 +158,9 @@ def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkey
     spec.loader.exec_module(script)
     ran = []
     monkeypatch.setattr(script, "stage", lambda name, *arguments: ran.append((name, [str(a) for a in arguments])))
-    monkeypatch.setattr(script.ablation, "table", lambda *a, **k: study.table(study.frame(pairs_file, {"x": scores}), resamples=5))
+    monkeypatch.setattr(
+        script.ablation, "table", lambda *a, **k: study.table(study.frame(pairs_file, {"x": scores}), resamples=5)
+    )
     made = make_pairs(Truncation("words", 1))
     pairs_file, scores = tmp_path / "p.jsonl", tmp_path / "s.jsonl"
     records.write(pairs_file, made)
@@ -169,7 +180,10 @@ def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkey
         if name.startswith("Offline/test_model"):
             options = dict(zip(a[::2], a[1::2], strict=True))
             cell = next(c for c in ablation.GRID if options["--model"].endswith("/" + c.name))
-            assert options["--pairs"].endswith(f"/{cell.data}.jsonl") and data[cell.data]["--truncation"] == cell.truncation
+            assert (
+                options["--pairs"].endswith(f"/{cell.data}.jsonl")
+                and data[cell.data]["--truncation"] == cell.truncation
+            )
     ran.clear()
     monkeypatch.setattr(sys, "argv", [*arguments, "--only-pairs"])
     script.main()

@@ -6,7 +6,9 @@ from transformers import AutoTokenizer
 from deepprune.errors import UserError
 from deepprune.truncation import REASONING_WORDS, Truncation, first_reasoning_words, first_tokens
 
-pieces = st.lists(st.sampled_from([*REASONING_WORDS[:6], "SO", "solve", "é", "x", "\n", "```py\nif so\n```"]), max_size=40)
+pieces = st.lists(
+    st.sampled_from([*REASONING_WORDS[:6], "SO", "solve", "é", "x", "\n", "```py\nif so\n```"]), max_size=40
+)
 
 
 @given(pieces.map(" ".join), st.integers(1, 12))

@@ -66,7 +66,9 @@ class SentenceBertJudge(Judge):
 
     def _encode(self, texts: dict[str, str]) -> None:
         """Add the embeddings of new prefixes, writing the cache after each chunk."""
-        bar = progress.bar(total=len(texts), desc="encoding", unit="trace", leave=False, disable=len(texts) < self.batch)
+        bar = progress.bar(
+            total=len(texts), desc="encoding", unit="trace", leave=False, disable=len(texts) < self.batch
+        )
         left = iter(texts.items())
         while chunk := list(itertools.islice(left, CHUNK)):
             keys, new = zip(*chunk, strict=True)
@@ -98,4 +100,6 @@ class SentenceBertJudge(Judge):
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{self.cache}: not a readable cache of embeddings ({error}); delete it") from error
         if weights != self.weights:
-            raise UserError(f"{self.cache}: holds the embeddings of another encoder; delete it or choose another --cache")
+            raise UserError(
+                f"{self.cache}: holds the embeddings of another encoder; delete it or choose another --cache"
+            )

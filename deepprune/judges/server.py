@@ -34,7 +34,9 @@ class ServerJudge(Judge):
         try:
             self.served = self.client.models.list().data[0].id
         except (openai.APIError, IndexError) as error:
-            raise UserError(f"{self.url}: no OpenAI-compatible server answers there ({type(error).__name__}); start one with `vllm serve`") from error
+            raise UserError(
+                f"{self.url}: no OpenAI-compatible server answers there ({type(error).__name__}); start one with `vllm serve`"
+            ) from error
 
     def stream(self, requests):
         futures = {self.pool.submit(self._one, r): position for position, r in enumerate(requests)}
@@ -59,7 +61,9 @@ class ServerJudge(Judge):
                 break
             except openai.APIConnectionError as error:
                 if attempt >= self.retries:
-                    raise UserError(f"{self.url}: the judge cannot be reached ({error}), tried {attempt + 1} times") from error
+                    raise UserError(
+                        f"{self.url}: the judge cannot be reached ({error}), tried {attempt + 1} times"
+                    ) from error
                 time.sleep(backoff(attempt))
             except openai.APIError as error:
                 raise UserError(f"{self.url}: the judge refused a request: {error}") from error
