@@ -26,6 +26,7 @@ class SampleSettings:
     model_name: str | None = setting(None, "name to record instead of --model (for local folders)")
     n: int = setting(16, "traces a problem; may grow on resume", free=True)
     limit: int | None = setting(None, "only the first so many problems; may grow on resume", free=True)
+    only: list[str] | None = setting(None, "only the problems with these ids")
     temperature: float = setting(0.6, "sampling temperature; 0 is greedy")
     top_p: float = setting(0.95, "nucleus sampling mass")
     max_tokens: int = setting(32768, "cut a trace off after so many tokens")
@@ -48,7 +49,13 @@ class SampleSettings:
 @command
 def main() -> None:
     settings = config.parse(SampleSettings, "sample", __doc__)
-    problems = list(records.read(records.Problem, settings.problems))[: settings.limit]
+    problems = list(records.read(records.Problem, settings.problems))
+    if settings.only:
+        missing = set(settings.only) - {p.problem_id for p in problems}
+        if missing:
+            raise UserError(f"{settings.problems}: holds no problem {min(missing)} (--only)")
+        problems = [p for p in problems if p.problem_id in settings.only]
+    problems = problems[: settings.limit]
     runtime.ensure()
     model = models.resolve(settings.model)
     name = settings.model_name or model.name
