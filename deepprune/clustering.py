@@ -138,16 +138,18 @@ def _place_needed(
     """
     sizes = [len(members) for members in sampled]
     answered = [[] for _ in sampled] if answered is None else answered
+    low, high = [0.0] * len(sampled), [0.0] * len(sampled)
 
-    def bounds(index: int) -> tuple[float, float]:
+    def bound(index: int) -> None:
         got, size = answered[index], sizes[index]
         mean = sum(got) / size
-        if len(got) == size:
-            return mean, mean
-        return mean - _MARGIN, mean + (size - len(got)) / size + _MARGIN
+        missing = size - len(got)
+        low[index] = mean - _MARGIN if missing else mean
+        high[index] = mean + missing / size + _MARGIN if missing else mean
 
+    for index in range(len(sampled)):
+        bound(index)
     while True:
-        low, high = zip(*map(bounds, range(len(sampled))), strict=True)
         wanted = _first_open(low, high, sizes, settings) if settings.assign == "first" else None
         if wanted is None:  # 'best', or none can be above tau and the most similar is wanted all the same
             wanted = _best_open(low, high, sizes, settings.tau, forced)
@@ -157,6 +159,8 @@ def _place_needed(
         scores = yield [(member, new) for _, member in asked]
         for (index, _), value in zip(asked, _values(scores, settings), strict=True):
             answered[index].append(value)
+        for index, _ in wanted:
+            bound(index)
 
 
 def _first_open(low, high, sizes, settings: ClusterSettings) -> list[tuple[int, int]] | None:
@@ -186,7 +190,9 @@ def _best_open(low, high, sizes, tau: float, forced: bool) -> list[tuple[int, in
     if not rivals and low[leader] > floor:
         return []
     next_best = max([floor, *(high[i] for i in rivals)])
-    level = [i for i in rivals if low[i] != high[i] and high[i] >= high[leader] - 2 * _MARGIN]
+    # Those close behind are asked along with it: they are most likely next, and rounds are fewer and larger so.
+    close = high[leader] - 0.25 / sizes[leader] - 2 * _MARGIN
+    level = [i for i in rivals if low[i] != high[i] and high[i] >= close]
     return [(leader, _least_answers(low[leader], high[leader], next_best, sizes[leader])), *((i, 1) for i in level)]
 
 
