@@ -68,20 +68,23 @@ def leading(votes: Sequence[float]) -> tuple[float, float]:
 
 
 def adaptive_consistency(
-    labels: Labels, lengths: Sequence[int], threshold: float = 0.95, n: int | None = None
+    labels: Labels, lengths: Sequence[int], threshold: float = 0.95, n: int | None = None, batch: int = 1
 ) -> Outcome:
-    """One trace after the other until the vote is decided (`beta_confidence` >= threshold), at most n."""
-    n = len(labels) if n is None else n
+    """Traces one after the other until the vote is decided (`beta_confidence` >= threshold), at most n.
+
+    batch: so many in parallel before the vote is looked at again (the paper: 1).
+    """
+    n = len(labels) if n is None else min(n, len(labels))
     votes: Counter = Counter()
-    used = 0
-    for used in range(1, n + 1):  # noqa: B007 - used is read after the loop
-        label = labels[used - 1]
-        if label is not None:
-            votes[label] += 1
-            if beta_confidence(*leading(list(votes.values()))) >= threshold:
-                break
-    tokens = sum(lengths[:used])
-    return Outcome(vote(labels[:used]), tokens, tokens, tuple(range(used)), used)
+    used = sequential = 0
+    while used < n:
+        end = min(used + batch, n)
+        sequential += max(lengths[used:end])
+        votes.update(label for label in labels[used:end] if label is not None)
+        used = end
+        if votes and beta_confidence(*leading(list(votes.values()))) >= threshold:
+            break
+    return Outcome(vote(labels[:used]), sum(lengths[:used]), sequential, tuple(range(used)), used)
 
 
 def early_stopping(labels: Labels, lengths: Sequence[int], window: int = 8, n: int | None = None) -> Outcome:

@@ -129,6 +129,10 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
     labels, lengths = question.labels, question.lengths
     plain = {
         "adaptive-consistency": baselines.adaptive_consistency(labels, lengths, grid.threshold),
+        # What the adaptive and staged finish rules do without a judge: the same batches, the same limit.
+        f"adaptive-consistency, batches of {grid.batch}, at most {min(grid.k2s)}": baselines.adaptive_consistency(
+            labels, lengths, grid.threshold, min(grid.k2s), grid.batch
+        ),
         "esc": baselines.early_stopping(labels, lengths, grid.window),
     }
     if question.confidences:
@@ -288,7 +292,7 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
     others = numbers[numbers["judge"].isna() & numbers["m"].isna()]
     for axis, (column, name) in zip(axes, panels, strict=True):
         axis.plot(line["total"] / 1000, line[column], "-", color="black", marker=".", label="cons@m")
-        for (_, row), marker in zip(others.iterrows(), "*PXd", strict=False):
+        for (_, row), marker in zip(others.iterrows(), "*hPXd", strict=False):
             axis.plot(
                 row["total"] / 1000,
                 row[column],
@@ -309,6 +313,6 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
     axes[1].set_yscale("log")
     drawn.suptitle(title)
     handles, labels = axes[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="lower center", ncols=6, fontsize=8, bbox_to_anchor=(0.5, -0.08))
+    drawn.legend(handles, labels, loc="upper center", ncols=6, fontsize=8, bbox_to_anchor=(0.5, 0.0))
     drawn.tight_layout()
     return drawn

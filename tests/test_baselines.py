@@ -35,6 +35,13 @@ def test_adaptive_consistency_by_hand():
     assert baselines.adaptive_consistency([None, None], [5, 6]) == baselines.Outcome(None, 11, 11, (0, 1), 2)
 
 
+def test_adaptive_consistency_in_batches_by_hand():
+    done = baselines.adaptive_consistency([7] * 12, [10, 20, 30, 5] * 3, batch=3)
+    assert (done.opened, done.tokens, done.sequential) == (6, 10 + 20 + 30 + 5 + 10 + 20, 30 + 20)
+    capped = baselines.adaptive_consistency([1, 2] * 10, [10] * 20, n=7, batch=4)
+    assert (capped.opened, capped.sequential) == (7, 20)
+
+
 def test_esc_by_hand():
     labels = [1, 2, 1, 3, 3, 3, 1, 1, 1]
     lengths = [10, 20, 30, 1, 2, 3, 9, 9, 9]
