@@ -26,7 +26,6 @@ from deepprune import (
     comparison,
     config,
     costs,
-    finishing,
     jsonl,
     judges,
     models,
@@ -48,9 +47,10 @@ from deepprune.truncation import STRATEGIES, Truncation
 
 
 @dataclasses.dataclass
-class CompareSettings:
+class CompareSettings(comparison.Grid):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records")
+    taus: list[float] = setting([0.25, 0.5, 0.75], "values of tau (a trace joins the most similar cluster above it)")
     output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists")
     judges: list[str] = setting([], "models scored on vLLM, as NAME=FOLDER-OR-HUB-ID")
     sbert: str | None = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder ('none': without)")
@@ -63,30 +63,12 @@ class CompareSettings:
     only: str | None = setting(None, "JSONL file of Pair records: only its problems (the judge's test side)")
     n: int | None = setting(None, "only the first n traces of each problem")
     max_pairs: int = setting(200_000, "refuse to score more pairs than this with a model", free=True)
-    taus: list[float] = setting([0.25, 0.5, 0.75], "values of tau (a trace joins the most similar cluster above it)")
-    ks: list[int] = setting([32], "values of K (most clusters)")
-    k1s: list[int] = setting([1, 10], "values of K1 (most members of a cluster compared)")
-    k2s: list[int] = setting([20], "values of K2 (most traces finished)")
-    comparisons: list[str] = setting(
-        ["all", "needed"], "all: every sampled member is compared; needed: only as far as decides"
-    )
-    k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
-    rules: list[str] = setting(list(finishing.RULES), "finish rules")
-    threshold: float = setting(0.95, "of Adaptive-Consistency, and of the adaptive and staged finish rules")
-    trust: float = setting(0.25, "adaptive, staged: share of a vote that an unfinished member of a cluster lends it")
-    finish_batch: int = setting(4, "adaptive, staged: traces finished at once")
-    start: int = setting(16, "staged: prefixes opened first; doubled while undecided")
-    window: int = setting(8, "ESC's window")
-    warmup: int = setting(16, "DeepConf's warm-up traces")
-    orders: int = setting(20, "random orders of the traces that are averaged over (1: the recorded order)")
     truncation: str = setting("words", "how a trace is cut (as for the judge's training)", choices=STRATEGIES)
     truncation_k: int = setting(25, "the truncation's k")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
     dtype: str = setting("auto", "the judges' weights' type (auto: float32 on CPU, the model's own on GPU)")
     max_model_len: int | None = setting(None, "the judges' context length in tokens", free=True)
     batch: int = setting(64, "pairs scored at once", free=True)
-    resamples: int = setting(1000, "bootstrap resamples over problems", free=True)
-    seed: int = setting(0, "seed of orders, simulated scores, clustering and bootstrap")
     overwrite: bool = setting(False, "replace an existing output")
 
 
@@ -113,12 +95,6 @@ def main() -> None:
     )
     tables = {name: scored(name, model, settings, by_id, groups, tokenizer) for name, model in named.items()}
     sbert = encoded(settings, groups)
-    grid = comparison.Grid(
-        tuple(settings.taus), tuple(settings.ks), tuple(settings.k1s), tuple(settings.k2s), tuple(settings.rules),
-        tuple(settings.comparisons), settings.k3,
-        settings.threshold, settings.trust, settings.finish_batch, settings.start, settings.window, settings.warmup,
-        settings.orders, settings.seed,
-    )  # fmt: skip
     with jsonl.Appender(settings.output) as out:
         rows = {r["problem_id"]: r for _, r in jsonl.read(settings.output)}
         todo = [i for i in groups if i not in rows]
@@ -134,7 +110,7 @@ def main() -> None:
             def every(number: int, question=question, fixed=fixed) -> dict[str, comparison.Judged]:
                 return fixed | drawn(question, number, settings)
 
-            row = comparison.compare(question, grid, every)
+            row = comparison.compare(question, settings, every)
             out.append(row)
             rows[problem_id] = row
     results = [rows[i] for i in groups]

@@ -16,38 +16,21 @@ Writes one row a problem (a killed run goes on), OUTPUT.csv with a row a method,
 import dataclasses
 from pathlib import Path
 
-from deepprune import comparison, config, finishing, jsonl, plotting, progress, simulation
+from deepprune import comparison, config, jsonl, plotting, progress, simulation
 from deepprune.config import setting
 from deepprune.errors import command
 from deepprune.manifest import Manifest
 
 
 @dataclasses.dataclass
-class SimulateSettings:
+class SimulateSettings(comparison.Grid):
     answers: list[str] = setting(config.REQUIRED, "JSONL files of answers and token counts")
     output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists")
     aurocs: list[float] = setting([0.6, 0.7, 0.8, 0.87, 0.9, 0.95, 0.99, 1.0], "AUROC of the judges (1.0: the oracle)")
     shared: float = setting(0.0, "share of a judge's noise that comes from the two traces instead of the pair")
-    rules: list[str] = setting(list(finishing.RULES), "finish rules")
-    taus: list[float] = setting([0.5], "values of tau (a trace joins the most similar cluster above it)")
-    ks: list[int] = setting([32], "values of K (most clusters)")
-    k1s: list[int] = setting([1, 10], "values of K1 (most members of a cluster compared)")
-    k2s: list[int] = setting([20], "values of K2 (most traces finished)")
-    comparisons: list[str] = setting(
-        ["all", "needed"], "all: every sampled member is compared; needed: only as far as decides"
-    )
-    k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
-    threshold: float = setting(0.95, "of Adaptive-Consistency, and of the adaptive and staged finish rules")
-    trust: float = setting(0.25, "adaptive, staged: share of a vote that an unfinished member of a cluster lends it")
-    finish_batch: int = setting(4, "adaptive, staged: traces finished at once")
-    start: int = setting(16, "staged: prefixes opened first; doubled while undecided")
-    window: int = setting(8, "ESC's window")
     prefix_tokens: int = setting(500, "tokens of a prefix (a shorter trace is its own prefix)")
     overhead: int = setting(200, "tokens of the judge's instructions and question")
     judge_ratio: float = setting(0.5, "judge parameters / reasoner parameters (a 4B judge of an 8B reasoner: 0.5)")
-    orders: int = setting(20, "random orders of the traces that are averaged over")
-    resamples: int = setting(1000, "bootstrap resamples over problems", free=True)
-    seed: int = setting(0, "seed of orders, scores, clustering and bootstrap")
     overwrite: bool = setting(False, "replace an existing output")
 
 
@@ -55,12 +38,6 @@ class SimulateSettings:
 def main() -> None:
     settings = config.parse(SimulateSettings, "simulate", __doc__)
     answered = simulation.read_questions(*settings.answers)
-    grid = comparison.Grid(
-        tuple(settings.taus), tuple(settings.ks), tuple(settings.k1s), tuple(settings.k2s), tuple(settings.rules),
-        tuple(settings.comparisons), settings.k3,
-        settings.threshold, settings.trust, settings.finish_batch, settings.start, settings.window, orders=settings.orders,
-        seed=settings.seed,
-    )  # fmt: skip
     kept = config.resolved(settings)
     kept.pop("answers")
     manifest = Manifest.open(
@@ -73,7 +50,7 @@ def main() -> None:
             prefixes = [min(x, settings.prefix_tokens) for x in question.lengths]
             row = comparison.compare(
                 comparison.Question(question.problem_id, question.dataset, question.labels, question.right, question.lengths, prefixes),
-                grid, lambda number, q=question, p=prefixes: judges(q, p, number, settings),
+                settings, lambda number, q=question, p=prefixes: judges(q, p, number, settings),
             )  # fmt: skip
             out.append(row)
             rows[question.dataset, question.problem_id] = row

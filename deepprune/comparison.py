@@ -17,6 +17,7 @@ import pandas as pd
 
 from deepprune import baselines, finishing, metrics, simulation
 from deepprune.clustering import ClusterSettings
+from deepprune.config import setting
 from deepprune.finishing import FinishSettings
 
 # What is known of a method for one question (averages over orders of the traces):
@@ -63,25 +64,31 @@ class Judged:
     per_trace: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Grid:
-    """What is tried. Every combination of taus, ks, k1s, k2s and rules, with every judge."""
+    """What is tried: every combination of taus, ks, k1s, k2s, comparisons and rules, with every judge.
 
-    taus: tuple[float, ...] = (0.5,)
-    ks: tuple[int, ...] = (32,)
-    k1s: tuple[int, ...] = (10,)
-    k2s: tuple[int, ...] = (20,)
-    rules: tuple[str, ...] = finishing.RULES
-    comparisons: tuple[str, ...] = ("all",)  # of deepprune.clustering.COMPARISONS: the same clusters, other costs
-    k3: int = 20
-    threshold: float = 0.95  # of Adaptive-Consistency too
-    trust: float = 0.25
-    batch: int = 4
-    start: int = 16
-    window: int = 8  # ESC's
-    warmup: int = 16  # DeepConf's
-    orders: int = 20  # random orders of the traces that are averaged over; 1: the recorded order
-    seed: int = 0
+    The settings that the scripts of Online/ share.
+    """
+
+    taus: list[float] = setting([0.5], "values of tau (a trace joins the most similar cluster above it)")
+    ks: list[int] = setting([32], "values of K (most clusters)")
+    k1s: list[int] = setting([1, 10], "values of K1 (most members of a cluster compared)")
+    k2s: list[int] = setting([20], "values of K2 (most traces finished)")
+    k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
+    comparisons: list[str] = setting(
+        ["all", "needed"], "all: every sampled member is compared; needed: only as far as decides (the same clusters)"
+    )
+    rules: list[str] = setting(list(finishing.RULES), "finish rules")
+    threshold: float = setting(0.95, "of Adaptive-Consistency, and of the adaptive and staged finish rules")
+    trust: float = setting(0.25, "adaptive, staged: share of a vote that an unfinished member of a cluster lends it")
+    finish_batch: int = setting(4, "adaptive, staged: traces finished at once")
+    start: int = setting(16, "staged: prefixes opened first; doubled while undecided")
+    window: int = setting(8, "ESC's window")
+    warmup: int = setting(16, "DeepConf's warm-up traces")
+    orders: int = setting(20, "random orders of the traces that are averaged over (1: the recorded order)")
+    resamples: int = setting(1000, "bootstrap resamples over problems", free=True)
+    seed: int = setting(0, "seed of orders, simulated scores, clustering and bootstrap")
 
     def order(self, question: Question, number: int) -> list[int]:
         """The number-th order of a question's traces."""
@@ -130,8 +137,8 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
     plain = {
         "adaptive-consistency": baselines.adaptive_consistency(labels, lengths, grid.threshold),
         # What the adaptive and staged finish rules do without a judge: the same batches, the same limit.
-        f"adaptive-consistency, batches of {grid.batch}, at most {min(grid.k2s)}": baselines.adaptive_consistency(
-            labels, lengths, grid.threshold, min(grid.k2s), grid.batch
+        f"adaptive-consistency, batches of {grid.finish_batch}, at most {min(grid.k2s)}": baselines.adaptive_consistency(
+            labels, lengths, grid.threshold, min(grid.k2s), grid.finish_batch
         ),
         "esc": baselines.early_stopping(labels, lengths, grid.window),
     }
@@ -153,7 +160,7 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
                 table, ClusterSettings(tau, k, k1, comparisons=comparisons, seed=grid.seed), key
             )
             for rule, k2 in itertools.product(grid.rules, grid.k2s):
-                how = FinishSettings(rule, k2, grid.k3, threshold=grid.threshold, trust=grid.trust, batch=grid.batch,
+                how = FinishSettings(rule, k2, grid.k3, threshold=grid.threshold, trust=grid.trust, batch=grid.finish_batch,
                                      start=grid.start, seed=grid.seed)  # fmt: skip
                 done = finishing.play(clustered.placed, labels, lengths, question.prefixes, how, key)
                 yield (rule, judge, tau, k, k1, k2, comparisons), _pruned(question, judged, prefixes, clustered, done)

@@ -9,6 +9,10 @@ from deepprune.comparison import Grid, Judged, Question
 RNG = np.random.default_rng(5)
 
 
+def grid(**chosen):
+    return Grid(**{"k1s": [10], "comparisons": ["all"], **chosen})
+
+
 def question(number=0, n=24, confident=False):
     labels = [int(x) if x < 4 else None for x in RNG.integers(0, 5, n)]
     lengths = [int(x) for x in RNG.integers(20, 90, n)]
@@ -28,7 +32,7 @@ def method(row, name, **key):
 
 def test_baselines_are_those_of_the_module_in_the_recorded_order():
     q = question(confident=True)
-    row = comparison.compare(q, Grid(orders=1, warmup=6), lambda number: {})
+    row = comparison.compare(q, grid(orders=1, warmup=6), lambda number: {})
     for name, done in (
         ("adaptive-consistency", baselines.adaptive_consistency(q.labels, q.lengths)),
         ("esc", baselines.early_stopping(q.labels, q.lengths)),
@@ -52,7 +56,7 @@ def test_the_expected_longest_of_m_is_that_of_all_subsets():
     import itertools
 
     q = Question("q", "D", [0] * 6, 0, [3, 9, 4, 1, 9, 7], [1] * 6)
-    row = comparison.compare(q, Grid(orders=1), lambda number: {})
+    row = comparison.compare(q, grid(orders=1), lambda number: {})
     for m in range(1, 7):
         assert row["longest"][m - 1] == pytest.approx(np.mean([max(s) for s in itertools.combinations(q.lengths, m)]))
 
@@ -64,7 +68,7 @@ def test_one_cluster_finished_whole_is_cons_at_n():
         q = question(number)
         rows.append(
             comparison.compare(
-                q, Grid(k2s=(24,), rules=("paper",), orders=3), lambda i, q=q: {"yes": everything_same(q)}
+                q, grid(k2s=(24,), rules=("paper",), orders=3), lambda i, q=q: {"yes": everything_same(q)}
             )
         )
     numbers = comparison.table(rows, resamples=50).set_index("method")
@@ -76,13 +80,13 @@ def test_one_cluster_finished_whole_is_cons_at_n():
 
 def test_the_judges_cost_by_hand():
     q = Question("q", "D", [0, 0, 0], 0, [50, 60, 70], [10, 10, 10])
-    grid = Grid(taus=(0.5,), k1s=(10,), k2s=(1,), rules=("paper",), orders=1)
+    one = grid(taus=(0.5,), k1s=(10,), k2s=(1,), rules=("paper",), orders=1)
     n = 3
     judges = {
         "pairs": Judged(np.ones((n, n)), 0.5, [5, 7, 9], 2), "traces": Judged(np.ones((n, n)), 0.1, [5, 7, 9], per_trace=True),
         "free": Judged(np.ones((n, n))),
     }  # fmt: skip
-    row = comparison.compare(q, grid, lambda number: judges)
+    row = comparison.compare(q, one, lambda number: judges)
     pairs, traces, free = (method(row, "paper", judge=j) for j in ("pairs", "traces", "free"))
     tokens = 30 + 40  # prefixes, and the rest of the first trace
     prompt, cached = (2 + 5 + 7) + (2 + 5 + 9) + (2 + 7 + 9), 2 + 5
@@ -101,7 +105,7 @@ def test_orders_permute_traces_and_scores_together():
     """The oracle's table in recorded order gives pure clusters in every order."""
     q = question(3)
     oracle = Judged(simulation.simulated_scores(q.labels, 1.0, 0, "q"))
-    row = comparison.compare(q, Grid(rules=("weighted",), k2s=(24,), orders=6), lambda number: {"oracle": oracle})
+    row = comparison.compare(q, grid(rules=("weighted",), k2s=(24,), orders=6), lambda number: {"oracle": oracle})
     found = method(row, "weighted")
     classes = len(set(q.labels) - {None}) + q.labels.count(None)  # an unknown answer is a cluster of its own
     assert found["clusters"] == classes
@@ -116,7 +120,7 @@ def test_the_table_counts_differences_in_pairs():
         oracle = Judged(simulation.simulated_scores(q.labels, 1.0, 0, f"q{number}"))
         rows.append(
             comparison.compare(
-                q, Grid(taus=(0.25, 0.5), rules=("paper", "adaptive"), orders=2), lambda i, o=oracle: {"oracle": o}
+                q, grid(taus=(0.25, 0.5), rules=("paper", "adaptive"), orders=2), lambda i, o=oracle: {"oracle": o}
             )
         )
     numbers = comparison.table(rows, resamples=100)
