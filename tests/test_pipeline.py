@@ -41,11 +41,13 @@ def run(tmp_path_factory):
     for name, more in {"trained": ["--model", root / "judge"], "random": ["--judge", "random"]}.items():
         stage("Offline/test_model_performance_parallel.py", *RECIPE, "--pairs", pairs, "--output", root / f"scores_{name}.jsonl",
               "--resamples", "50", *more)  # fmt: skip
+    stage("Preliminaries/zero_shot_exp.py", *RECIPE, "--pairs", pairs, "--model", SMOL, "--output", root / "scores_zero_shot.jsonl",
+          "--resamples", "50")  # fmt: skip
     for name, more in {"trained": ["--model", root / "judge"], "oracle": ["--judge", "oracle"]}.items():
         stage("Online/greedy_cluster_threshold.py", *RECIPE, "--problems", PROBLEMS, "--limit", "2", "--traces",
               root / "online_test_data/deepprune_pairs.jsonl", "--output", root / f"pruning_{name}.jsonl", *more)  # fmt: skip
     stage("scripts/06_report.py", "--output", root / "report", "--pairs", pairs, "--resamples", "50",
-          "--scores", root / "scores_trained.jsonl", root / "scores_random.jsonl", "--problems", PROBLEMS,
+          "--scores", root / "scores_trained.jsonl", root / "scores_random.jsonl", root / "scores_zero_shot.jsonl", "--problems", PROBLEMS,
           "--traces", TRACES, "--pruning", root / "pruning_trained.jsonl", root / "pruning_oracle.jsonl")  # fmt: skip
     return root
 
@@ -53,13 +55,24 @@ def run(tmp_path_factory):
 def test_auroc_again(run):
     report = json.loads((run / "report/report.json").read_text())
     labels = {p["pair_id"]: p["label"] for p in rows(run / "pairs.jsonl")}
-    for name in ("trained", "random"):
+    for name in ("trained", "random", "zero_shot"):
         scores = rows(run / f"scores_{name}.jsonl")
         assert len(scores) == len(labels)
         area = roc_auc_score([labels[s["pair_id"]] for s in scores], [s["p_same"] for s in scores])
         assert report["judges"][scores[0]["judge"]]["all"]["metrics"]["auroc"]["value"] == pytest.approx(
             area, abs=1e-12
         )
+
+
+def test_the_zero_shot_judge_is_the_untrained_model_on_the_same_pairs(run):
+    from deepprune import records
+    from deepprune.judges import Request, open_judge
+
+    scores = {s["pair_id"]: s for s in rows(run / "scores_zero_shot.jsonl")}
+    some = list(records.read(records.Pair, run / "pairs.jsonl"))[:6]
+    assert {s["judge"] for s in scores.values()} == {SMOL}
+    for pair, score in zip(some, open_judge("transformers", SMOL).score([Request.of(p) for p in some]), strict=True):
+        assert scores[pair.pair_id]["p_same"] == pytest.approx(score.p_same, abs=1e-3)
 
 
 def test_tokens_and_accuracy_again(run):
