@@ -18,14 +18,9 @@ from deepprune.errors import command
 
 
 @dataclasses.dataclass
-class EvaluateSettings(scoring.ScoringSettings):
+class EvaluateSettings(scoring.ModelSettings):
     judge: str = setting("vllm", "kind of judge", choices=[k for k in judges.KINDS if k != "sbert"])
     model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
-    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)")
-    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True)
-    prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
-    tensor_parallel: int = setting(1, "GPUs that share one copy of the judge", free=True)
-    data_parallel: int = setting(1, "copies of the judge", free=True)
 
 
 @command
@@ -37,14 +32,7 @@ def main() -> None:
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     kept.pop("pairs"), kept.pop("model")
 
-    def open_judge():
-        return judges.open_judge(
-            settings.judge, settings.model, dtype=settings.dtype, max_model_len=settings.max_model_len,
-            batch=settings.batch, prefix_caching=settings.prefix_caching, seed=settings.seed,
-            tensor_parallel=settings.tensor_parallel, data_parallel=settings.data_parallel,
-        )  # fmt: skip
-
-    scoring.run(settings, name, open_judge, kept)
+    scoring.run(settings, name, lambda: settings.open(settings.judge, settings.model), kept)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,8 @@ from deepprune.errors import UserError, command
 
 
 @dataclasses.dataclass
-class ZeroShotSettings(scoring.ScoringSettings):
+class ZeroShotSettings(scoring.ModelSettings):
     model: str = setting(config.REQUIRED, "the instruct model: folder or hub id")
-    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)")
-    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True)
-    prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
-    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True)
-    data_parallel: int = setting(1, "copies of the model", free=True)
 
 
 @command
@@ -39,14 +34,7 @@ def main() -> None:
     kept = config.resolved(settings) | {"judge": "zero-shot", "prompt_version": prompts.VERSION}
     kept.pop("pairs"), kept.pop("model")
 
-    def open_judge():
-        return judges.open_judge(
-            "vllm", settings.model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch,
-            prefix_caching=settings.prefix_caching, tensor_parallel=settings.tensor_parallel,
-            data_parallel=settings.data_parallel,
-        )  # fmt: skip
-
-    scoring.run(settings, name, open_judge, kept)
+    scoring.run(settings, name, lambda: settings.open("vllm", settings.model), kept)
 
 
 def refuse_trained(model: str) -> None:

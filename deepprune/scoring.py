@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepprune import config, jsonl, metrics, pairs, progress, records
+from deepprune import config, jsonl, judges, metrics, pairs, progress, records
 from deepprune.config import setting
 from deepprune.errors import UserError
 from deepprune.judges import Judge, Request
@@ -31,6 +31,25 @@ class ScoringSettings:
     resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True)
     seed: int = setting(0, "seed of the bootstrap (and of the random judge)")
     overwrite: bool = setting(False, "replace an existing output")
+
+
+@dataclasses.dataclass
+class ModelSettings(ScoringSettings):
+    """What scripts that score with a language model can be told besides."""
+
+    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)")
+    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True)
+    prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
+    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True)
+    data_parallel: int = setting(1, "copies of the model", free=True)
+
+    def open(self, kind: str, model: str | None) -> Judge:
+        """The judge of this kind and model, with these settings."""
+        return judges.open_judge(
+            kind, model, dtype=self.dtype, max_model_len=self.max_model_len, batch=self.batch,
+            prefix_caching=self.prefix_caching, seed=self.seed, tensor_parallel=self.tensor_parallel,
+            data_parallel=self.data_parallel,
+        )  # fmt: skip
 
 
 def run(settings: ScoringSettings, name: str, open_judge: Callable[[], Judge], kept: dict[str, Any]) -> None:
