@@ -57,7 +57,7 @@ def main() -> None:
     where = check_keys(args, recipe, overrides)
     loss = take_loss_settings(args, where)
     check_supported(args, loss, where)
-    files, entries = find_datasets(args, loss, where)
+    files, entries, labels = find_datasets(args, loss, where)
     model = models.resolve(str(args["model_name_or_path"]))
     check_template(str(args["template"]), model, where)
 
@@ -78,7 +78,7 @@ def main() -> None:
 
     # The two names through which LLaMA-Factory's SFT workflow finds what we replace.
     workflow.CustomSeq2SeqTrainer = trainer_class(
-        workflow.CustomSeq2SeqTrainer, loss,
+        workflow.CustomSeq2SeqTrainer, loss, labels=labels,
         cutoff_len=None if args.get("packing") or args.get("neat_packing") else args.get("cutoff_len", 2048),
     )  # fmt: skip
     tuner.get_train_args = refusing(tuner.get_train_args, recipe)
@@ -216,8 +216,8 @@ def check_supported(args: dict, loss: LossSettings, where: typing.Callable[[str]
             raise UserError(f"{line}: DeepSpeed needs a launcher: {launch}")
 
 
-def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tuple[list[Path], dict]:
-    """The files behind `dataset` and `eval_dataset`, checked row by row, and their registry entries.
+def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tuple[list[Path], dict, tuple[str, ...]]:
+    """The files behind `dataset` and `eval_dataset`, checked row by row, their registry entries, and the judge's labels.
 
     Raises UserError naming the registry, the file or its line.
     """
@@ -233,7 +233,7 @@ def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tup
         known = json.loads(registry.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{registry}:{error.lineno}: not valid JSON: {error.msg}") from error
-    files, entries = [], {}
+    files, entries, labels = [], {}, prompts.LABELS
     for key in ("dataset", "eval_dataset"):
         names = args.get(key) or []
         for name in [n.strip() for n in names.split(",")] if isinstance(names, str) else names:
@@ -246,9 +246,11 @@ def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tup
             if not file.is_file():
                 raise UserError(f"{file}: no such file (entry {name!r} of {registry}); make the pairs first")
             if file.suffix == ".jsonl":
-                check_rows(file, known[name], loss)
+                labels = check_rows(file, known[name], loss)
             files.append(file)
-    return files, entries
+    if labels != prompts.LABELS and isinstance(loss.focal_loss_alpha, list):
+        raise UserError(f"{where('focal_loss_alpha')}: of a list-wise judge focal_loss_alpha is one number")
+    return files, entries, labels
 
 
 def check_template(template: str, model: models.ResolvedModel, where: typing.Callable[[str], str]) -> None:
@@ -284,24 +286,27 @@ def check_template(template: str, model: models.ResolvedModel, where: typing.Cal
         )
 
 
-def check_rows(file: Path, entry: dict, loss: LossSettings) -> None:
-    """Every row has the registry's columns, and answers with a label in scope 'label'."""
+def check_rows(file: Path, entry: dict, loss: LossSettings) -> tuple[str, ...]:
+    """Every row has the registry's columns, and answers with a label in scope 'label'. Returns the labels."""
     columns = entry.get("columns", {})
     prompt, response = columns.get("prompt", "instruction"), columns.get("response", "output")
-    rows = 0
+    rows, expected = 0, prompts.LABELS
     for number, row in jsonl.read(file):
         rows += 1
+        if rows == 1 and row.get(response) in prompts.LIST_LABELS:
+            expected = prompts.LIST_LABELS
         if entry.get("formatting", "alpaca") != "alpaca":
             continue
         for column in {prompt, response, *columns.values()}:
             if not isinstance(row.get(column), str):
                 raise UserError(f"{file}:{number}: a training row needs the text field {column!r}")
         answer = row[response]
-        if loss.focal_loss_scope == "label" and answer not in prompts.LABELS:
-            labels = " or ".join(prompts.LABELS)
+        if loss.focal_loss_scope == "label" and answer not in expected:
+            labels = " or ".join(expected) if len(expected) == 2 else "0 or a letter"
             raise UserError(f"{file}:{number}: {response!r} should be {labels}, found {answer!r}")
     if not rows:
         raise UserError(f"{file}: no training rows")
+    return expected
 
 
 def open_manifest(args: dict, settings: dict, files: list[Path], judge: dict, first: bool) -> Manifest | None:

@@ -7,7 +7,8 @@ Writes, under --data-dir:
     finetune_data/NAME.jsonl      training pairs in LLaMA-Factory's alpaca format, oversampled, shuffled
     offline_test_data/NAME.jsonl  Pair records of held-out problems (and of --test-traces)
     online_test_data/NAME.jsonl   Trace records of the same problems, for pruning
-    dataset_info.json             LLaMA-Factory's registry, entry NAME
+    finetune_data/NAME_lists.jsonl  with --lists-per-problem: rows for a list-wise judge (all clusters in one prompt)
+    dataset_info.json             LLaMA-Factory's registry, entries NAME and NAME_lists
 
 A training row: {"system": "...", "instruction": "Problem: ...", "input": "", "output": "yes",
                  "pair_id": "77ab...", "problem_id": "6c1f...", "label": 1}
@@ -48,14 +49,19 @@ class PairSettings:
     )
     test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)")
     oversampling: int = setting(2, "times a training pair of the minority class is used (1: no oversampling)")
+    lists_per_problem: int = setting(0, "also write so many rows a training problem for a list-wise judge (NAME_lists)")
+    list_clusters: int = setting(8, "list-wise rows: most clusters in a prompt")
     test_share: float = setting(0.25, "share of each family's problems on the test side")
     seed: int = setting(0, "seed of split, sampling and order")
+
+    def cut(self) -> Truncation:
+        return Truncation(self.truncation, self.truncation_k)
 
 
 @command
 def main() -> None:
     settings = config.parse(PairSettings, "pairs", __doc__)
-    truncation = Truncation(settings.truncation, settings.truncation_k)
+    truncation = settings.cut()
     root = Path(settings.data_dir)
     outputs = {
         side: root / f"{side}_data" / f"{settings.name}.jsonl" for side in ("finetune", "offline_test", "online_test")
@@ -126,8 +132,39 @@ def main() -> None:
         manifest = Manifest.open(path, "pairs", made_from, inputs, overwrite=True)
         manifest.finish(jsonl.write(path, rows[side]), **counts)
     register(root, settings.name)
+    if settings.lists_per_problem:
+        outputs["lists"] = write_lists(train, seen_traces, settings, tokenizer, made_from, inputs)
     for path in outputs.values():
         print(path)
+
+
+def write_lists(
+    train: list, groups: dict, settings: PairSettings, tokenizer, made_from: dict, inputs: list[str]
+) -> Path:
+    """The list-wise judge's training rows, shuffled; too long ones are left out and counted."""
+    rows, lengths = [], []
+    for problem in progress.bar(train, desc="lists", unit="problem", leave=False):
+        for item in pairs.build_lists(
+            groups[problem.problem_id], problem, settings.cut(), settings.lists_per_problem, settings.seed, tokenizer,
+            settings.list_clusters,
+        ):  # fmt: skip
+            rows.append(
+                prompts.list_training_row(problem.question, item.representatives, item.new, item.label)
+                | {"problem_id": problem.problem_id, "clusters": len(item.representatives)}
+            )
+            lengths.append(len(prompts.list_prompt_ids(tokenizer, problem.question, item.representatives, item.new)))
+    report_lengths("list-wise", lengths, settings.cutoff)
+    kept = [row for row, n in zip(rows, lengths, strict=True) if n <= settings.cutoff]
+    new = sum(row["output"] == prompts.NONE for row in kept)
+    print(
+        f"list-wise rows: {len(kept)}, {new} of them of a trace that fits no cluster; {len(rows) - len(kept)} left out as too long"
+    )
+    random.Random(settings.seed).shuffle(kept)
+    path = Path(settings.data_dir) / "finetune_data" / f"{settings.name}_lists.jsonl"
+    manifest = Manifest.open(path, "pairs", made_from, inputs, overwrite=True)
+    manifest.finish(jsonl.write(path, kept), train_problems=len(train))
+    register(Path(settings.data_dir), f"{settings.name}_lists")
+    return path
 
 
 def read_traces(paths: list[str], by_id: dict) -> list[records.Trace]:

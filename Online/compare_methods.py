@@ -35,6 +35,7 @@ from deepprune import (
     prompts,
     records,
     runtime,
+    score_store,
     simulation,
     study,
 )
@@ -132,22 +133,8 @@ def named_judges(given: list[str]) -> dict[str, str]:
 def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:
     """Traces by problem of one reasoner; every problem with the same number of traces."""
     wanted = {p.problem_id for p in records.read(records.Pair, settings.only)} if settings.only else None
-    truncation = Truncation(settings.truncation, settings.truncation_k)
-    groups = prefixes.stream(
-        settings.traces, truncation, tokenizer,
-        lambda t: settings.reasoner in (None, t.model) and (wanted is None or t.problem_id in wanted),
-    )  # fmt: skip
-    files = ", ".join(settings.traces)
-    if not groups:
-        raise UserError(
-            f"{files}: no traces of {settings.reasoner or 'any model'}{' and of the given problems' if wanted else ''}"
-        )
-    reasoners = sorted({t.model for group in groups.values() for t in group})
-    if len(reasoners) > 1:
-        raise UserError(f"{files}: traces of {', '.join(reasoners)}: choose one with --reasoner")
-    missing = [i for i in groups if i not in by_id]
-    if missing:
-        raise UserError(f"{files}: problem {missing[0]} is in no --problems file")
+    cut = Truncation(settings.truncation, settings.truncation_k)
+    groups = prefixes.select(settings.traces, cut, tokenizer, by_id, settings.reasoner, wanted)
     fewest = min(map(len, groups.values()))
     n = settings.n or fewest
     if n > fewest:
@@ -175,15 +162,13 @@ def scored(
     from transformers import AutoTokenizer
 
     wanted = [(i, a, b) for i, traces in groups.items() for a, b in itertools.combinations(range(len(traces)), 2)]
-    identity = {
-        "judge": judges.name_of("vllm", model), "kind": "vllm", "dtype": settings.dtype, "prompt_version": prompts.VERSION,
-        "truncation": settings.truncation, "truncation_k": settings.truncation_k,
-        "tokenizer": settings.tokenizer if settings.truncation == "tokens" else None,
-    }  # fmt: skip
-    with ScoreStore(f"{Path(settings.output).with_suffix('')}.{name}.sqlite", identity) as store:
+    made = score_store.identity(
+        judges.name_of("vllm", model), "vllm", settings.dtype, Truncation(settings.truncation, settings.truncation_k), settings.tokenizer
+    )  # fmt: skip
+    with ScoreStore(f"{Path(settings.output).with_suffix('')}.{name}.sqlite", made) as store:
         store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
         todo = [(i, a, b) for i, a, b in wanted if (groups[i][a].trace_id, groups[i][b].trace_id) not in store.scores]
-        print(f"{name}: {len(wanted):,} pairs, {len(todo):,} to score with {identity['judge']}")
+        print(f"{name}: {len(wanted):,} pairs, {len(todo):,} to score with {made['judge']}")
         if len(todo) > settings.max_pairs:
             raise UserError(
                 f"{name}: {len(todo):,} pairs are more than --max-pairs {settings.max_pairs:,}: take fewer traces (--n) or raise it"

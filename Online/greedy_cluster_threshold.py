@@ -32,20 +32,22 @@ from deepprune import (
     progress,
     prompts,
     records,
+    rules,
     runtime,
+    score_store,
 )
 from deepprune.clustering import ClusterSettings
 from deepprune.config import setting
-from deepprune.errors import UserError, command
+from deepprune.errors import command
 from deepprune.finishing import FinishSettings
 from deepprune.manifest import Manifest, manifest_path
 from deepprune.prefixes import Prefixed
+from deepprune.rules import RuleSettings
 from deepprune.score_store import ScoreStore
-from deepprune.truncation import STRATEGIES, Truncation
 
 
 @dataclasses.dataclass
-class PruneSettings:
+class PruneSettings(RuleSettings):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     output: str = setting(config.REQUIRED, "JSONL file of Pruning records; appended to when it exists")
     traces: str = setting("DeepPrune_data/online_test_data/deepprune_pairs.jsonl", "JSONL file of Trace records")
@@ -55,36 +57,13 @@ class PruneSettings:
     limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True)
     n: int | None = setting(None, "only the first n traces of each problem")
     order: str = setting("recorded", "arrival order of a problem's traces", choices=("recorded", "shuffled"))
-    tau: float = setting(0.5, "a trace joins a cluster above this similarity")
-    k: int = setting(32, "most clusters (the paper's K)")
-    k1: int = setting(10, "most members of a cluster that a new trace is compared with (K1)")
-    overflow: str = setting(
-        "join", "K clusters open and none similar: join the best, or drop", choices=clustering.OVERFLOWS
-    )
-    similarity: str = setting(
-        "p_same", "to a cluster: mean of p_same, or of the verdicts p_same > 0.5", choices=clustering.SIMILARITIES
-    )
-    assign: str = setting("best", "join the best cluster above tau, or the first", choices=clustering.ASSIGNMENTS)
     comparisons: str = setting(
-        "all",
-        "ask about all sampled members, or (the same clusters) only as far as needed",
-        choices=clustering.COMPARISONS[:3],
-    )
-    finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
-    k2: int = setting(20, "most traces finished (K2)")
-    k3: int = setting(20, "traces finished when every cluster is a singleton (K3; not stated by the paper)")
-    largest: int = setting(4, "finish rule weighted: clusters that are finished")
-    per_cluster: int = setting(3, "finish rule weighted: traces finished of each")
-    threshold: float = setting(
-        0.95, "finish rules adaptive, staged: probability that the leading answer is the majority"
-    )
-    trust: float = setting(
-        0.25, "finish rules adaptive, staged: share of a vote an unfinished member lends its cluster"
-    )
-    finish_batch: int = setting(4, "finish rules adaptive, staged: traces finished at once")
-    start: int = setting(16, "finish rule staged: prefixes opened first; doubled while undecided")
-    truncation: str = setting("words", "how a trace is cut (as for the judge's training)", choices=STRATEGIES)
-    truncation_k: int = setting(25, "the truncation's k")
+        "all", "all: the paper's rule; needed: the same clusters, asking only as far as decides; representative, sketched: "
+        "approximate; listwise: for a list-wise judge",
+        choices=clustering.COMPARISONS,
+    )  # fmt: skip
+    tries: int = setting(3, "comparisons sketched: clusters tried first")
+    sketch: str = setting("sentence-transformers/all-MiniLM-L6-v2", "comparisons sketched: the sentence encoder")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
     dtype: str = setting("auto", "the judge's weights' type (auto: float32 on CPU, the model's own on GPU)")
     max_model_len: int | None = setting(None, "the judge's context length in tokens", free=True)
@@ -93,25 +72,24 @@ class PruneSettings:
     store: str | None = setting(None, "SQLite file of a model's scores (default: beside the output)", free=True)
     tensor_parallel: int = setting(1, "GPUs that share one copy of the judge", free=True)
     data_parallel: int = setting(1, "copies of the judge", free=True)
-    seed: int = setting(0, "seed of order, sampled members, random finish and the random judge")
     overwrite: bool = setting(False, "replace an existing output")
+
+    def cluster_rule(self) -> ClusterSettings:
+        return dataclasses.replace(super().cluster_rule(), tries=self.tries)
 
 
 @command
 def main() -> None:
     settings = config.parse(PruneSettings, "prune", __doc__)
-    rule = ClusterSettings(settings.tau, settings.k, settings.k1, settings.overflow, settings.similarity, settings.assign,
-                           settings.comparisons, settings.seed)  # fmt: skip
-    finish = FinishSettings(settings.finish, settings.k2, settings.k3, settings.largest, settings.per_cluster, settings.threshold,
-                            settings.trust, settings.finish_batch, settings.start, settings.seed)  # fmt: skip
-    truncation = Truncation(settings.truncation, settings.truncation_k)
+    rules.check_listwise(settings.judge, settings.comparisons)
+    rule, finish = settings.cluster_rule(), settings.finish_rule()
     by_id = {p.problem_id: p for p in records.read(records.Problem, *settings.problems)}
-    if settings.judge == "vllm":
+    if settings.judge in ("vllm", "listwise"):
         runtime.ensure()
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
-    groups = select(settings, by_id, truncation, tokenizer)
+    groups = select(settings, by_id, tokenizer)
     name = judges.name_of(settings.judge, settings.model, settings.seed)
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     kept.pop("problems"), kept.pop("traces"), kept.pop("model")
@@ -143,17 +121,9 @@ def main() -> None:
     manifest.finish(len(rows), tokens=total)
 
 
-def select(settings: PruneSettings, by_id: dict, truncation: Truncation, tokenizer) -> dict[str, list[Prefixed]]:
+def select(settings: PruneSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:
     """Traces by problem, in arrival order, of one reasoner, problems spread evenly when limited."""
-    groups = prefixes.stream([settings.traces], truncation, tokenizer, lambda t: settings.reasoner in (None, t.model))
-    reasoners = sorted({t.model for group in groups.values() for t in group})
-    if not groups:
-        raise UserError(f"{settings.traces}: no traces of {settings.reasoner or 'any model'}")
-    if len(reasoners) > 1:
-        raise UserError(f"{settings.traces} holds traces of {', '.join(reasoners)}: choose one with --reasoner")
-    missing = [i for i in groups if i not in by_id]
-    if missing:
-        raise UserError(f"{settings.traces}: problem {missing[0]} is in no --problems file")
+    groups = prefixes.select([settings.traces], settings.cut(), tokenizer, by_id, settings.reasoner)
     keys = list(groups)
     if settings.limit is not None and settings.limit < len(keys):
         keys = [keys[i * len(keys) // settings.limit] for i in range(settings.limit)]
@@ -174,19 +144,17 @@ class Scorer:
     def __init__(self, settings: PruneSettings, name: str, by_id: dict, groups: dict[str, list[Prefixed]]):
         self.settings, self.name, self.by_id, self.groups = settings, name, by_id, groups
         self.judge: judges.Judge | None = None
+        self.encoder: judges.Judge | None = None
         self.store: ScoreStore | None = None
         self.asked = self.scored = 0
         self.labels = {
             i: answers.classes([t.answer for t in traces], by_id[i].answer_type) for i, traces in groups.items()
         }
-        if settings.model:
+        if settings.model and settings.judge != "listwise":
             output = Path(settings.output)
             default = manifest_path(output).name.replace(".manifest.json", ".scores.sqlite")
-            tokenizer = settings.tokenizer if settings.truncation == "tokens" else None  # words need none
-            self.store = ScoreStore(settings.store or output.with_name(default), {
-                "judge": name, "kind": settings.judge, "dtype": settings.dtype, "prompt_version": prompts.VERSION,
-                "truncation": settings.truncation, "truncation_k": settings.truncation_k, "tokenizer": tokenizer,
-            })  # fmt: skip
+            made = score_store.identity(name, settings.judge, settings.dtype, settings.cut(), settings.tokenizer)
+            self.store = ScoreStore(settings.store or output.with_name(default), made)
             self.store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
 
     def __enter__(self):
@@ -204,6 +172,15 @@ class Scorer:
         if self.judge:
             return self.judge.parameters
         return judges.parameters_of(self.settings.judge, self.settings.model)
+
+    def sketch(self, traces: list[Prefixed]) -> tuple[clustering.Sketch, list[int]]:
+        """(how alike two traces look to a sentence encoder, what reading each costs in the judge's tokens)."""
+        if self.encoder is None:
+            self.encoder = judges.open_judge("sbert", self.settings.sketch, batch=self.settings.batch)
+        vectors, tokens = self.encoder.encode([t.prefix for t in traces])
+        alike = (vectors @ vectors.T).tolist()
+        ratio = self.encoder.parameters / self.parameters if self.parameters else 0.0
+        return lambda member, new: alike[member][new], [round(n * ratio) for n in tokens]
 
     def __call__(self, batch: list[tuple[str, int, int]]) -> list[judges.Score]:
         """Scores of (problem, representative, new trace), positions in arrival order."""
@@ -250,10 +227,15 @@ def prune(
         scores = scorer(batch)
         for (i, _, new), s in zip(batch, scores, strict=True):
             calls, tokens, cached = spent[i][new]
-            spent[i][new] = calls + 1, tokens + s.prompt_tokens, cached + s.cached_tokens
+            spent[i][new] = calls + s.calls, tokens + s.prompt_tokens, cached + s.cached_tokens
         return [s.p_same for s in scores]
 
-    runs = {i: clustering.greedy(len(groups[i]), rule, i) for i in ids}
+    sketches = {}
+    if rule.comparisons == "sketched":
+        for i in ids:
+            sketches[i], lengths = scorer.sketch(groups[i])
+            spent[i] = [(0, tokens, 0) for tokens in lengths]
+    runs = {i: clustering.greedy(len(groups[i]), rule, i, sketch=sketches.get(i)) for i in ids}
     clusters = clustering.lockstep(runs, score, placed)
     result = []
     for i in ids:
@@ -272,8 +254,7 @@ def prune(
             records.Pruning(
                 i,
                 scorer.name,
-                dataclasses.asdict(rule)
-                | {f"finish_{k}": v for k, v in dataclasses.asdict(finish).items() if k != "seed"},
+                rules.recorded(rule, finish),
                 [[traces[t].trace_id for t in c] for c in finishing.clusters_of(where[: done.opened])],
                 [traces[t].trace_id for t in done.finished],
                 winner,

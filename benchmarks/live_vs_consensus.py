@@ -71,7 +71,7 @@ async def measure(problems: list[Problem], settings: live_setup.LivePruneSetting
 
                 async def one(trace: Live) -> None:
                     async with slots:
-                        await asked._generate(trace, hold=False)
+                        await asked.generate(trace, hold=False)
 
                 await asyncio.gather(*(one(trace) for trace in asked.live))
                 found = [answers.extract(t.text, problem.answer_type) for t in asked.live]

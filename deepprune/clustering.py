@@ -16,7 +16,7 @@ from deepprune.errors import UserError
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
 SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first"), ("join", "drop")
-COMPARISONS = ("all", "needed", "representative", "sketched")
+COMPARISONS = ("all", "needed", "representative", "listwise", "sketched")
 Sketch = Callable[[int, int], float]  # (member, new trace) -> how alike they look, cheaply
 
 
@@ -39,6 +39,7 @@ class ClusterSettings:
     #   all             every sampled member of every cluster (the paper's rule)
     #   needed          the same clusters, cheaper: until no further answer can change where the trace goes
     #   representative  approximate: each cluster's first member; the sampled ones too where that is near tau or the best
+    #   listwise        for a judge that reads each cluster's first member and the new trace in one prompt
     #   sketched        approximate: the clusters that a cheap sketch likes best first (as 'needed'), the others if none is
     #                   above tau
     comparisons: str = "all"
@@ -91,6 +92,9 @@ def greedy(
             chosen = yield from _place_needed(new, sampled, settings, forced)
         elif settings.comparisons == "representative":
             chosen = yield from _place_by_representative(new, clusters, sampled, settings, forced)
+        elif settings.comparisons == "listwise":
+            scores = yield [(members[0], new) for members in clusters]
+            chosen = _choose(_values(scores, settings), settings, forced)
         else:
             chosen = yield from _place_sketched(new, clusters, sampled, settings, forced, sketch)
         if chosen is not None:

@@ -90,7 +90,7 @@ class LabelOnly:
 class FocalLoss:
     """`compute_loss_func` of a transformers Trainer."""
 
-    def __init__(self, gamma: float, alpha: float | list[float], label_ids: tuple[int, int]):
+    def __init__(self, gamma: float, alpha: float | list[float], label_ids: tuple[int, ...]):
         self.gamma, self.alpha, self.label_ids = gamma, alpha, label_ids
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -134,7 +134,7 @@ def narrow(inputs: dict[str, Any]) -> dict[str, Any]:
     return {**inputs, "labels": kept, "logits_to_keep": torch.cat([before, before[-1:]])}
 
 
-def check_targets(dataset: Any, label_ids: tuple[int, int], cutoff_len: int | None) -> None:
+def check_targets(dataset: Any, label_ids: tuple[int, ...], cutoff_len: int | None) -> None:
     """Raise UserError if a tokenized sample does not start its answer with a label, or was cut off.
 
     dataset: rows with 'labels' (list of token ids). cutoff_len: length in tokens at which rows were cut.
@@ -158,13 +158,14 @@ def check_targets(dataset: Any, label_ids: tuple[int, int], cutoff_len: int | No
 def trainer_class(
     base: type,
     settings: LossSettings,
-    label_ids: tuple[int, int] | None = None,
+    label_ids: tuple[int, ...] | None = None,
     cutoff_len: int | None = None,
+    labels: tuple[str, ...] | None = None,
 ) -> type:
     """A subclass of a Trainer with the judge's loss.
 
-    base: transformers.Trainer or a subclass; label_ids: token ids of (different, same), by default from the
-    trainer's tokenizer; cutoff_len: rows of this many tokens are refused in scope 'label' (None: no check).
+    base: transformers.Trainer or a subclass; label_ids: token ids of (different, same), by default those of
+    `labels` (prompts.LABELS) in the trainer's tokenizer; cutoff_len: rows of this many tokens are refused in scope 'label' (None: no check).
     """
     label_scope = settings.focal_loss_scope == "label"
 
@@ -172,7 +173,8 @@ def trainer_class(
         def __init__(self, *args, **kwargs):
             from deepprune import prompts
 
-            ids = label_ids or prompts.label_token_ids(kwargs.get("tokenizer") or kwargs["processing_class"])
+            tokenizer = kwargs.get("tokenizer") or kwargs.get("processing_class")
+            ids = label_ids or prompts.label_token_ids(tokenizer, labels or prompts.LABELS)
             if label_scope:
                 kwargs["data_collator"] = LabelOnly(kwargs["data_collator"])
                 rows = kwargs.get("train_dataset")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deepprune import answers, clustering, finishing, traces
+from deepprune import answers, clustering, finishing, rules, traces
 from deepprune.clustering import ClusterSettings
 from deepprune.errors import UserError
 from deepprune.finishing import FinishSettings
@@ -44,6 +44,7 @@ class Live:
     prefix_tokens: int = 0  # generated when it was held: what its prefix cost
     finish_reason: str | None = None  # of the whole trace; None while it is unfinished
     arrival: int | None = None  # position in the order of being held
+    record: Trace | None = None  # set when it is whole
 
     @property
     def whole(self) -> bool:
@@ -145,7 +146,7 @@ class Question:
             event |= {"trace": trace.number, "tokens": len(trace.token_ids)}
         self.tell(event | more)
 
-    async def _generate(self, trace: Live, hold: bool) -> None:
+    async def generate(self, trace: Live, hold: bool) -> None:
         """Generate until the prefix is complete (hold) or the trace ends."""
         settings, stop = self.settings, asyncio.Event()
         left = settings.sampling.max_tokens - len(trace.token_ids)
@@ -173,7 +174,7 @@ class Question:
         async with self.slots:
             trace.state = "started"
             self._event("started", trace)
-            await self._generate(trace, hold=True)
+            await self.generate(trace, hold=True)
         trace.prefix = self.settings.truncation.cut(trace.text, self.tokenizer)
         trace.prefix_tokens = len(trace.token_ids)
         trace.arrival = len(self.arrived)
@@ -183,7 +184,7 @@ class Question:
             self.arrived.append(trace)
             self.more.notify_all()
         if trace.whole:
-            self.keep(self.record(trace))
+            self._keep(trace)
 
     async def _finish(self, trace: Live) -> None:
         if trace.whole:
@@ -191,16 +192,22 @@ class Question:
         async with self.slots:
             trace.state = "resumed"
             self._event("resumed", trace)
-            await self._generate(trace, hold=False)
+            await self.generate(trace, hold=False)
         trace.finish_reason = trace.finish_reason or "unknown"
         # The whole text from the whole tokens: a character cut in two by the hold is whole again.
         trace.text = self.reasoner.tokenizer.decode(trace.token_ids, skip_special_tokens=True)
         trace.state = "finished"
         self._event("finished", trace)
-        self.keep(self.record(trace))
+        self._keep(trace)
+
+    def _keep(self, trace: Live) -> None:
+        trace.record = self.record(trace)
+        self.keep(trace.record)
 
     def record(self, trace: Live) -> Trace:
         """The Trace record. Its sample index is its place in the order of being held, in which it was clustered."""
+        if trace.record:
+            return trace.record
         s = self.settings
         sampling = {"temperature": s.sampling.temperature, "top_p": s.sampling.top_p, "max_tokens": s.sampling.max_tokens,
                     "system": s.system, "suffix": s.suffix, "live": True}  # fmt: skip
@@ -232,7 +239,7 @@ class Question:
             self.spent.append((0, 0, 0))
         calls, prompt, cached = self.spent[new]
         self.spent[new] = (
-            calls + len(scores),
+            calls + sum(s.calls for s in scores),
             prompt + sum(s.prompt_tokens for s in scores),
             cached + sum(s.cached_tokens for s in scores),
         )
@@ -309,8 +316,7 @@ class Question:
 
     def _labels(self, finished: list[int]) -> list[int | None]:
         """Answer classes of the finished traces, in the order of finishing (so earlier ones keep theirs)."""
-        found = [answers.extract(self.arrived[i].text, self.problem.answer_type) for i in finished]
-        return answers.classes(found, self.problem.answer_type)
+        return answers.classes([self.arrived[i].record.answer for i in finished], self.problem.answer_type)
 
     async def _consensus(self) -> Pruning:
         """Without a judge: every trace to the end, one vote each."""
@@ -333,17 +339,16 @@ class Question:
                 trace.state = "pruned"
                 self._event("pruned", trace)
         s = self.settings
-        found = [answers.extract(self.arrived[i].text, self.problem.answer_type) for i in finished]
-        order = [i for i in sorted(votes)]
-        by_position = dict(zip(finished, found, strict=True))
-        answer = answers.majority([by_position[i] for i in order], self.problem.answer_type, [votes[i] for i in order])
+        order = sorted(votes)
+        found = [self.arrived[i].record.answer for i in order]
+        answer = answers.majority(found, self.problem.answer_type, [votes[i] for i in order])
         prefix = sum(t.prefix_tokens for t in self.arrived)
         total = sum(len(t.token_ids) for t in self.arrived)
         ids = [self.record(t).trace_id for t in self.arrived]
         self._event("answered", answer=answer)
         return Pruning(
             self.problem.problem_id, self.judge.judge.name,
-            dataclasses.asdict(s.cluster) | {f"finish_{k}": v for k, v in dataclasses.asdict(s.finish).items() if k != "seed"}
+            rules.recorded(s.cluster, s.finish)
             | {"truncation": s.truncation.strategy, "truncation_k": s.truncation.k, "live": True, "judge_failed": self.judge_failed},
             [[ids[i] for i in c] for c in finishing.clusters_of(self.placed)], [ids[i] for i in finished], answer,
             answers.same(answer, self.problem.gold, self.problem.answer_type) if self.problem.gold else None,

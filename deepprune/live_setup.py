@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from deepprune import clustering, config, finishing, judges, runtime
-from deepprune.clustering import ClusterSettings
+from deepprune import clustering, config, judges, rules, runtime
 from deepprune.config import setting
 from deepprune.errors import UserError
-from deepprune.finishing import FinishSettings
 from deepprune.live import ON_JUDGE_FAILURE, LiveSettings
 from deepprune.reasoners import EngineReasoner, Reasoner, Sampling, ServerReasoner
-from deepprune.truncation import STRATEGIES, Truncation
+from deepprune.rules import RuleSettings
 
-JUDGES = ("vllm", "server", "sbert", "random")
+JUDGES = ("vllm", "listwise", "server", "sbert", "random")
 
 
 @dataclasses.dataclass
-class LivePruneSettings:
+class LivePruneSettings(RuleSettings):
     reasoner: str = setting(
         config.REQUIRED, "the reasoner's model: folder or hub id (its tokenizer, with --reasoner-url)"
     )
@@ -40,31 +38,12 @@ class LivePruneSettings:
     suffix: str = setting(
         "\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question"
     )
-    truncation: str = setting("words", "where a trace is held (as for the judge's training)", choices=STRATEGIES)
-    truncation_k: int = setting(25, "the truncation's k")
     tokenizer: str | None = setting(None, "truncation by tokens: model whose tokenizer cuts (default: the reasoner's)")
-    tau: float = setting(0.5, "a trace joins a cluster above this similarity")
-    k: int = setting(32, "most clusters (the paper's K)")
-    k1: int = setting(10, "most members of a cluster that a new trace is compared with (K1)")
-    overflow: str = setting(
-        "join", "K clusters open and none similar: join the best, or drop", choices=clustering.OVERFLOWS
-    )
     comparisons: str = setting(
-        "needed",
-        "ask about all sampled members, or (the same clusters) as far as needed",
-        choices=clustering.COMPARISONS[:3],
-    )
-    finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
-    k2: int = setting(20, "most traces finished (K2)")
-    k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
-    threshold: float = setting(
-        0.95, "finish rules adaptive, staged: probability that the leading answer is the majority"
-    )
-    trust: float = setting(
-        0.25, "finish rules adaptive, staged: share of a vote an unfinished member lends its cluster"
-    )
-    finish_batch: int = setting(4, "finish rules adaptive, staged: traces finished at once")
-    start: int = setting(16, "finish rule staged: prefixes opened first; doubled while undecided")
+        "needed", "all: the paper's rule; needed: the same clusters, asking only as far as decides; representative: approximate; "
+        "listwise: for a list-wise judge",
+        choices=clustering.COMPARISONS[:4],
+    )  # fmt: skip
     on_judge_failure: str = setting(
         "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE
     )
@@ -76,15 +55,15 @@ class LivePruneSettings:
     max_model_len: int | None = setting(
         None, "context length in tokens of both engines (default: the models')", free=True
     )
-    seed: int = setting(0, "seed of the engine, sampled members and random finish")
     overwrite: bool = setting(False, "replace an existing output")
 
 
 def check(settings: LivePruneSettings) -> None:
     """Raise UserError for settings that do not go together; start the process again if vLLM needs another environment."""
+    rules.check_listwise(settings.judge, settings.comparisons)
     if (settings.judge == "server") != bool(settings.judge_url):
         raise UserError("--judge server and --judge-url go together")
-    if not settings.reasoner_url or settings.judge == "vllm":
+    if not settings.reasoner_url or settings.judge in ("vllm", "listwise"):
         runtime.ensure()
 
 
@@ -96,10 +75,7 @@ def judge_name(settings: LivePruneSettings) -> str:
 def how(settings: LivePruneSettings) -> LiveSettings:
     """The settings as the driver takes them."""
     return LiveSettings(
-        settings.n, Truncation(settings.truncation, settings.truncation_k),
-        ClusterSettings(settings.tau, settings.k, settings.k1, settings.overflow, comparisons=settings.comparisons, seed=settings.seed),
-        FinishSettings(settings.finish, settings.k2, settings.k3, threshold=settings.threshold, trust=settings.trust,
-                       batch=settings.finish_batch, start=settings.start, seed=settings.seed),
+        settings.n, settings.cut(), settings.cluster_rule(), settings.finish_rule(),
         Sampling(settings.temperature, settings.top_p, settings.max_tokens), settings.suffix, settings.system, settings.on_judge_failure,
     )  # fmt: skip
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Iterable, Sequence
 
-from deepprune import answers
+from deepprune import answers, prompts
 from deepprune.errors import UserError
 from deepprune.problems import normalised_question
 from deepprune.records import Pair, Problem, Trace, content_hash
@@ -80,6 +81,56 @@ def build(
             )  # fmt: skip
         )
     return result, len(possible) - len(known)
+
+
+@dataclasses.dataclass
+class ListItem:
+    """What a list-wise judge is asked: a representative's prefix of each open cluster, a new trace's; which one fits."""
+
+    representatives: list[str]
+    new: str
+    label: int | None  # the representative's position; None: none
+
+
+def build_lists(
+    traces: Sequence[Trace],
+    problem: Problem,
+    truncation: Truncation,
+    count: int,
+    seed: int,
+    tokenizer=None,
+    most: int = 8,
+) -> list[ListItem]:
+    """`count` states of clustering with perfect clusters, at most `most` of them, half of them with a trace that fits none.
+
+    Each is a random order of the problem's traces (answers known), stopped at a random trace. Of a problem whose traces
+    all end alike only those that fit can be made, so fewer come back. Raises UserError for `most` below 1.
+    """
+    if not 1 <= most <= len(prompts.LETTERS):
+        raise UserError(f"the clusters of a list-wise prompt should number 1 to {len(prompts.LETTERS)}, found {most}")
+    labels = answers.classes([t.answer for t in traces], problem.answer_type)
+    known = [i for i, label in enumerate(labels) if label is not None]
+    rng = random.Random(f"{seed}/lists/{problem.problem_id}")
+    result = []
+    for number in range(count):
+        order = rng.sample(known, len(known))
+        first: dict[int, int] = {}  # answer class -> its representative
+        states: list[list[tuple[int, list[int]]]] = [
+            [],
+            [],
+        ]  # by whether the new trace fits one: (trace, representatives)
+        for trace in order:
+            if first and len(first) <= most:
+                states[labels[trace] in first].append((trace, list(first.values())))
+            first.setdefault(labels[trace], trace)
+        wanted = states[number % 2]
+        if not wanted:
+            continue
+        new, representatives = rng.choice(wanted)
+        where = next((at for at, r in enumerate(representatives) if labels[r] == labels[new]), None)
+        cut = [truncation.cut(traces[i].text, tokenizer) for i in [*representatives, new]]
+        result.append(ListItem(cut[:-1], cut[-1], where))
+    return result
 
 
 def oversample(pairs: Sequence[Pair], factor: int) -> list[Pair]:

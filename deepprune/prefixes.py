@@ -7,10 +7,11 @@ gigabyte of text, their prefixes a few dozen megabytes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from deepprune import costs, progress, records
+from deepprune.errors import UserError
 from deepprune.records import Trace
 from deepprune.truncation import Truncation
 
@@ -55,4 +56,28 @@ def stream(
         )  # fmt: skip
     for group in groups.values():
         group.sort(key=lambda t: (t.model, t.sample_index))
+    return groups
+
+
+def select(
+    paths: list[str], truncation: Truncation, tokenizer, problems: Collection[str], reasoner: str | None = None,
+    only: Collection[str] | None = None,
+) -> dict[str, list[Prefixed]]:  # fmt: skip
+    """`stream`, of one reasoner's traces. problems: the ids that are known; only: those that are wanted (None: all).
+
+    Raises UserError if nothing is left, several reasoners are, or a trace's problem is unknown.
+    """
+    groups = stream(
+        paths, truncation, tokenizer, lambda t: reasoner in (None, t.model) and (only is None or t.problem_id in only)
+    )
+    files = ", ".join(paths)
+    if not groups:
+        of = "" if only is None else " and of the given problems"
+        raise UserError(f"{files}: no traces of {reasoner or 'any model'}{of}")
+    reasoners = sorted({t.model for group in groups.values() for t in group})
+    if len(reasoners) > 1:
+        raise UserError(f"{files}: holds traces of {', '.join(reasoners)}: choose one with --reasoner")
+    missing = [i for i in groups if i not in problems]
+    if missing:
+        raise UserError(f"{files}: problem {missing[0]} is in no --problems file")
     return groups

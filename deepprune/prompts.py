@@ -8,6 +8,7 @@ The judge answers with one token: LABELS[1] when both traces will end in the sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from deepprune.errors import UserError
@@ -30,6 +31,24 @@ Will solutions A and B end in the same final answer? Reply yes or no."""
 
 VERSION = content_hash("prompt", SYSTEM, USER, LABELS)  # stored scores are valid for one version only
 
+# The list-wise judge: one prompt for all open clusters. It answers with the letter of the cluster, or NONE.
+NONE = "0"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+LIST_LABELS = (NONE, *LETTERS)
+
+LIST_SYSTEM = (
+    "You compare the beginning of a new solution to a problem with the beginnings of earlier solutions and predict which of them "
+    "will reach the same final answer."
+)  # fmt: skip
+
+LIST_USER = """Problem:
+{question}
+{representatives}
+New solution (beginning):
+{new}
+
+Which solution will end in the same final answer as the new one? Reply with its letter, or 0 if none will."""
+
 
 def user_message(question: str, prefix_a: str, prefix_b: str) -> str:
     """The user turn for one pair (str.format is not used: traces hold braces)."""
@@ -41,12 +60,38 @@ def user_message(question: str, prefix_a: str, prefix_b: str) -> str:
     return text + rest
 
 
-def messages(question: str, prefix_a: str, prefix_b: str) -> list[dict[str, str]]:
-    """The chat for one pair, system and user turn."""
-    return [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": user_message(question, prefix_a, prefix_b)},
-    ]
+def list_user_message(question: str, representatives: Sequence[str], new: str) -> str:
+    """The user turn of a list-wise judge. What repeats comes first: an opened cluster leaves the start as it was.
+
+    Raises UserError for more representatives than LETTERS.
+    """
+    if len(representatives) > len(LETTERS):
+        raise UserError(
+            f"a list-wise judge tells at most {len(LETTERS)} clusters apart, found {len(representatives)}: lower K"
+        )
+    listed = "".join(
+        f"\nSolution {letter} (beginning):\n{prefix.strip()}\n"
+        for letter, prefix in zip(LETTERS, representatives, strict=False)
+    )
+    start, rest = LIST_USER.split("{question}")
+    middle, end = rest.split("{representatives}")
+    before, after = end.split("{new}")
+    return start + question.strip() + middle + listed + before + new.strip() + after
+
+
+def list_training_row(question: str, representatives: Sequence[str], new: str, label: int | None) -> dict[str, str]:
+    """A row for a list-wise judge in LLaMA-Factory's alpaca format. label: the representative's position; None: none."""
+    return {
+        "system": LIST_SYSTEM,
+        "instruction": list_user_message(question, representatives, new),
+        "input": "",
+        "output": NONE if label is None else LETTERS[label],
+    }
+
+
+def list_prompt_ids(tokenizer: Any, question: str, representatives: Sequence[str], new: str) -> list[int]:
+    """Token ids of a list-wise judge's prompt."""
+    return _ids(tokenizer, LIST_SYSTEM, list_user_message(question, representatives, new))
 
 
 def training_row(question: str, prefix_a: str, prefix_b: str, label: int) -> dict[str, str]:
@@ -64,18 +109,21 @@ def prompt_ids(tokenizer: Any, question: str, prefix_a: str, prefix_b: str) -> l
 
     Thinking templates (Qwen3) are asked not to think: the label must be the first token.
     """
-    text = tokenizer.apply_chat_template(
-        messages(question, prefix_a, prefix_b), tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
+    return _ids(tokenizer, SYSTEM, user_message(question, prefix_a, prefix_b))
+
+
+def _ids(tokenizer: Any, system: str, user: str) -> list[int]:
+    chat = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
     return tokenizer.encode(text, add_special_tokens=False)
 
 
-def label_token_ids(tokenizer: Any) -> tuple[int, int]:
-    """Token ids of LABELS (different, same). Raises UserError if a label is not exactly one token."""
+def label_token_ids(tokenizer: Any, labels: Sequence[str] = LABELS) -> tuple[int, ...]:
+    """Token ids of the labels (LABELS: different, same). Raises UserError if one is not exactly one token."""
     ids = []
-    for label in LABELS:
+    for label in labels:
         tokens = tokenizer.encode(label, add_special_tokens=False)
         if len(tokens) != 1:
             raise UserError(f"the judge's label {label!r} is {len(tokens)} tokens for this tokenizer, must be one")
         ids.append(tokens[0])
-    return ids[0], ids[1]
+    return tuple(ids)

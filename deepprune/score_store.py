@@ -18,9 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepprune import prompts
 from deepprune.errors import UserError
 from deepprune.judges import Score
 from deepprune.records import content_hash
+from deepprune.truncation import Truncation
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -28,6 +30,14 @@ CREATE TABLE IF NOT EXISTS trace (trace_id TEXT PRIMARY KEY, prefix TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS score (a TEXT, b TEXT, p_same REAL NOT NULL, prompt_tokens INTEGER NOT NULL,
                                   cached_tokens INTEGER NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID;
 """
+
+
+def identity(judge: str, kind: str, dtype: str, truncation: Truncation, tokenizer: str) -> dict[str, Any]:
+    """What makes a model's score of two trace ids what it is. tokenizer: cuts, in truncation by tokens (words need none)."""
+    return {
+        "judge": judge, "kind": kind, "dtype": dtype, "prompt_version": prompts.VERSION, "truncation": truncation.strategy,
+        "truncation_k": truncation.k, "tokenizer": tokenizer if truncation.strategy == "tokens" else None,
+    }  # fmt: skip
 
 
 class ScoreStore:

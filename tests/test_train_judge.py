@@ -158,6 +158,20 @@ def test_cross_entropy_with_full_fine_tuning_learns_the_same_token(world):
     assert (output / "model.safetensors").is_file()
 
 
+def test_a_list_wise_judge_learns_its_letter(world, tmp_path):
+    """The first loss is the focal loss of the right letter under the untrained model."""
+    row = prompts.list_training_row("2 + 3?", ["a", "b"], "new", 1)
+    write_data(tmp_path / "data", [row, row])
+    launch(world, f"dataset_dir={tmp_path / 'data'}", f"output_dir={tmp_path / 'judge'}", "focal_loss_alpha=1.0")
+    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
+    model = AutoModelForCausalLM.from_pretrained(world / "tiny", dtype=torch.float32)
+    with torch.no_grad():
+        logits = model(torch.tensor([prompts.list_prompt_ids(tokenizer, "2 + 3?", ["a", "b"], "new")])).logits[0, -1]
+    p = torch.softmax(logits.double(), 0)[tokenizer.convert_tokens_to_ids("B")].item()
+    losses = logged_losses(tmp_path / "judge")
+    assert losses[0] == pytest.approx((1 - p) ** 2 * -math.log(p), rel=1e-3) and losses[-1] != losses[0]
+
+
 # From here on in this process: nothing is trained.
 
 
@@ -353,3 +367,13 @@ def test_training_and_evaluation_prompts_are_the_same_tokens(train, template):
         source, target = built.encode_multiturn(tokenizer, turns, row["system"], None)[0]
         assert source == prompt
         assert target[0] == prompts.label_token_ids(tokenizer)[label] and len(target) > 1
+
+
+def test_list_wise_rows_are_checked_and_weighted_as_one(refused, tmp_path, world):
+    rows = [prompts.list_training_row("2 + 3?", ["a", "b"], "new", label) for label in (None, 0, 1)]
+    write_data(tmp_path / "data", rows)
+    message = refused(f"dataset_dir={tmp_path / 'data'}", "focal_loss_alpha=[0.5,0.5]")
+    assert "focal_loss_alpha is one number" in message
+    write_data(tmp_path / "data", [*rows, prompts.training_row(*PAIRS[0])])
+    message = refused(f"dataset_dir={tmp_path / 'data'}")
+    assert "train.jsonl:4" in message and "0 or a letter" in message

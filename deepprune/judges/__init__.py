@@ -1,6 +1,7 @@
 """Judges: everything that can say how likely two truncated traces end in the same answer.
 
-One interface, one file a kind: vllm, transformers, sbert, and the two limits oracle and random.
+One interface, one file a kind: vllm, transformers, listwise (all clusters in one prompt), sbert, and the two limits oracle
+and random.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from deepprune.errors import UserError
 from deepprune.records import Pair
 
-KINDS = ("vllm", "transformers", "sbert", "oracle", "random")
+KINDS = ("vllm", "transformers", "listwise", "sbert", "oracle", "random")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +35,12 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """p_same in [0, 1]; prompt tokens read, and how many of them came from the prefix cache."""
+    """p_same in [0, 1]; prompt tokens read, how many of them came from the prefix cache; prompts (0: another score's)."""
 
     p_same: float
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    calls: int = 1
 
 
 class Judge(abc.ABC):
@@ -65,14 +67,14 @@ class Judge(abc.ABC):
 def _check(kind: str, model: str | None) -> None:
     if kind not in KINDS:
         raise UserError(f"unknown judge {kind!r}; judges are {', '.join(KINDS)}")
-    if kind in ("vllm", "transformers", "sbert") and not model:
+    if kind in ("vllm", "transformers", "listwise", "sbert") and not model:
         raise UserError(f"judge {kind!r} needs a model: give --model (a folder, a LoRA adapter folder or a hub id)")
 
 
 def name_of(kind: str, model: str | None = None, seed: int = 0) -> str:
     """The name that a judge will have in records, known before it is opened (no weights are loaded)."""
     _check(kind, model)
-    if kind in ("vllm", "transformers"):
+    if kind in ("vllm", "transformers", "listwise"):
         from deepprune.judges.weights import prepare
 
         return prepare(model)[0]
@@ -118,6 +120,11 @@ def open_judge(
 
         return VLLMJudge(model, dtype, max_model_len, batch, prefix_caching, tensor_parallel, data_parallel,
                          gpu_memory_utilization)  # fmt: skip
+    if kind == "listwise":
+        from deepprune.judges.listwise import ListwiseJudge
+
+        return ListwiseJudge(model, dtype, max_model_len, batch, prefix_caching, tensor_parallel, data_parallel,
+                             gpu_memory_utilization)  # fmt: skip
     if kind == "transformers":
         from deepprune.judges.transformers import TransformersJudge
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from deepprune import engine, models, prompts
 from deepprune.errors import UserError
@@ -22,44 +23,55 @@ class VLLMJudge(Judge):
         prefix_caching: bool = True, tensor_parallel: int = 1, data_parallel: int = 1, gpu_memory_utilization: float = 0.9,
     ):  # fmt: skip
         from transformers import AutoTokenizer
-        from vllm import SamplingParams
 
         from deepprune import runtime
 
         self.name, folder = prepare(model)
         self.parameters = models.parameter_count(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.labels = prompts.label_token_ids(self.tokenizer)
         if dtype == "auto" and not runtime.has_gpu():
             dtype = "float32"
         self.llm = engine.start(
             folder, dtype=dtype, max_model_len=max_model_len, max_num_seqs=batch, prefix_caching=prefix_caching,
             tensor_parallel=tensor_parallel, data_parallel=data_parallel, gpu_memory_utilization=gpu_memory_utilization,
+            max_logprobs=len(prompts.LIST_LABELS),
         )  # fmt: skip
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1
         self.window = 4 * batch
-        self.params = SamplingParams(
-            temperature=0.0, max_tokens=1, detokenize=False, logprob_token_ids=list(self.labels), logprobs=2,
-            allowed_token_ids=list(self.labels),
+
+    def _prompt(self, ids: list[int], labels: Sequence[int], traces: str) -> tuple:
+        """(prompt, parameters) of a request whose answer is one of the label tokens. Raises UserError if it is too long."""
+        from vllm import SamplingParams
+
+        if len(ids) > self.limit:
+            raise UserError(
+                f"a judge prompt is {len(ids)} tokens (traces {traces}), the judge reads at most {self.limit}: raise "
+                "max_model_len or truncate the traces shorter"
+            )
+        params = SamplingParams(
+            temperature=0.0, max_tokens=1, detokenize=False, logprob_token_ids=list(labels), logprobs=len(labels),
+            allowed_token_ids=list(labels),
         )  # fmt: skip
+        return {"prompt_token_ids": ids}, params
 
     def stream(self, requests):
+        different, same = prompts.label_token_ids(self.tokenizer)
+
         def prompts_of():
             for position, r in enumerate(requests):
                 ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
-                if len(ids) > self.limit:
-                    raise UserError(
-                        f"a judge prompt is {len(ids)} tokens (traces {r.trace_a}, {r.trace_b}), the judge reads at most "
-                        f"{self.limit}: raise max_model_len or truncate the traces shorter"
-                    )
-                yield str(position), {"prompt_token_ids": ids}, self.params
+                yield str(position), *self._prompt(ids, (different, same), f"{r.trace_a}, {r.trace_b}")
 
-        different, same = self.labels
         for position, output in engine.run(self.llm, prompts_of(), self.window):
             at = output.outputs[0].logprobs[0]
-            gap = at[same].logprob - at[different].logprob
-            p_same = 1.0 / (1.0 + math.exp(-gap)) if gap > -700 else 0.0
+            p_same = better(at[same].logprob, at[different].logprob)
             yield int(position), Score(p_same, len(output.prompt_token_ids), output.num_cached_tokens or 0)
 
     def close(self):
         engine.shutdown(self.llm)
+
+
+def better(this: float, other: float) -> float:
+    """The probability of one of two labels, from their log-probabilities."""
+    gap = this - other
+    return 1.0 / (1.0 + math.exp(-gap)) if gap > -700 else 0.0

@@ -1,0 +1,46 @@
+"""The list-wise judge: one prompt for a new trace and one representative of every open cluster (ours, not the paper's).
+
+Trained like the pairwise judge (Offline/build_pair_dataset.py --lists-per-problem, LLaMA-Factory/train.py). Its calls do not
+grow with the number of clusters, and the representatives come first in the prompt, from the prefix cache.
+"""
+
+from __future__ import annotations
+
+from deepprune import engine, prompts
+from deepprune.judges import Score
+from deepprune.judges.vllm import VLLMJudge, better
+
+
+class ListwiseJudge(VLLMJudge):
+    """p_same of a representative = p(its letter) / (p(its letter) + p(none)): above 0.5 where it is likelier than none.
+
+    Neighbouring requests of one new trace are one prompt (clustering with comparisons 'listwise' asks so); prompt tokens and
+    the call are counted with the first of them. A score depends on what else is in the prompt: not for a score store.
+    """
+
+    def stream(self, requests):
+        groups: list[list[tuple[int, object]]] = []
+        for position, r in enumerate(requests):
+            last = groups[-1][-1][1] if groups else None
+            if last and (last.question, last.trace_b, last.prefix_b) == (r.question, r.trace_b, r.prefix_b):
+                groups[-1].append((position, r))
+            else:
+                groups.append([(position, r)])
+        labels = prompts.label_token_ids(self.tokenizer, prompts.LIST_LABELS)
+
+        def prompts_of():
+            for number, group in enumerate(groups):
+                new = group[0][1]
+                ids = prompts.list_prompt_ids(
+                    self.tokenizer, new.question, [r.prefix_a for _, r in group], new.prefix_b
+                )
+                yield str(number), *self._prompt(ids, labels[: len(group) + 1], new.trace_b)
+
+        for number, output in engine.run(self.llm, prompts_of(), self.window):
+            at = output.outputs[0].logprobs[0]
+            for letter, (position, _) in enumerate(groups[int(number)], start=1):
+                p_same = better(at[labels[letter]].logprob, at[labels[0]].logprob)
+                if letter == 1:
+                    yield position, Score(p_same, len(output.prompt_token_ids), output.num_cached_tokens or 0)
+                else:
+                    yield position, Score(p_same, calls=0)
