@@ -1,9 +1,13 @@
 """Simulated judges have the quality asked for; costs are counted again by plain loops."""
 
+import dataclasses
+import itertools
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deepprune import clustering, metrics, simulation
 from deepprune.clustering import ClusterSettings
@@ -99,3 +103,48 @@ def test_questions_are_read_and_bad_rows_are_named(tmp_path):
         path.write_text(json.dumps(row) + "\n" + json.dumps(row | wrong) + "\n")
         with pytest.raises(UserError, match=f"answers.jsonl:2: .*{message}"):
             simulation.read_questions(path)
+
+
+def settled(known, values, tau, forced):
+    """Whether every completion of the unknown values by 0 or 1 gives the choice of the true ones (by brute force)."""
+
+    def choice(full):
+        means = [sum(some) / len(some) for some in full]
+        best = max(range(len(means)), key=means.__getitem__)
+        return best if means[best] > tau or forced else None
+
+    flat = [(c, m) for c, some in enumerate(values) for m in range(len(some))]
+    missing = [at for at in flat if at not in known]
+    for bits in itertools.product((0.0, 1.0), repeat=len(missing)):
+        full = [list(some) for some in values]
+        for (c, m), bit in zip(missing, bits, strict=True):
+            full[c][m] = bit
+        if choice(full) != choice(values):
+            return False
+    return True
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0]), min_size=1, max_size=3), min_size=1, max_size=3),
+    st.sampled_from([0.25, 0.5, 0.8]), st.booleans(),
+)  # fmt: skip
+def test_the_least_comparisons_are_the_smallest_set_that_settles_a_placement(values, tau, forced):
+    flat = [(c, m) for c, some in enumerate(values) for m in range(len(some))]
+    least = next(
+        size for size in range(len(flat) + 1)
+        if any(settled(known, values, tau, forced) for known in itertools.combinations(flat, size))
+    )  # fmt: skip
+    assert simulation._certificate(values, tau, forced) == least
+
+
+@pytest.mark.parametrize("auroc", [0.7, 0.95, 1.0])
+def test_no_exact_rule_asks_less_than_the_least(auroc):
+    scores = simulation.simulated_scores(LABELS, auroc, 0, "q")
+    rule = ClusterSettings(k=8, k1=6)
+    asked = {
+        c: sum(map(len, simulation.cluster(scores, dataclasses.replace(rule, comparisons=c), "q").asked))
+        for c in ("all", "needed")
+    }
+    least = simulation.least_comparisons(scores.tolist(), rule, "q")
+    assert 0 < least <= asked["needed"] <= asked["all"]

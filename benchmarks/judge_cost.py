@@ -1,0 +1,335 @@
+"""What the judge costs: the full rule, exact savings and approximate modes, side by side in one run.
+
+    python benchmarks/judge_cost.py --problems DeepPrune_data/problems/arithmetic.jsonl --traces DeepPrune_data/traces/qwen2.5-coder-0.5b-deep.jsonl.gz \
+        --model results/demo/judge --truncation-k 2 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --n 16 32 64 --output results/judge_cost
+
+1. Counted: every pair of the largest n is scored once into OUTPUT.sqlite (a killed run goes on), then each mode is replayed from
+   the store for every n and K: judge calls, prompt tokens without and with a perfect prefix cache, the clusters' agreement with
+   the full rule (adjusted Rand index), accuracy and answer diversity under the paper's finish rule. 'least possible' is the
+   fewest calls with which any exact rule could justify the same clusters.
+2. Timed (--timed questions, --timed-n traces): the modes really run, one after the other in this process: wall time, and prompt
+   tokens computed and cached by vLLM's own count. One pair at a time with transformers is timed on --slow-pairs pairs and
+   scaled up.
+
+Writes OUTPUT.csv, OUTPUT.json (with the timings) and OUTPUT.png.
+"""
+
+import argparse
+import itertools
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from deepprune import (
+    answers,
+    clustering,
+    finishing,
+    jsonl,
+    judges,
+    manifest,
+    metrics,
+    models,
+    plotting,
+    prefixes,
+    progress,
+    prompts,
+    records,
+    runtime,
+    score_store,
+    simulation,
+)
+from deepprune.clustering import ClusterSettings
+from deepprune.errors import UserError, command
+from deepprune.finishing import FinishSettings
+from deepprune.judges import Request
+from deepprune.truncation import Truncation
+
+FULL = "full rule"
+COUNTED = {FULL: "all", "exact savings": "needed", "representative": "representative", "sketched": "sketched"}
+LEAST = "least possible, exact"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", nargs="+", required=True, help="JSONL files of Problem records")
+    parser.add_argument("--traces", nargs="+", required=True, help="JSONL files of Trace records")
+    parser.add_argument("--reasoner", help="only traces of this model")
+    parser.add_argument("--only", help="JSONL file of Pair records: only its problems (the judge's test side)")
+    parser.add_argument("--model", required=True, help="the judge: folder, LoRA adapter folder or hub id")
+    parser.add_argument("--listwise", help="a list-wise judge, for the timed part")
+    parser.add_argument("--sketch", default="sentence-transformers/all-MiniLM-L6-v2", help="sentence encoder")
+    parser.add_argument("--limit", type=int, help="only the first so many problems")
+    parser.add_argument("--n", type=int, nargs="+", default=[16, 32, 64], help="traces a question")
+    parser.add_argument("--k", type=int, nargs="+", default=[8, 16, 32], help="values of K")
+    parser.add_argument("--k1", type=int, default=10, help="K1")
+    parser.add_argument("--tau", type=float, default=0.5, help="tau")
+    parser.add_argument("--tries", type=int, default=3, help="sketched: clusters tried first")
+    parser.add_argument("--margin", type=float, default=0.1, help="representative: how near is near")
+    parser.add_argument("--truncation", default="words", help="words or tokens")
+    parser.add_argument("--truncation-k", type=int, default=25, help="the truncation's k")
+    parser.add_argument(
+        "--tokenizer", default="Qwen/Qwen3-4B-Instruct-2507", help="model whose tokenizer cuts and counts"
+    )
+    parser.add_argument("--dtype", default="auto", help="the judge's weights' type")
+    parser.add_argument("--max-model-len", type=int, help="the judge's context length")
+    parser.add_argument("--batch", type=int, default=64, help="pairs at once")
+    parser.add_argument("--timed", type=int, default=0, help="questions of the timed part (0: none)")
+    parser.add_argument("--timed-n", type=int, default=64, help="traces a question of the timed part")
+    parser.add_argument("--slow-pairs", type=int, default=20, help="pairs timed with transformers, one at a time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", required=True, help="path without ending of the CSV, JSON and PNG")
+    return parser.parse_args()
+
+
+class Data:
+    """The questions' traces, answer classes and prefixes in the judge's tokens."""
+
+    def __init__(self, args: argparse.Namespace):
+        from transformers import AutoTokenizer
+
+        self.args, self.cut = args, Truncation(args.truncation, args.truncation_k)
+        self.by_id = {p.problem_id: p for p in records.read(records.Problem, *args.problems)}
+        only = {p.problem_id for p in records.read(records.Pair, args.only)} if args.only else None
+        cutter = AutoTokenizer.from_pretrained(models.resolve(args.tokenizer).path)
+        groups = prefixes.select(args.traces, self.cut, cutter, self.by_id, args.reasoner, only)
+        self.groups = dict(itertools.islice(groups.items(), args.limit))
+        fewest = min(map(len, self.groups.values()))
+        if max(args.n) > fewest:
+            raise UserError(f"--n {max(args.n)}: a problem has {fewest} traces only")
+        self.labels = {
+            i: answers.classes([t.answer for t in g], self.by_id[i].answer_type) for i, g in self.groups.items()
+        }
+        own = AutoTokenizer.from_pretrained(judges.folder_of(args.model))
+        self.tokens = {
+            i: [len(own.encode(t.prefix, add_special_tokens=False)) for t in g] for i, g in self.groups.items()
+        }
+        self.overhead = {i: len(prompts.prompt_ids(own, self.by_id[i].question, "", "")) for i in self.groups}
+
+    def request(self, problem: str, a: int, b: int) -> Request:
+        first, second = self.groups[problem][a], self.groups[problem][b]
+        return Request(self.by_id[problem].question, first.prefix, second.prefix, first.trace_id, second.trace_id)
+
+    def rule(self, comparisons: str, k: int) -> ClusterSettings:
+        a = self.args
+        return ClusterSettings(a.tau, k, a.k1, comparisons=comparisons, margin=a.margin, tries=a.tries, seed=a.seed)
+
+
+def tables(data: Data) -> dict[str, list[list[float]]]:
+    """p_same[member][new] of every pair of the first max(n) traces, scored once."""
+    args, n = data.args, max(data.args.n)
+    name = judges.name_of("vllm", args.model)
+    with score_store.ScoreStore(
+        f"{args.output}.sqlite", score_store.identity(name, "vllm", args.dtype, data.cut, args.tokenizer)
+    ) as store:
+        store.check_prefixes({t.trace_id: t.prefix for g in data.groups.values() for t in g})
+        ids = {i: [t.trace_id for t in g] for i, g in data.groups.items()}
+        todo = [
+            (i, a, b)
+            for i in ids
+            for a, b in itertools.combinations(range(n), 2)
+            if (ids[i][a], ids[i][b]) not in store.scores
+        ]
+        print(
+            f"{len(data.groups)} questions: {len(data.groups) * n * (n - 1) // 2:,} pairs, {len(todo):,} to score with {name}"
+        )
+        if todo:
+            judge = judges.open_judge(
+                "vllm", args.model, dtype=args.dtype, max_model_len=args.max_model_len, batch=args.batch
+            )
+            with progress.bar(total=len(todo), desc="pairs", unit="pair") as bar:
+                for start in range(0, len(todo), 4 * args.batch):
+                    some = todo[start : start + 4 * args.batch]
+                    scores = judge.score([data.request(*t) for t in some])
+                    store.add([(ids[i][a], ids[i][b], s) for (i, a, b), s in zip(some, scores, strict=True)])
+                    bar.update(len(some))
+            judge.close()
+        result = {}
+        for i in ids:
+            table = np.ones((n, n))
+            for a, b in itertools.combinations(range(n), 2):
+                table[a, b] = table[b, a] = store.scores[ids[i][a], ids[i][b]].p_same
+            result[i] = table.tolist()
+    return result
+
+
+def sketches(data: Data) -> dict[str, clustering.Sketch]:
+    """How alike two traces of a question look to the sentence encoder."""
+    encoder = judges.open_judge("sbert", data.args.sketch, batch=data.args.batch)
+    result = {}
+    for i, group in data.groups.items():
+        vectors, _ = encoder.encode([t.prefix for t in group])
+        alike = (vectors @ vectors.T).tolist()
+        result[i] = lambda member, new, alike=alike: alike[member][new]
+    return result
+
+
+def counted(data: Data) -> pd.DataFrame:
+    """Part 1, a row a mode, n and K: means over questions."""
+    from sklearn.metrics import adjusted_rand_score
+
+    scores, sketch, rows = tables(data), sketches(data), []
+    finish = FinishSettings(seed=data.args.seed)
+    for n, k in itertools.product(data.args.n, data.args.k):
+        full = {}
+        for mode, comparisons in COUNTED.items():
+            found = []
+            for i, group in data.groups.items():
+                table = [row[:n] for row in scores[i][:n]]
+                done = simulation.cluster(table, data.rule(comparisons, k), i, sketch[i])
+                full.setdefault(i, done.placed)
+                prompt, cached = simulation.judge_tokens(done.asked, data.tokens[i][:n], n, data.overhead[i])
+                played = finishing.play(done.placed, data.labels[i][:n], [t.n_tokens for t in group[:n]],
+                                        [t.prefix_tokens for t in group[:n]], finish, i)  # fmt: skip
+                labels = data.labels[i][:n]
+                right = next(
+                    (x for x, t in zip(data.labels[i], group, strict=True) if x is not None and t.correct is True), None
+                )
+                everywhere = set(labels) - {None}
+                found.append({
+                    "calls": sum(map(len, done.asked)), "prompt tokens": prompt, "computed tokens": prompt - cached,
+                    "clusters": len(set(done.placed) - {-1}), "adjusted Rand index": adjusted_rand_score(full[i], done.placed),
+                    "same clusters": full[i] == done.placed, "accuracy": played.answer is not None and played.answer == right,
+                    "diversity": len({labels[x] for x in played.finished} - {None}) / len(everywhere) if everywhere else 1.0,
+                })  # fmt: skip
+            rows.append({"mode": mode, "n": n, "K": k} | summary(found))
+        least = [
+            {"calls": simulation.least_comparisons([r[:n] for r in scores[i][:n]], data.rule("all", k), i)}
+            for i in data.groups
+        ]
+        rows.append({"mode": LEAST, "n": n, "K": k} | summary(least))
+    result = pd.DataFrame(rows)
+    for column in ("calls", "computed tokens"):
+        base = result[result["mode"] == FULL].set_index(["n", "K"])["prompt tokens" if column != "calls" else column]
+        result[f"{column} / full rule{'' if column == 'calls' else ' without a cache'}"] = [
+            value / base[n, k] for value, n, k in zip(result[column], result["n"], result["K"], strict=True)
+        ]  # fmt: skip
+    return result
+
+
+def summary(found: list[dict]) -> dict:
+    """Means over questions; of the accuracy and the Rand index also an interval."""
+    row = {"questions": len(found)}
+    for name in found[0]:
+        values = np.asarray([f[name] for f in found], dtype=np.float64)
+        row[name] = float(values.mean())
+        if name in ("accuracy", "adjusted Rand index"):
+            _, row[f"{name} low"], row[f"{name} high"] = metrics.bootstrap(
+                range(len(values)), lambda r, v=values: float(v[r].mean())
+            )
+    return row
+
+
+def timed(data: Data) -> list[dict]:
+    """Part 2."""
+    args = data.args
+    ids, n, k = list(data.groups)[: args.timed], args.timed_n, max(args.k)
+    sketch, rows, full = sketches(data), [], {}
+
+    def run(mode: str, judge: judges.Judge, comparisons: str, together: bool = True) -> None:
+        spent, calls = [0, 0, 0], 0
+        reset = getattr(getattr(judge, "llm", None), "reset_prefix_cache", None)
+        if reset:
+            reset()
+
+        def score(batch):
+            nonlocal calls
+            scores = judge.score([data.request(*wanted) for wanted in batch])
+            spent[0] += sum(s.prompt_tokens for s in scores)
+            spent[1] += sum(s.cached_tokens for s in scores)
+            spent[2] += 1
+            calls += sum(s.calls for s in scores)
+            return [s.p_same for s in scores]
+
+        started = time.perf_counter()
+        clusters = {}
+        for some in [ids] if together else [[i] for i in ids]:
+            runs = {i: clustering.greedy(n, data.rule(comparisons, k), i, sketch=sketch[i]) for i in some}
+            clusters |= clustering.lockstep(runs, score)
+        seconds = time.perf_counter() - started
+        full.setdefault("clusters", clusters)
+        rows.append({"mode": mode, "seconds": seconds, "calls": calls, "batches": spent[2], "prompt tokens": spent[0],
+                     "cached tokens": spent[1], "computed tokens": spent[0] - spent[1], "same clusters": clusters == full["clusters"]})  # fmt: skip
+        print(
+            f"  {mode:<44} {seconds:8.1f} s {calls:8,} calls {spent[0] - spent[1]:10,} tokens computed, {spent[1]:10,} cached"
+        )
+
+    options = {"dtype": args.dtype, "max_model_len": args.max_model_len, "batch": args.batch}
+    print(f"timed: {len(ids)} questions, n = {n}, K = {k}, K1 = {args.k1}")
+    for caching, modes in ((False, [(FULL, "all", True)]), (True, [
+        (f"{FULL}, prefix cache", "all", True), (f"{FULL}, prefix cache, one question at a time", "all", False),
+        *((f"{mode}, prefix cache", COUNTED[mode], True) for mode in list(COUNTED)[1:]),
+    ])):  # fmt: skip
+        judge = judges.open_judge("vllm", args.model, prefix_caching=caching, **options)
+        judge.score([Request("Warm-up?", f"one {i}", f"two {i}", "a", "b") for i in range(4)])
+        for mode, comparisons, together in modes:
+            run(mode, judge, comparisons, together)
+        judge.close()
+    if args.listwise:
+        judge = judges.open_judge("listwise", args.listwise, **options)
+        judge.score([Request("Warm-up?", f"one {i}", "two", "a", "b") for i in range(2)])
+        run("list-wise judge, prefix cache", judge, "listwise")
+        judge.close()
+    judge = judges.open_judge("transformers", args.model, dtype=args.dtype, batch=1)
+    some = [
+        data.request(ids[0], a, b)
+        for a, b in itertools.islice(itertools.combinations(range(n), 2), args.slow_pairs + 2)
+    ]
+    judge.score(some[:2])
+    started = time.perf_counter()
+    judge.score(some[2:])
+    each = (time.perf_counter() - started) / (len(some) - 2)
+    calls = rows[0]["calls"]
+    rows.insert(0, {"mode": f"{FULL}, transformers, one pair at a time ({len(some) - 2} pairs timed, scaled)",
+                    "seconds": each * calls, "calls": calls, "prompt tokens": rows[0]["prompt tokens"],
+                    "cached tokens": 0, "computed tokens": rows[0]["prompt tokens"]})  # fmt: skip
+    for row in rows:
+        row["seconds / full rule on vLLM"] = row["seconds"] / rows[1]["seconds"]
+    return rows
+
+
+def figure(numbers: pd.DataFrame):
+    """Calls against n (largest K) and against K (largest n), a line a mode."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2))
+    questions = int(numbers["questions"].iloc[0])
+    for axis, x, fixed in ((axes[0], "n", "K"), (axes[1], "K", "n")):
+        some = numbers[numbers[fixed] == numbers[fixed].max()]
+        for mode, rows in some.groupby("mode", sort=False):
+            axis.plot(rows[x], rows["calls"], marker="o", ls="--" if mode == LEAST else "-", label=mode)
+        axis.set(xscale="log", yscale="log", xlabel={"n": "traces a question, n", "K": "most clusters, K"}[x],
+                 ylabel="judge calls a question", title=f"{fixed} = {numbers[fixed].max()}, mean of {questions} questions")  # fmt: skip
+        axis.set_xticks(sorted(some[x].unique()), [str(v) for v in sorted(some[x].unique())])
+        axis.minorticks_off()
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+@command
+def main() -> None:
+    args = arguments()
+    runtime.ensure()
+    data = Data(args)
+    numbers = counted(data)
+    shown = ["mode", "n", "K", "calls", "calls / full rule", "computed tokens / full rule without a cache", "adjusted Rand index",
+             "same clusters", "accuracy", "diversity"]  # fmt: skip
+    print(numbers[shown].round(3).to_string(index=False))
+    jsonl.write_text(f"{args.output}.csv", numbers.to_csv(index=False))
+    plotting.save(figure(numbers), f"{args.output}.png")
+    about = {
+        "settings": {k: v for k, v in vars(args).items() if k not in ("problems", "traces", "model", "listwise", "only", "output")},
+        "judge": judges.name_of("vllm", args.model), "questions": list(data.groups), "commit": manifest.code_commit(),
+        "packages": manifest.package_versions(),
+        "inputs": {Path(p).name: manifest.file_hash(p) for p in [*args.problems, *args.traces]},
+    }  # fmt: skip
+    if args.timed:
+        about["timed"] = timed(data)
+    jsonl.write_text(f"{args.output}.json", json.dumps(about, indent=1) + "\n")
+    print(f"{args.output}.csv, {args.output}.json, {args.output}.png")
+
+
+if __name__ == "__main__":
+    main()
