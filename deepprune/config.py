@@ -23,6 +23,7 @@ SECTIONS = (
     "pairs",
     "evaluate",
     "similarity",
+    "tabulate",
     "ablation",
     "prune",
     "simulate",

@@ -67,21 +67,26 @@ $python Preliminaries/sentence_bert_similarity.py --pairs "$out/pairs.jsonl" --o
 
 if [ "$study" = r1 ]; then
   train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b cutoff_len=2560
-  pack qwen2.5-0.5b
-  evaluate qwen2.5-0.5b-packed
-  zero_shot $qwen qwen2.5-0.5b
 else
   train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b
-  pack qwen2.5-0.5b
-  evaluate qwen2.5-0.5b-packed
-  zero_shot $qwen qwen2.5-0.5b
+fi
+pack qwen2.5-0.5b
+evaluate qwen2.5-0.5b-packed
+zero_shot $qwen qwen2.5-0.5b
+judges=("Sentence-BERT=$out/scores_sbert.jsonl" "zero-shot Qwen2.5-0.5B=$out/scores_zero_shot_qwen2.5-0.5b.jsonl"
+  "trained Qwen2.5-0.5B=$out/scores_qwen2.5-0.5b.jsonl")
+if [ "$study" = miniature ]; then
   zero_shot $smol smollm2-135m
   # The learning curve: the first rows of the shuffled training file.
-  for rows in 180 360 720 1440; do
+  for rows in 180 360 720; do
     train Offline/SmolLM2_lora_cpu.yaml "smollm2-135m-$rows" bf16=true max_samples=$rows
     evaluate "smollm2-135m-$rows"
   done
+  judges+=("zero-shot SmolLM2-135M=$out/scores_zero_shot_smollm2-135m.jsonl"
+    "trained SmolLM2-135M, 720 rows=$out/scores_smollm2-135m-720.jsonl")
 fi
+step "table"
+$python Offline/tabulate_scores.py --pairs "$out/pairs.jsonl" --scores "${judges[@]}" --traces "${seen[@]}" "$unseen" --output "$out/table"
 step "pack"
 $python -m deepprune.jsonl pack "$out/pairs.jsonl" "$out/train.jsonl" "$out"/scores_*.jsonl
 step "done"

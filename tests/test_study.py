@@ -3,8 +3,9 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
-from conftest import make_problem, make_trace
+from conftest import make_problem, make_trace, run_stage
 from sklearn.metrics import roc_auc_score
 
 from deepprune import ablation, metrics, pairs, records, study
@@ -188,3 +189,41 @@ def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkey
     monkeypatch.setattr(sys, "argv", [*arguments, "--only-pairs"])
     script.main()
     assert len(ran) == 4 and all(name.startswith("Offline/build") for name, _ in ran)
+
+
+def test_scores_are_tabulated_by_how_much_of_the_traces_was_seen(folder, tmp_path):
+    """At one word every prefix is partial but for a trace that ends at it: 'First'."""
+    some = [
+        make_trace(PROBLEMS[0], i, a, text=t)
+        for i, (a, t) in enumerate([("4", "First"), ("4", "First we"), ("7", "First"), ("8", "So it is")])
+    ]
+    made, _ = pairs.build(some, PROBLEMS[0], Truncation("words", 1), None, 0)
+    records.write(tmp_path / "few.jsonl", made)
+    records.write(tmp_path / "traces.jsonl", some)
+    write_scores(tmp_path / "few_scores.jsonl", made, 3, 0.3)
+    args = [
+        "--pairs",
+        tmp_path / "few.jsonl",
+        "--scores",
+        f"it={tmp_path / 'few_scores.jsonl'}",
+        "--output",
+        tmp_path / "out" / "few",
+    ]
+    done = run_stage("Offline/tabulate_scores.py", *args, "--traces", tmp_path / "traces.jsonl", "--resamples", "20")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "out" / "few.csv").set_index("group")
+    counts = {
+        g: int(table.loc[f"reasoner-1B, {g}", "pairs"])
+        for g in ("both traces partial", "one whole trace", "both traces whole")
+    }
+    assert counts == {"both traces partial": 1, "one whole trace": 4, "both traces whole": 1}
+    score = {s.pair_id: s.p_same for s in records.read(records.PairScore, tmp_path / "few_scores.jsonl")}
+    assert table.loc["all", "AUROC"] == pytest.approx(
+        roc_auc_score([p.label for p in made], [score[p.pair_id] for p in made])
+    )
+    assert (tmp_path / "out" / "few_roc.png").stat().st_size > 5000 and "| all | it | 6 |" in (
+        tmp_path / "out" / "few.md"
+    ).read_text()
+    records.write(tmp_path / "traces.jsonl", some[1:])
+    done = run_stage("Offline/tabulate_scores.py", *args, "--traces", tmp_path / "traces.jsonl")
+    assert done.returncode == 2 and "is in no --traces file" in done.stderr

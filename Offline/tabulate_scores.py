@@ -1,0 +1,112 @@
+"""Several judges on the same test pairs, side by side: tables with intervals and figures.
+
+    python Offline/tabulate_scores.py --pairs results/study/r1/pairs.jsonl --output Offline/results/r1 \
+        --scores "Sentence-BERT=results/study/r1/scores_sbert.jsonl" "trained=results/study/r1/scores_qwen2.5-0.5b.jsonl"
+
+AUROC (pooled over all pairs, and within problems: the mean of each problem's own), TNR@0.2, on all pairs and by reasoner. With
+--traces also by how much of the traces the judge saw: a short trace ends before its k-th reasoning word, so that its prefix is
+the whole trace and holds the answer. Paired differences of AUROC to the first judge. Files that score other pairs are refused.
+
+Writes OUTPUT.csv, OUTPUT.md, OUTPUT_roc.png, OUTPUT_auroc.png and a manifest.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+
+from deepprune import config, jsonl, metrics, plotting, records, study
+from deepprune.config import setting
+from deepprune.errors import UserError, command
+from deepprune.manifest import Manifest
+
+SEEN = ("both traces partial", "one whole trace", "both traces whole")
+
+
+@dataclasses.dataclass
+class TabulateSettings:
+    pairs: str = setting(config.REQUIRED, "JSONL file of Pair records (stage 02)")
+    scores: list[str] = setting(config.REQUIRED, "files of scores of exactly these pairs (stage 04), as NAME=FILE")
+    output: str = setting(config.REQUIRED, "path without ending of the files to write")
+    traces: list[str] = setting([], "JSONL files of the pairs' Trace records: tell partial prefixes from whole traces")
+    resamples: int = setting(1000, "bootstrap resamples over problems")
+    seed: int = setting(0, "seed of the bootstrap")
+
+
+@command
+def main() -> None:
+    settings = config.parse(TabulateSettings, "tabulate", __doc__)
+    files = named(settings.scores)
+    data = study.frame(settings.pairs, files)
+    manifest = Manifest.open(
+        f"{settings.output}.csv", "tabulate", {"resamples": settings.resamples, "seed": settings.seed, "judges": list(files)},
+        [settings.pairs, *files.values(), *settings.traces], overwrite=True,
+    )  # fmt: skip
+    parts = [study.table(data, None, settings.resamples, settings.seed)]
+    if data["reasoner"].nunique() > 1 or settings.traces:
+        parts.append(study.table(data, "reasoner", settings.resamples, settings.seed))
+    if settings.traces:
+        seen = how_much_is_seen(settings)
+        groups = data["reasoner"] + ", " + data["pair_id"].map(seen).map(dict(enumerate(SEEN)))
+        parts.append(study.table(data.assign(reasoner=groups), "reasoner", settings.resamples, settings.seed))
+    numbers = pd.concat(parts, ignore_index=True)
+    write(numbers, data, settings)
+    manifest.finish(len(data))
+
+
+def named(given: list[str]) -> dict[str, str]:
+    """NAME=FILE arguments as a dict. Raises UserError for another form or a repeated name."""
+    found: dict[str, str] = {}
+    for item in given:
+        name, equals, file = item.partition("=")
+        if not equals or not name or not file or name in found:
+            raise UserError(f"--scores takes NAME=FILE, each name once; found {item!r}")
+        found[name] = file
+    return found
+
+
+def how_much_is_seen(settings: TabulateSettings) -> dict[str, int]:
+    """How many of a pair's two prefixes are whole traces, by pair id."""
+    some = list(records.read(records.Pair, settings.pairs))
+    wanted = {t for p in some for t in (p.trace_a, p.trace_b)}
+    length = {t.trace_id: len(t.text) for t in records.read(records.Trace, *settings.traces) if t.trace_id in wanted}
+    missing = wanted - set(length)
+    if missing:
+        raise UserError(f"{settings.pairs}: trace {min(missing)} is in no --traces file")
+    return {p.pair_id: (len(p.prefix_a) >= length[p.trace_a]) + (len(p.prefix_b) >= length[p.trace_b]) for p in some}
+
+
+def write(numbers: pd.DataFrame, data: pd.DataFrame, settings: TabulateSettings) -> None:
+    base, judges = settings.output, study.judges_of(data)
+    title = f"{len(data)} pairs of {data['problem_id'].nunique()} problems, {data['label'].mean():.0%} same"
+    shown = study.readable(numbers)
+    shown["same"] = shown["same"].map("{:.2f}".format)
+    lines = [
+        f"{title}; 95 % intervals over problems",
+        "",
+        "| " + " | ".join(shown.columns) + " |",
+        "|---" * len(shown.columns) + "|",
+    ]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
+    lines += ["", f"Difference of AUROC to {judges[0]}, paired over problems:", ""]
+    for judge in judges[1:]:
+        value, low, high = study.difference(data, judge, judges[0], metrics.auroc, settings.resamples, settings.seed)
+        lines.append(f"- {judge}: {value:+.3f} [{low:+.3f}, {high:+.3f}]")
+    jsonl.write_text(f"{base}.md", "\n".join(lines) + "\n")
+    jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
+    curves = {j: (data["label"], data[j], metrics.auroc(data["label"], data[j])) for j in judges}
+    plotting.save(plotting.roc(curves, title), f"{base}_roc.png")
+    some = numbers.dropna(subset=["AUROC"])
+    rows = [
+        (f"{r['judge']}: {r['group']} ({r['pairs']} pairs)", r["AUROC"], r["AUROC low"], r["AUROC high"])
+        for r in some.to_dict("records")
+    ]
+    plotting.save(
+        plotting.intervals(rows, "AUROC, 95 % intervals over problems", title, reference=0.5), f"{base}_auroc.png"
+    )
+    print("\n".join(lines))
+    print(", ".join(str(Path(f"{base}{end}")) for end in (".csv", ".md", "_roc.png", "_auroc.png")))
+
+
+if __name__ == "__main__":
+    main()
