@@ -45,7 +45,7 @@ class LivePruneSettings(RuleSettings):
         choices=clustering.COMPARISONS[:4],
     )  # fmt: skip
     on_judge_failure: str = setting(
-        "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE
+        "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
     )
     timeout: float = setting(600.0, "servers: seconds to wait for an answer", free=True)
     retries: int = setting(4, "servers: times to try again after a connection error", free=True)

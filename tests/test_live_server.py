@@ -1,11 +1,14 @@
 """Live pruning against a real `vllm serve` on loopback: one small model is reasoner and judge."""
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +18,7 @@ import pytest
 from conftest import ROOT, make_problem, run_stage
 
 from deepprune import judges, records, runtime
+from deepprune.reasoners import Sampling, ServerReasoner
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 N = 6
@@ -112,6 +116,133 @@ def test_wrong_urls_are_one_clear_line(server, problems, tmp_path):
     arguments[arguments.index("--judge-url") + 1] = "http://127.0.0.1:9/v1"
     done = run_stage(*arguments)
     assert done.returncode == 2 and "http://127.0.0.1:9/v1: no OpenAI-compatible server answers there" in done.stderr
+
+
+class Relay:
+    """A TCP relay to the server that can be cut: a judge server that is killed, without starting a second one."""
+
+    def __init__(self, url):
+        self.target = int(url.rsplit(":", 1)[1].removesuffix("/v1"))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
+        self.open, self.requests, self.cut_after = [], 0, None
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.target))
+            self.open += [client, server]
+            for a, b in ((client, server), (server, client)):
+                threading.Thread(target=self.pump, args=(a, b, a is client), daemon=True).start()
+
+    def pump(self, source, sink, counted):
+        try:
+            while data := source.recv(65536):
+                self.requests += counted and data.count(b"POST ")
+                if self.cut_after is not None and self.requests > self.cut_after:
+                    self.close()
+                    return
+                sink.sendall(data)
+        except OSError:
+            pass
+
+    def close(self):
+        self.listener.close()
+        for one in self.open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def left_running(server, seconds=1.0):
+    """Requests in the server after at most so many seconds, by its own metrics."""
+    ends = time.monotonic() + seconds
+    while True:
+        text = urllib.request.urlopen(server[0].removesuffix("/v1") + "/metrics", timeout=5).read().decode()
+        count = sum(float(x.split()[-1]) for x in text.splitlines() if x.startswith(("vllm:num_requests_running{", "vllm:num_requests_waiting{")))  # fmt: skip
+        if not count or time.monotonic() > ends:
+            return count
+        time.sleep(0.1)
+
+
+def test_an_aborted_request_is_gone_within_a_second(server, smol):
+    async def work():
+        reasoner = ServerReasoner(server[0], smol)
+        await reasoner.open()
+        stop, tokens = asyncio.Event(), 0
+        prompt = reasoner.tokenizer.encode("Count: one, two, three,")
+        async for chunk in reasoner.stream(prompt, Sampling(1.0, 1.0, 1500), 1500, stop):
+            tokens += len(chunk.token_ids)
+            if tokens >= 5:
+                assert await reasoner.running() == 1
+                stop.set()
+        await reasoner.close()
+        return tokens
+
+    assert 5 <= asyncio.run(work()) < 200
+    assert left_running(server) == 0
+
+
+def test_a_killed_judge_is_named_and_the_run_can_go_on_as_consensus(server, problems, tmp_path):
+    relay = Relay(server[0])
+    relay.cut_after = 4
+    arguments = options(server, problems, tmp_path / "live.jsonl")
+    arguments[arguments.index("--judge-url") + 1] = relay.url
+    done = run_stage(*arguments, "--retries", "0", "--questions", "1")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert (
+        "judge" in done.stderr
+        and "--on-judge-failure consensus" in done.stderr
+        and "run the same command again" in done.stderr
+    )
+    assert left_running(server) == 0
+    events = [json.loads(x) for x in open(tmp_path / "live.events.jsonl")]
+    assert any(e["event"] == "judged" for e in events)
+    relay = Relay(server[0])
+    relay.cut_after = 4
+    arguments[arguments.index("--judge-url") + 1] = relay.url
+    done = run_stage(*arguments, "--retries", "0", "--questions", "1", "--on-judge-failure", "consensus")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pruned = list(records.read(records.Pruning, tmp_path / "live.jsonl"))
+    lost = [p for p in pruned if p.settings["judge_failed"]]
+    assert lost and len(pruned) == 2 and all(len(p.finished) == N and not p.clusters for p in lost)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_leaves_no_request_and_goes_on(server, problems, tmp_path, number):
+    records.write(problems, [make_problem(i, str(2 * i)) for i in range(20, 26)])
+    arguments = [*options(server, problems, tmp_path / "live.jsonl"), "--questions", "2"]
+    child = subprocess.Popen(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    pruned = tmp_path / "live.jsonl"
+    for _ in range(240):
+        if pruned.is_file() and pruned.read_text().count("\n") >= 1:
+            break
+        time.sleep(0.25)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130 and "run the same command again" in err, out + err
+    assert left_running(server) == 0
+    before = list(records.read(records.Pruning, pruned))
+    assert 1 <= len(before) < 6
+    done = run_stage(*arguments)
+    assert done.returncode == 0, done.stderr
+    after = list(records.read(records.Pruning, pruned))
+    assert f"{len(before)} done before" in done.stdout and after[: len(before)] == before and len(after) == 6
+    kept = {t.trace_id for t in records.read(records.Trace, tmp_path / "live.traces.jsonl")}
+    assert {i for p in after for c in p.clusters for i in c} == kept
+
+
+def test_a_refused_request_is_one_clear_line(server, tmp_path):
+    long = tmp_path / "long.jsonl"
+    records.write(long, [make_problem(1, "2"), records.Problem.new("test", "What is 1" + " + 1" * 3000 + "?", "3001")])
+    done = run_stage(*options(server, long, tmp_path / "live.jsonl"), "--questions", "1")
+    assert done.returncode == 2 and "refused a request" in done.stderr and "2048" in done.stderr
+    assert len(list(records.read(records.Pruning, tmp_path / "live.jsonl"))) == 1  # the first question's answer is kept
 
 
 def test_a_reasoner_server_that_dies_leaves_what_was_finished(server, problems, tmp_path):
