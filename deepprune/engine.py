@@ -65,10 +65,12 @@ def start(
 def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Iterator[tuple[str, Any]]:
     """Feed (request id, prompt, SamplingParams) to the engine; yield (id, RequestOutput) as each finishes.
 
-    Request ids must be unique among the open requests.
+    Request ids must be unique among the open requests. Raises UserError if the engine dies.
 
     At most `window` requests are in the engine at once, so an endless iterable needs no more memory.
     """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
     engine = llm.llm_engine
     waiting = iter(requests)
     open_requests = 0
@@ -84,7 +86,14 @@ def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Ite
             open_requests += 1
         if open_requests == 0:
             return
-        for output in engine.step():
+        try:
+            outputs = engine.step()
+        except EngineDeadError as error:  # its process was killed (memory, say) or hung
+            raise UserError(
+                "the vLLM engine died (its own message stands above); what was finished is on disk, run the same command again. "
+                "If memory ran out, lower max_num_seqs, batch or max_model_len"
+            ) from error
+        for output in outputs:
             if output.finished:
                 open_requests -= 1
                 yield output.request_id, output

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -75,3 +76,19 @@ def test_a_stop_that_a_library_swallowed_takes_effect_at_the_next_row(tmp_path):
     done = subprocess.run([sys.executable, "-c", SWALLOWS, path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 130 and "run the same command again" in done.stderr
     assert path.read_text() == '{"i":0}\n'
+
+
+def test_a_dead_engine_is_one_line_that_says_how_to_go_on():
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    from deepprune import engine
+
+    class Dead:
+        def add_request(self, *args):
+            pass
+
+        def step(self):
+            raise EngineDeadError
+
+    with pytest.raises(UserError, match="engine died.*run the same command again"):
+        list(engine.run(types.SimpleNamespace(llm_engine=Dead()), [("1", "prompt", None)]))
