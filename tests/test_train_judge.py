@@ -26,7 +26,7 @@ PAIRS = [
     ("What is 6 * 7?", "Six times seven", "6 + 7", 0),
 ]
 STEPS = 4
-RECIPES = ("Qwen3_full_sft.yaml", "Qwen3_lora_sft.yaml", "Qwen2.5_0.5B_lora_cpu.yaml", "SmolLM2_lora_cpu.yaml")
+RECIPES = ("Qwen3_full_sft.yaml", "Qwen3_lora_sft.yaml", "Qwen2.5_0.5B_lora_cpu.yaml", "Qwen2.5_0.5B_listwise_lora_cpu.yaml", "SmolLM2_lora_cpu.yaml")
 
 
 @pytest.fixture(scope="module")
