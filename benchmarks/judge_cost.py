@@ -61,6 +61,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="the judge: folder, LoRA adapter folder or hub id")
     parser.add_argument("--listwise", help="a list-wise judge, for the timed part")
     parser.add_argument("--sketch", default="sentence-transformers/all-MiniLM-L6-v2", help="sentence encoder")
+    parser.add_argument(
+        "--store",
+        help="SQLite store of the judge's scores (Online/compare_methods.py writes such; default: OUTPUT.sqlite)",
+    )
     parser.add_argument("--limit", type=int, help="only the first so many problems")
     parser.add_argument("--n", type=int, nargs="+", default=[16, 32, 64], help="traces a question")
     parser.add_argument("--k", type=int, nargs="+", default=[8, 16, 32], help="values of K")
@@ -122,7 +126,7 @@ def tables(data: Data) -> dict[str, list[list[float]]]:
     args, n = data.args, max(data.args.n)
     name = judges.name_of("vllm", args.model)
     with score_store.ScoreStore(
-        f"{args.output}.sqlite", score_store.identity(name, "vllm", args.dtype, data.cut, args.tokenizer)
+        args.store or f"{args.output}.sqlite", score_store.identity(name, "vllm", args.dtype, data.cut, args.tokenizer)
     ) as store:
         store.check_prefixes({t.trace_id: t.prefix for g in data.groups.values() for t in g})
         ids = {i: [t.trace_id for t in g] for i, g in data.groups.items()}
@@ -320,7 +324,7 @@ def main() -> None:
     jsonl.write_text(f"{args.output}.csv", numbers.to_csv(index=False))
     plotting.save(figure(numbers), f"{args.output}.png")
     about = {
-        "settings": {k: v for k, v in vars(args).items() if k not in ("problems", "traces", "model", "listwise", "only", "output")},
+        "settings": {k: v for k, v in vars(args).items() if k not in ("problems", "traces", "model", "listwise", "only", "output", "store")},
         "judge": judges.name_of("vllm", args.model), "questions": list(data.groups), "commit": manifest.code_commit(),
         "packages": manifest.package_versions(),
         "inputs": {Path(p).name: manifest.file_hash(p) for p in [*args.problems, *args.traces]},
