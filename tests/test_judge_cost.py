@@ -1,0 +1,60 @@
+"""The benchmark of the judge's cost on made-up scores: its counts against plain loops."""
+
+import itertools
+import json
+import random
+
+import pandas as pd
+import pytest
+from conftest import run_stage
+
+from deepprune import judges, records, score_store
+from deepprune.judges import Score
+from deepprune.truncation import Truncation
+
+SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
+    problems, traces = sample
+    cut = Truncation("words", 1)
+    groups = {}
+    for t in records.read(records.Trace, traces):
+        groups.setdefault(t.problem_id, []).append(t)
+    name = judges.name_of("vllm", tiny)
+    rng = random.Random(1)
+    p_same = {}
+    with score_store.ScoreStore(
+        tmp_path / "cost.sqlite", score_store.identity(name, "vllm", "auto", cut, SMOL)
+    ) as store:
+        store.check_prefixes({t.trace_id: cut.cut(t.text) for g in groups.values() for t in g})
+        for i, g in groups.items():
+            for a, b in itertools.combinations(range(len(g)), 2):
+                p_same[i, a, b] = rng.random()
+                store.add([(g[a].trace_id, g[b].trace_id, Score(p_same[i, a, b], 100, 50))])
+    done = run_stage(
+        "benchmarks/judge_cost.py", "--problems", problems, "--traces", traces, "--model", tiny, "--truncation-k", "1", "--tokenizer",
+        SMOL, "--n", "4", "6", "--k", "2", "6", "--k1", "10", "--sketch", "all-MiniLM-L6-v2", "--output", tmp_path / "cost",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = pd.read_csv(tmp_path / "cost.csv").set_index(["mode", "n", "K"])
+    for n in (4, 6):
+        # K1 and K above n: every new trace is compared with every earlier one.
+        assert table.loc[("full rule", n, 6), "calls"] == n * (n - 1) / 2
+        exact = table.loc[("exact savings", n, 6)]
+        assert exact["same clusters"] == 1 and exact["adjusted Rand index"] == 1
+        assert table.loc[("least possible, exact", n, 6), "calls"] <= exact["calls"] <= n * (n - 1) / 2
+        assert exact["calls / full rule"] == pytest.approx(exact["calls"] / (n * (n - 1) / 2))
+        assert table.loc[("representative", n, 6), "calls"] <= n * (n - 1) / 2
+    about = json.loads((tmp_path / "cost.json").read_text())
+    assert (
+        about["judge"] == name
+        and len(about["questions"]) == 6
+        and set(about["inputs"]) == {"problems.jsonl", "traces.jsonl"}
+    )
+    assert (tmp_path / "cost.png").stat().st_size > 5000
+    done = run_stage(
+        "benchmarks/judge_cost.py", "--problems", problems, "--traces", traces, "--model", tiny, "--truncation-k", "1", "--tokenizer",
+        SMOL, "--n", "7", "--output", tmp_path / "cost",
+    )  # fmt: skip
+    assert done.returncode == 2 and "--n 7: a problem has 6 traces only" in done.stderr
