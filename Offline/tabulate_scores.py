@@ -5,7 +5,8 @@
 
 AUROC (pooled over all pairs, and within problems: the mean of each problem's own), TNR@0.2, on all pairs and by reasoner. With
 --traces also by how much of the traces the judge saw: a short trace ends before its k-th reasoning word, so that its prefix is
-the whole trace and holds the answer. Paired differences of AUROC to the first judge. Files that score other pairs are refused.
+the whole trace and holds the answer. Differences of the last judge's AUROC to the others' are paired over problems. Files that
+score other pairs are refused.
 
 Writes OUTPUT.csv, OUTPUT.md, OUTPUT_roc.png, OUTPUT_auroc.png and a manifest.
 """
@@ -39,7 +40,7 @@ def main() -> None:
     files = named(settings.scores)
     data = study.frame(settings.pairs, files)
     manifest = Manifest.open(
-        f"{settings.output}.csv", "tabulate", {"resamples": settings.resamples, "seed": settings.seed, "judges": list(files)},
+        f"{settings.output}.json", "tabulate", {"resamples": settings.resamples, "seed": settings.seed, "judges": list(files)},
         [settings.pairs, *files.values(), *settings.traces], overwrite=True,
     )  # fmt: skip
     parts = [study.table(data, None, settings.resamples, settings.seed)]
@@ -88,10 +89,13 @@ def write(numbers: pd.DataFrame, data: pd.DataFrame, settings: TabulateSettings)
         "|---" * len(shown.columns) + "|",
     ]
     lines += ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
-    lines += ["", f"Difference of AUROC to {judges[0]}, paired over problems:", ""]
-    for judge in judges[1:]:
-        value, low, high = study.difference(data, judge, judges[0], metrics.auroc, settings.resamples, settings.seed)
-        lines.append(f"- {judge}: {value:+.3f} [{low:+.3f}, {high:+.3f}]")
+    lines += ["", f"AUROC of {judges[-1]} minus the others', paired over problems:", ""]
+    for reasoner, some in [("all", data), *data.groupby("reasoner", sort=True)]:
+        for judge in judges[:-1]:
+            value, low, high = study.difference(
+                some, judges[-1], judge, metrics.auroc, settings.resamples, settings.seed
+            )
+            lines.append(f"- {reasoner}: {value:+.3f} [{low:+.3f}, {high:+.3f}] over {judge}")
     jsonl.write_text(f"{base}.md", "\n".join(lines) + "\n")
     jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
     curves = {j: (data["label"], data[j], metrics.auroc(data["label"], data[j])) for j in judges}
@@ -102,7 +106,10 @@ def write(numbers: pd.DataFrame, data: pd.DataFrame, settings: TabulateSettings)
         for r in some.to_dict("records")
     ]
     plotting.save(
-        plotting.intervals(rows, "AUROC, 95 % intervals over problems", title, reference=0.5), f"{base}_auroc.png"
+        plotting.intervals(
+            rows, "AUROC, 95 % intervals over problems", title, reference=0.5, colours=list(some["judge"])
+        ),
+        f"{base}_auroc.png",
     )
     print("\n".join(lines))
     print(", ".join(str(Path(f"{base}{end}")) for end in (".csv", ".md", "_roc.png", "_auroc.png")))

@@ -78,14 +78,17 @@ def reliability(judges: dict[str, tuple[list[dict[str, float]], float]], title: 
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float]], xlabel: str, title: str, reference: float | None = None,
-              marks: dict[str, float] | None = None) -> Any:  # fmt: skip
+              marks: dict[str, float] | None = None, colours: Sequence[Any] | None = None) -> Any:  # fmt: skip
     """A dot and its interval a row, first row on top; rows: (name, value, low, high).
 
-    reference: a dotted line (chance, say); marks: row name -> the paper's value, a grey cross.
+    reference: a dotted line (chance, say); marks: row name -> the paper's value, a grey cross; colours: rows
+    of one value share a colour.
     """
     figure, axis = plt.subplots(figsize=(6.4, 0.9 + 0.34 * len(rows)))
+    kinds = list(dict.fromkeys(colours or [0]))
     for index, (name, value, low, high) in enumerate(rows):
-        axis.errorbar(value, index, xerr=[[value - low], [high - value]], marker="o", capsize=3, color="tab:blue")
+        colour = f"C{kinds.index(colours[index] if colours else 0)}"
+        axis.errorbar(value, index, xerr=[[value - low], [high - value]], marker="o", capsize=3, color=colour)
         if marks and marks.get(name) is not None:
             axis.plot(marks[name], index, "x", color="grey")
     if reference is not None:

@@ -73,8 +73,7 @@ fi
 pack qwen2.5-0.5b
 evaluate qwen2.5-0.5b-packed
 zero_shot $qwen qwen2.5-0.5b
-judges=("Sentence-BERT=$out/scores_sbert.jsonl" "zero-shot Qwen2.5-0.5B=$out/scores_zero_shot_qwen2.5-0.5b.jsonl"
-  "trained Qwen2.5-0.5B=$out/scores_qwen2.5-0.5b.jsonl")
+judges=("Sentence-BERT=$out/scores_sbert.jsonl" "zero-shot Qwen2.5-0.5B=$out/scores_zero_shot_qwen2.5-0.5b.jsonl")
 if [ "$study" = miniature ]; then
   zero_shot $smol smollm2-135m
   # The learning curve: the first rows of the shuffled training file.
@@ -85,8 +84,9 @@ if [ "$study" = miniature ]; then
   judges+=("zero-shot SmolLM2-135M=$out/scores_zero_shot_smollm2-135m.jsonl"
     "trained SmolLM2-135M, 720 rows=$out/scores_smollm2-135m-720.jsonl")
 fi
+judges+=("trained Qwen2.5-0.5B=$out/scores_qwen2.5-0.5b.jsonl") # the last one is set against the others
 step "table"
-$python Offline/tabulate_scores.py --pairs "$out/pairs.jsonl" --scores "${judges[@]}" --traces "${seen[@]}" "$unseen" --output "$out/table"
+$python Offline/tabulate_scores.py --pairs "$out/pairs.jsonl" --scores "${judges[@]}" --traces "${seen[@]}" "$unseen" --output "$out/$study"
 step "pack"
 $python -m deepprune.jsonl pack "$out/pairs.jsonl" "$out/train.jsonl" "$out"/scores_*.jsonl
 step "done"

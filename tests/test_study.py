@@ -221,9 +221,11 @@ def test_scores_are_tabulated_by_how_much_of_the_traces_was_seen(folder, tmp_pat
     assert table.loc["all", "AUROC"] == pytest.approx(
         roc_auc_score([p.label for p in made], [score[p.pair_id] for p in made])
     )
-    assert (tmp_path / "out" / "few_roc.png").stat().st_size > 5000 and "| all | it | 6 |" in (
-        tmp_path / "out" / "few.md"
-    ).read_text()
+    assert (
+        (tmp_path / "out" / "few.manifest.json").is_file()
+        and (tmp_path / "out" / "few_roc.png").stat().st_size > 5000
+        and "| all | it | 6 |" in (tmp_path / "out" / "few.md").read_text()
+    )
     records.write(tmp_path / "traces.jsonl", some[1:])
     done = run_stage("Offline/tabulate_scores.py", *args, "--traces", tmp_path / "traces.jsonl")
     assert done.returncode == 2 and "is in no --traces file" in done.stderr
