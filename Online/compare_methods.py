@@ -10,7 +10,7 @@ labels: the limit of the method), a random judge, simulated judges of --aurocs. 
 rules. Each model scores each unordered pair of a problem's traces once, before the sweep, into a store (OUTPUT.NAME.sqlite);
 the sweep itself asks no judge. Averages over random orders of the traces, intervals over problems.
 
-Writes one row a problem (a killed run goes on), OUTPUT.csv, OUTPUT.md and a PNG. Total tokens count the judge's prompts
+Writes one row a problem (a killed run goes on), OUTPUT.csv (every setting), OUTPUT.md (those to read first) and a PNG. Total tokens count the judge's prompts
 that a perfect prefix cache leaves to compute, weighted by parameters.
 """
 
@@ -241,13 +241,16 @@ def write(results: list[dict], settings: CompareSettings, reasoner: str) -> None
     numbers = comparison.table(results, settings.resamples, settings.seed)
     base = Path(settings.output).with_suffix("")
     jsonl.write_text(base.with_suffix(".csv"), numbers.to_csv(index=False))
-    title = f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}; small words: the judge"
-    plotting.save(comparison.figure(numbers, title), base.with_suffix(".png"))
+    title = (
+        f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}; every setting of the sweep is a point"
+    )
+    plotting.save(comparison.figure(numbers, title, lines=False), base.with_suffix(".png"))
     page = comparison.to_markdown(
-        numbers, f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}, {settings.orders} orders"
+        comparison.digest(numbers),
+        f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}, {settings.orders} orders",
     )
     jsonl.write_text(base.with_suffix(".md"), page)
-    print(study.readable(numbers[comparison.SHOWN]).to_string(index=False))
+    print(study.readable(comparison.digest(numbers)[comparison.SHOWN]).to_string(index=False))
     print(f"{base}.csv, {base}.md, {base}.png")
 
 

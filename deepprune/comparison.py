@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from deepprune import baselines, finishing, metrics, simulation
+from deepprune import baselines, clustering, finishing, metrics, simulation
 from deepprune.clustering import ClusterSettings
 from deepprune.config import setting
 from deepprune.finishing import FinishSettings
@@ -78,6 +78,9 @@ class Grid:
     k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
     comparisons: list[str] = setting(
         ["all", "needed"], "all: every sampled member is compared; needed: only as far as decides (the same clusters)"
+    )
+    overflow: str = setting(
+        "join", "K clusters open and none similar: join the best, or drop the trace", choices=clustering.OVERFLOWS
     )
     rules: list[str] = setting(list(finishing.RULES), "finish rules")
     threshold: float = setting(0.95, "of Adaptive-Consistency, and of the adaptive and staged finish rules")
@@ -157,7 +160,7 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
         prefixes = [judged.prefixes[i] for i in order] if len(judged.prefixes) else [0] * len(order)
         for tau, k, k1, comparisons in itertools.product(grid.taus, grid.ks, grid.k1s, grid.comparisons):
             clustered = simulation.cluster(
-                table, ClusterSettings(tau, k, k1, comparisons=comparisons, seed=grid.seed), key
+                table, ClusterSettings(tau, k, k1, grid.overflow, comparisons=comparisons, seed=grid.seed), key
             )
             for rule, k2 in itertools.product(grid.rules, grid.k2s):
                 how = FinishSettings(rule, k2, grid.k3, threshold=grid.threshold, trust=grid.trust, batch=grid.finish_batch,
@@ -248,6 +251,24 @@ SHOWN = ["method", "judge", "tau", "K", "K1", "K2", "comparisons", "accuracy", "
          "coverage", "represented", "diversity"]  # fmt: skip
 
 
+def digest(numbers: pd.DataFrame) -> pd.DataFrame:
+    """The rows to read first: every baseline; of each judge the paper's rule with the largest K1 and all comparisons, and each
+    rule with the smallest K1 and the last of the comparisons; tau nearest 0.5, the largest K and K2.
+    """
+    pruned = numbers["judge"].notna()
+    taus = sorted(numbers.loc[pruned, "tau"].unique(), key=lambda t: (abs(t - 0.5), t))
+    some = numbers[pruned & (numbers["tau"] == taus[0])] if taus else numbers[pruned]
+    some = some[(some["K"] == some["K"].max()) & (some["K2"] == some["K2"].max())]
+    compared = list(dict.fromkeys(some["comparisons"]))
+    full = (
+        (some["method"] == "paper")
+        & (some["K1"] == some["K1"].max())
+        & (some["comparisons"] == compared[0] if compared else False)
+    )
+    cheap = (some["K1"] == some["K1"].min()) & (some["comparisons"] == compared[-1] if compared else False)
+    return pd.concat([numbers[~pruned], some[full | cheap]])
+
+
 def to_markdown(numbers: pd.DataFrame, what: str) -> str:
     """The table as a page: one row a method, intervals in brackets."""
 
@@ -280,10 +301,11 @@ def to_markdown(numbers: pd.DataFrame, what: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
+def figure(numbers: pd.DataFrame, title: str, label: str = "judge", lines: bool = True):
     """Accuracy, latency and coverage against total tokens: cons@m as a line, every other method as a marker.
 
-    A colour a finish rule, a marker a judge (label: the column that tells points of a line apart, written beside them).
+    A colour a finish rule. lines: the judges of one rule and setting are joined, and the first and last named (label: the
+    column that tells them apart), as for judges of growing quality. Otherwise every setting is a point, a marker a judge.
     """
     import matplotlib.pyplot as plt
 
@@ -293,8 +315,9 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
     pruned = numbers[numbers["judge"].notna()]
     rules = list(dict.fromkeys(pruned["method"]))
     colours = dict(zip(rules, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
-    lines = [key for key, _ in pruned.groupby(["K1", "comparisons"])]
-    styles = dict(zip(lines, ("-", ":", "--", "-."), strict=False))
+    settings = [key for key, _ in pruned.groupby(["K1", "comparisons"])]
+    styles = dict(zip(settings, ("-", ":", "--", "-."), strict=False))
+    shapes = dict(zip(dict.fromkeys(pruned[label]), itertools.cycle("ov^s<D>p8"), strict=False))
     line = numbers[numbers["m"].notna()]
     others = numbers[numbers["judge"].isna() & numbers["m"].isna()]
     for axis, (column, name) in zip(axes, panels, strict=True):
@@ -309,7 +332,9 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
                 linestyle="none",
                 label=row["method"],
             )
-        for (rule, k1, compared), some in pruned.groupby(["method", "K1", "comparisons"], sort=False):
+        for (rule, judge), some in pruned.groupby(["method", label], sort=False) if not lines else ():
+            axis.plot(some["total"] / 1000, some[column], shapes[judge], color=colours[rule], markersize=4, alpha=0.7)
+        for (rule, k1, compared), some in pruned.groupby(["method", "K1", "comparisons"], sort=False) if lines else ():
             axis.plot(some["total"] / 1000, some[column], styles.get((k1, compared), "-"), color=colours[rule], linewidth=0.8,
                       marker="o", markersize=3, label=f"{rule}, K1 {k1:.0f}, {compared} compared")  # fmt: skip
             for _, row in some.iloc[[0, -1]].iterrows():
@@ -319,6 +344,11 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge"):
         axis.grid(alpha=0.3)
     axes[1].set_yscale("log")
     drawn.suptitle(title)
+    if not lines:
+        for rule in rules:
+            axes[0].plot([], [], "s", color=colours[rule], label=f"finish rule: {rule}")
+        for judge, shape in shapes.items():
+            axes[0].plot([], [], shape, color="grey", label=f"judge: {judge}")
     handles, labels = axes[0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="upper center", ncols=6, fontsize=8, bbox_to_anchor=(0.5, 0.0))
     drawn.tight_layout()

@@ -137,3 +137,30 @@ def test_the_table_counts_differences_in_pairs():
     assert one["over_cons low"] <= one["over_cons"] <= one["over_cons high"]
     figure = comparison.figure(numbers, "title")
     assert len(figure.axes) == 3 and all(axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes)
+    figure = comparison.figure(numbers, "title", lines=False)
+    assert [t.get_text() for t in figure.legends[0].get_texts()][-3:] == [
+        "finish rule: paper",
+        "finish rule: adaptive",
+        "judge: oracle",
+    ]
+
+
+def test_the_digest_is_the_baselines_and_each_judges_main_settings():
+    q = question(3)
+    judges = {"oracle": Judged(simulation.simulated_scores(q.labels, 1.0, 0, "q3"))}
+    some = grid(
+        taus=(0.25, 0.5, 0.75),
+        ks=(4, 8),
+        k1s=(1, 3),
+        comparisons=("all", "needed"),
+        rules=("paper", "staged"),
+        orders=1,
+    )
+    numbers = comparison.table([comparison.compare(q, some, lambda i: judges)], resamples=10)
+    short = comparison.digest(numbers)
+    assert (short["judge"].isna()).sum() == (numbers["judge"].isna()).sum()
+    kept = short[short["judge"].notna()]
+    assert (kept["tau"] == 0.5).all() and (kept["K"] == 8).all()
+    assert set(zip(kept["method"], kept["K1"], kept["comparisons"], strict=True)) == {
+        ("paper", 3, "all"), ("paper", 1, "needed"), ("staged", 1, "needed")
+    }  # fmt: skip
