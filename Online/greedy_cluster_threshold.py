@@ -29,6 +29,7 @@ from deepprune import (
     judges,
     models,
     prefixes,
+    problems,
     progress,
     prompts,
     records,
@@ -124,9 +125,7 @@ def main() -> None:
 def select(settings: PruneSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:
     """Traces by problem, in arrival order, of one reasoner, problems spread evenly when limited."""
     groups = prefixes.select([settings.traces], settings.cut(), tokenizer, by_id, settings.reasoner)
-    keys = list(groups)
-    if settings.limit is not None and settings.limit < len(keys):
-        keys = [keys[i * len(keys) // settings.limit] for i in range(settings.limit)]
+    keys = problems.spread(list(groups), settings.limit)
     if settings.n:
         groups = {key: groups[key][: settings.n] for key in keys}
     if settings.order == "shuffled":

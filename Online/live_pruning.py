@@ -28,6 +28,7 @@ from deepprune.live import JudgeLost, JudgeQueue, LiveSettings, Question
 from deepprune.live_display import Display
 from deepprune.live_setup import LivePruneSettings
 from deepprune.manifest import Manifest
+from deepprune.problems import spread
 from deepprune.reasoners import ReasonerLost
 from deepprune.records import Problem
 
@@ -48,7 +49,7 @@ def main() -> None:
         )
         show(outcome, settings)
         return
-    problems = list(records.read(Problem, *settings.problems))[: settings.limit]
+    problems = spread(list(records.read(Problem, *settings.problems)), settings.limit)
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
         kept.pop(place)

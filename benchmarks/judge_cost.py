@@ -34,6 +34,7 @@ from deepprune import (
     models,
     plotting,
     prefixes,
+    problems,
     progress,
     prompts,
     records,
@@ -65,7 +66,7 @@ def arguments() -> argparse.Namespace:
         "--store",
         help="SQLite store of the judge's scores (Online/compare_methods.py writes such; default: OUTPUT.sqlite)",
     )
-    parser.add_argument("--limit", type=int, help="only the first so many problems")
+    parser.add_argument("--limit", type=int, help="only so many problems, spread evenly over the file")
     parser.add_argument("--n", type=int, nargs="+", default=[16, 32, 64], help="traces a question")
     parser.add_argument("--k", type=int, nargs="+", default=[8, 16, 32], help="values of K")
     parser.add_argument("--k1", type=int, default=10, help="K1")
@@ -99,7 +100,7 @@ class Data:
         only = {p.problem_id for p in records.read(records.Pair, args.only)} if args.only else None
         cutter = AutoTokenizer.from_pretrained(models.resolve(args.tokenizer).path)
         groups = prefixes.select(args.traces, self.cut, cutter, self.by_id, args.reasoner, only)
-        self.groups = dict(itertools.islice(groups.items(), args.limit))
+        self.groups = {i: groups[i] for i in problems.spread(list(groups), args.limit)}
         fewest = min(map(len, self.groups.values()))
         if max(args.n) > fewest:
             raise UserError(f"--n {max(args.n)}: a problem has {fewest} traces only")

@@ -16,6 +16,7 @@ import time
 from deepprune import answers, config, jsonl, live_setup, manifest, metrics, records
 from deepprune.errors import UserError, command
 from deepprune.live import JudgeQueue, Live, Question
+from deepprune.problems import spread
 from deepprune.records import Problem
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     if not settings.problems or not settings.output:
         raise UserError("--problems and --output are required")
     live_setup.check(settings)
-    problems = list(records.read(Problem, *settings.problems))[: settings.limit]
+    problems = spread(list(records.read(Problem, *settings.problems)), settings.limit)
     numbers = asyncio.run(measure(problems, settings))
     numbers |= {
         "settings": config.resolved(settings),

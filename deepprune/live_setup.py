@@ -28,7 +28,7 @@ class LivePruneSettings(RuleSettings):
     judge_url: str | None = setting(None, "a running vLLM server of the judge (--judge server)")
     reasoner_name: str | None = setting(None, "name to record instead of --reasoner (for local folders)")
     n: int = setting(64, "traces a question")
-    limit: int | None = setting(None, "only the first so many problems", free=True)
+    limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True)
     questions: int = setting(4, "questions in progress at once", free=True)
     max_num_seqs: int = setting(64, "traces generated at once, over all questions", free=True)
     temperature: float = setting(0.6, "sampling temperature")

@@ -7,6 +7,7 @@ machine without a data hub and problem texts never overlap with a public benchma
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,10 @@ def _gpqa(row: dict[str, Any], name: str) -> Problem:
     listed = "\n".join(f"{letter}) {options[i].strip()}" for letter, i in zip("ABCD", order, strict=True))
     question = f"{row['Question'].strip()}\n\n{listed}"
     return Problem.new(name, question, "ABCD"[order.index(0)], "choice", row.get("High-level domain") or name)
+
+
+def spread(items: Sequence[Any], count: int | None) -> list[Any]:
+    """`count` of the items, spread evenly over them (files hold one family after the other); None: all."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]

@@ -2,6 +2,8 @@ import json
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deepprune import models, problems
 from deepprune.errors import UserError
@@ -91,3 +93,12 @@ def test_a_wheel_with_other_bytes_is_refused(tmp_path, monkeypatch):
 def test_unknown_gguf_file(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         models.convert_gguf(tmp_path / "none.gguf", tmp_path / "out")
+
+
+@given(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 50)))
+def test_spread_keeps_the_order_and_takes_from_everywhere(n, count):
+    kept = problems.spread(range(n), count)
+    assert len(kept) == (n if count is None else min(count, n))
+    gaps = [b - a for a, b in zip(kept, [*kept[1:], n], strict=False)]
+    if kept:
+        assert kept[0] == 0 and set(gaps) <= {n // len(kept), -(-n // len(kept))}
