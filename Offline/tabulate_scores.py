@@ -37,7 +37,7 @@ class TabulateSettings:
 @command
 def main() -> None:
     settings = config.parse(TabulateSettings, "tabulate", __doc__)
-    files = named(settings.scores)
+    files = config.named("--scores", "NAME=FILE", settings.scores)
     data = study.frame(settings.pairs, files)
     manifest = Manifest.open(
         f"{settings.output}.json", "tabulate", {"resamples": settings.resamples, "seed": settings.seed, "judges": list(files)},
@@ -53,17 +53,6 @@ def main() -> None:
     numbers = pd.concat(parts, ignore_index=True)
     write(numbers, data, settings)
     manifest.finish(len(data))
-
-
-def named(given: list[str]) -> dict[str, str]:
-    """NAME=FILE arguments as a dict. Raises UserError for another form or a repeated name."""
-    found: dict[str, str] = {}
-    for item in given:
-        name, equals, file = item.partition("=")
-        if not equals or not name or not file or name in found:
-            raise UserError(f"--scores takes NAME=FILE, each name once; found {item!r}")
-        found[name] = file
-    return found
 
 
 def how_much_is_seen(settings: TabulateSettings) -> dict[str, int]:

@@ -76,7 +76,7 @@ class CompareSettings(comparison.Grid):
 @command
 def main() -> None:
     settings = config.parse(CompareSettings, "compare", __doc__)
-    named = named_judges(settings.judges)
+    named = config.named("--judges", "NAME=FOLDER-OR-HUB-ID", settings.judges)
     if named:
         runtime.ensure()
     from transformers import AutoTokenizer
@@ -117,17 +117,6 @@ def main() -> None:
     results = [rows[i] for i in groups]
     write(results, settings, next(iter(groups.values()))[0].model)
     manifest.finish(len(results), reasoner_parameters=size)
-
-
-def named_judges(given: list[str]) -> dict[str, str]:
-    """NAME=MODEL arguments as a dict. Raises UserError for another form or a repeated name."""
-    named: dict[str, str] = {}
-    for item in given:
-        name, equals, model = item.partition("=")
-        if not equals or not name or not model or name in named:
-            raise UserError(f"--judges takes NAME=FOLDER-OR-HUB-ID, each name once; found {item!r}")
-        named[name] = model
-    return named
 
 
 def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:

@@ -82,6 +82,17 @@ def _check(name: str, value: Any, hint: Any, field: dataclasses.Field, where: st
     return float(value) if kind is float and not many else value
 
 
+def named(option: str, form: str, given: list[str]) -> dict[str, str]:
+    """NAME=... arguments of an option as a dict. Raises UserError for another form or a repeated name."""
+    found: dict[str, str] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name or not value or name in found:
+            raise UserError(f"{option} takes {form}, each name once; found {item!r}")
+        found[name] = value
+    return found
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping. Raises UserError naming file and line for a missing file or broken YAML."""
     import yaml

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from deepprune.errors import UserError
@@ -41,6 +42,12 @@ class Score:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     calls: int = 1
+
+
+def better(this: float, other: float) -> float:
+    """The probability of one of two labels, from their log-probabilities."""
+    gap = this - other
+    return 1.0 / (1.0 + math.exp(-gap)) if gap > -700 else 0.0
 
 
 class Judge(abc.ABC):

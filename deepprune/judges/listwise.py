@@ -7,8 +7,8 @@ grow with the number of clusters, and the representatives come first in the prom
 from __future__ import annotations
 
 from deepprune import engine, prompts
-from deepprune.judges import Score
-from deepprune.judges.vllm import VLLMJudge, better
+from deepprune.judges import Score, better
+from deepprune.judges.vllm import VLLMJudge
 
 
 class ListwiseJudge(VLLMJudge):
@@ -18,6 +18,8 @@ class ListwiseJudge(VLLMJudge):
     the call are counted with the first of them. A score depends on what else is in the prompt: not for a score store.
     """
 
+    LABELS = prompts.LIST_LABELS
+
     def stream(self, requests):
         groups: list[list[tuple[int, object]]] = []
         for position, r in enumerate(requests):
@@ -26,7 +28,8 @@ class ListwiseJudge(VLLMJudge):
                 groups[-1].append((position, r))
             else:
                 groups.append([(position, r)])
-        labels = prompts.label_token_ids(self.tokenizer, prompts.LIST_LABELS)
+        labels = self.labels
+        params = {size: self._params(labels[: size + 1]) for size in {len(group) for group in groups}}
 
         def prompts_of():
             for number, group in enumerate(groups):
@@ -34,7 +37,7 @@ class ListwiseJudge(VLLMJudge):
                 ids = prompts.list_prompt_ids(
                     self.tokenizer, new.question, [r.prefix_a for _, r in group], new.prefix_b
                 )
-                yield str(number), *self._prompt(ids, labels[: len(group) + 1], new.trace_b)
+                yield str(number), self._prompt(ids, new.trace_b), params[len(group)]
 
         for number, output in engine.run(self.llm, prompts_of(), self.window):
             at = output.outputs[0].logprobs[0]

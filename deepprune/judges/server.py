@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-import math
 import time
 
 from deepprune import models, prompts
 from deepprune.errors import UserError
-from deepprune.judges import Judge, Score
+from deepprune.judges import Judge, Score, better
 from deepprune.judges.weights import prepare
 from deepprune.reasoners import backoff
 
@@ -69,10 +68,9 @@ class ServerJudge(Judge):
                 raise UserError(f"{self.url}: the judge refused a request: {error}") from error
         at = reply.choices[0].logprobs.top_logprobs[0]
         different, same = (at[f"token_id:{label}"] for label in self.labels)
-        gap = same - different
         details = getattr(reply.usage, "prompt_tokens_details", None)
         cached = (details.cached_tokens or 0) if details else 0
-        return Score(1.0 / (1.0 + math.exp(-gap)) if gap > -700 else 0.0, len(ids), cached)
+        return Score(better(same, different), len(ids), cached)
 
     def close(self):
         self.pool.shutdown(cancel_futures=True)

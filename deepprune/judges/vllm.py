@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from deepprune import engine, models, prompts
 from deepprune.errors import UserError
-from deepprune.judges import Judge, Score
+from deepprune.judges import Judge, Score, better
 from deepprune.judges.weights import prepare
 
 
@@ -17,6 +16,8 @@ class VLLMJudge(Judge):
     Scores small judges in float32 by default ('auto' means float32 on CPU): in bfloat16 the two logits are
     rounded so coarsely that exact ties spoil AUROC and thresholds.
     """
+
+    LABELS = prompts.LABELS  # what it may answer
 
     def __init__(
         self, model: str, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
@@ -29,38 +30,43 @@ class VLLMJudge(Judge):
         self.name, folder = prepare(model)
         self.parameters = models.parameter_count(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.labels = prompts.label_token_ids(self.tokenizer, self.LABELS)
         if dtype == "auto" and not runtime.has_gpu():
             dtype = "float32"
         self.llm = engine.start(
             folder, dtype=dtype, max_model_len=max_model_len, max_num_seqs=batch, prefix_caching=prefix_caching,
             tensor_parallel=tensor_parallel, data_parallel=data_parallel, gpu_memory_utilization=gpu_memory_utilization,
-            max_logprobs=len(prompts.LIST_LABELS),
+            max_logprobs=len(self.labels),
         )  # fmt: skip
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1
         self.window = 4 * batch
 
-    def _prompt(self, ids: list[int], labels: Sequence[int], traces: str) -> tuple:
-        """(prompt, parameters) of a request whose answer is one of the label tokens. Raises UserError if it is too long."""
+    def _params(self, labels: Sequence[int]):
+        """Sampling parameters of a request whose answer is one of these label tokens."""
         from vllm import SamplingParams
 
+        return SamplingParams(
+            temperature=0.0, max_tokens=1, detokenize=False, logprob_token_ids=list(labels), logprobs=len(labels),
+            allowed_token_ids=list(labels),
+        )  # fmt: skip
+
+    def _prompt(self, ids: list[int], traces: str) -> dict[str, list[int]]:
+        """The engine's prompt. Raises UserError if it is too long."""
         if len(ids) > self.limit:
             raise UserError(
                 f"a judge prompt is {len(ids)} tokens (traces {traces}), the judge reads at most {self.limit}: raise "
                 "max_model_len or truncate the traces shorter"
             )
-        params = SamplingParams(
-            temperature=0.0, max_tokens=1, detokenize=False, logprob_token_ids=list(labels), logprobs=len(labels),
-            allowed_token_ids=list(labels),
-        )  # fmt: skip
-        return {"prompt_token_ids": ids}, params
+        return {"prompt_token_ids": ids}
 
     def stream(self, requests):
-        different, same = prompts.label_token_ids(self.tokenizer)
+        different, same = self.labels
+        params = self._params(self.labels)
 
         def prompts_of():
             for position, r in enumerate(requests):
                 ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
-                yield str(position), *self._prompt(ids, (different, same), f"{r.trace_a}, {r.trace_b}")
+                yield str(position), self._prompt(ids, f"{r.trace_a}, {r.trace_b}"), params
 
         for position, output in engine.run(self.llm, prompts_of(), self.window):
             at = output.outputs[0].logprobs[0]
@@ -69,9 +75,3 @@ class VLLMJudge(Judge):
 
     def close(self):
         engine.shutdown(self.llm)
-
-
-def better(this: float, other: float) -> float:
-    """The probability of one of two labels, from their log-probabilities."""
-    gap = this - other
-    return 1.0 / (1.0 + math.exp(-gap)) if gap > -700 else 0.0
