@@ -11,6 +11,7 @@ The YAML is a LLaMA-Factory YAML; key=value arguments override it. Four keys are
     focal_loss_alpha   [different, same] class weights, or one number for every target (default 1.0)
     focal_loss_scope   label (default): only the label token is learned; all: also the end-of-turn after it
 
+bf16 may also be auto: bfloat16 where the processor or GPU has it (elsewhere it is hundreds of times slower).
 model_name_or_path may be a local folder, a hub id, or a packaged fallback (deepprune/models.py).
 Reads the rows that dataset_dir/dataset_info.json lists, one JSON object a line:
 
@@ -33,7 +34,7 @@ import types
 import typing
 from pathlib import Path
 
-from deepprune import config, jsonl, models, prompts
+from deepprune import config, jsonl, models, prompts, runtime
 from deepprune.errors import UserError, command
 from deepprune.focal_loss import LossSettings, trainer_class
 from deepprune.manifest import Manifest, manifest_path
@@ -76,7 +77,8 @@ def main() -> None:
     from llamafactory.train import tuner
     from llamafactory.train.sft import workflow
 
-    # The two names through which LLaMA-Factory's SFT workflow finds what we replace.
+    # The names through which LLaMA-Factory's SFT workflow finds what we replace.
+    workflow.load_model = in_compute_dtype(workflow.load_model)
     workflow.CustomSeq2SeqTrainer = trainer_class(
         workflow.CustomSeq2SeqTrainer, loss, labels=labels,
         cutoff_len=None if args.get("packing") or args.get("neat_packing") else args.get("cutoff_len", 2048),
@@ -110,7 +112,7 @@ def main() -> None:
 
 
 def read_recipe(recipe: Path, overrides: list[str]) -> dict:
-    """The YAML with the key=value overrides, values typed as LLaMA-Factory types them (1e-4 is a number)."""
+    """The YAML with the key=value overrides, values typed as LLaMA-Factory types them (1e-4 is a number); bf16: auto is decided."""
     if not recipe.is_file():
         raise UserError(f"{recipe}: no such file (a training recipe, like Offline/SmolLM2_lora_cpu.yaml)")
     config.read_yaml(recipe)  # names file and line of broken YAML
@@ -122,9 +124,12 @@ def read_recipe(recipe: Path, overrides: list[str]) -> dict:
             raise UserError(f"expected key=value after {recipe}, found {item!r}")
     try:
         merged = OmegaConf.merge(OmegaConf.load(recipe), OmegaConf.from_cli(overrides))
-        return OmegaConf.to_container(merged, resolve=True)
+        args = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{recipe}: {error}") from error
+    if args.get("bf16") == "auto":
+        args["bf16"] = runtime.has_bfloat16() if args.get("use_cpu") else runtime.has_gpu()
+    return args
 
 
 def check_keys(args: dict, recipe: Path, overrides: list[str]) -> typing.Callable[[str], str]:
@@ -357,6 +362,22 @@ def refusing(get_train_args: typing.Callable, recipe: Path) -> typing.Callable:
     return parse
 
 
+def in_compute_dtype(load_model: typing.Callable) -> typing.Callable:
+    """LLaMA-Factory's load_model with frozen weights in float32 where that is what it computes in.
+
+    Upstream loads weights in the checkpoint's own type (bfloat16) and, with bf16: false, leaves them so: on a CPU
+    every product would be bfloat16's all the same, which a processor without it emulates hundreds of times slower.
+    """
+
+    def load(tokenizer, model_args, *args, **kwargs):
+        import torch
+
+        model = load_model(tokenizer, model_args, *args, **kwargs)
+        return model.float() if model_args.compute_dtype == torch.float32 else model
+
+    return load
+
+
 def make_progress(manifest: Manifest | None):
     """A trainer callback that keeps the log for the manifest, and at each save the time spent so far."""
     from transformers import TrainerCallback
@@ -391,4 +412,5 @@ def name_base_model(output: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
+    runtime.ensure()  # its allocator and thread library train faster too
     main()

@@ -51,6 +51,21 @@ def consensus(labels: Labels, lengths: Sequence[int], n: int | None = None) -> O
     return Outcome(vote(labels[:n]), sum(lengths[:n]), max(lengths[:n], default=0), tuple(range(n)), n)
 
 
+def settles_at(labels: Labels) -> int:
+    """After how many traces the running vote is the final one and stays it (ties as in `vote`).
+
+    0: the vote is empty from first to last (no trace has an answer).
+    """
+    final, settled = vote(labels), 0
+    votes: Counter = Counter()
+    for used, label in enumerate(labels, 1):
+        if label is not None:
+            votes[label] += 1
+        if (max(votes, key=votes.__getitem__) if votes else None) != final:
+            settled = used
+    return 0 if final is None else settled + 1
+
+
 def beta_confidence(first: float, second: float) -> float:
     """Probability that the leading of two answers with these votes is the majority: P(x > 1/2), x ~ Beta(v1+1, v2+1).
 

@@ -31,7 +31,8 @@ def start(
     """A vLLM engine (`vllm.LLM`) for a local model folder; the process must run under `runtime.ensure()`.
 
     On CPU: eager mode (compilation costs more than a short run gains) and KV blocks of 32 tokens (the CPU
-    build's 128 leave most of a judge prompt out of the prefix cache). `extra`: further vLLM engine arguments.
+    build's 128 leave most of a judge prompt out of the prefix cache), and dtype 'auto' is float32 on a processor
+    without bfloat16. `extra`: further vLLM engine arguments.
     Raises UserError when vLLM refuses the settings or runs out of memory.
     """
     if runtime.has_gpu():
@@ -47,7 +48,7 @@ def start(
         return LLM(
             model=model,
             seed=seed,
-            dtype=dtype,
+            dtype=runtime.cpu_dtype(dtype),
             max_model_len=max_model_len,
             max_num_seqs=max_num_seqs,
             enable_prefix_caching=prefix_caching,

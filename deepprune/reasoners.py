@@ -81,7 +81,7 @@ class EngineReasoner(Reasoner):
         self.name, self.path = name or resolved.name, resolved.path
         self.tokenizer = AutoTokenizer.from_pretrained(self.path)
         self.options = {
-            "model": self.path, "seed": seed, "dtype": dtype, "max_model_len": max_model_len, "max_num_seqs": max_num_seqs,
+            "model": self.path, "seed": seed, "dtype": runtime.cpu_dtype(dtype), "max_model_len": max_model_len, "max_num_seqs": max_num_seqs,
             "tensor_parallel_size": tensor_parallel, "enable_prefix_caching": True, "trust_remote_code": False,
         }  # fmt: skip
         if runtime.has_gpu():

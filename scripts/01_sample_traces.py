@@ -38,7 +38,7 @@ class SampleSettings:
     confidence_top_k: int = setting(20, "log-probabilities averaged a token (DeepConf); 0: no confidence")
     confidence_window: int = setting(2048, "tokens in a confidence window")
     confidence_stride: int = setting(512, "keep a window mean every so many tokens")
-    dtype: str = setting("auto", "weights' type in vLLM")
+    dtype: str = setting("auto", "weights' type in vLLM (auto: the model's own; float32 on a CPU without bfloat16)")
     max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True)
     max_num_seqs: int = setting(64, "traces generated at once", free=True)
     tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True)
@@ -105,6 +105,7 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
     sampling = {
         "temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_tokens,
         "system": settings.system, "suffix": settings.suffix, "seed": settings.seed, "engine_seed": seed,
+        "dtype": runtime.cpu_dtype(settings.dtype),
     }  # fmt: skip
     open_requests = {}
 

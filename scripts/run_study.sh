@@ -66,7 +66,7 @@ step "Sentence-BERT"
 $python Preliminaries/sentence_bert_similarity.py --pairs "$out/pairs.jsonl" --output "$out/scores_sbert.jsonl"
 
 if [ "$study" = r1 ]; then
-  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b cutoff_len=2560
+  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b cutoff_len=2560 learning_rate=1.5e-4
 else
   train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b
 fi
@@ -78,7 +78,7 @@ if [ "$study" = miniature ]; then
   zero_shot $smol smollm2-135m
   # The learning curve: the first rows of the shuffled training file.
   for rows in 180 360 720; do
-    train Offline/SmolLM2_lora_cpu.yaml "smollm2-135m-$rows" bf16=true max_samples=$rows
+    train Offline/SmolLM2_lora_cpu.yaml "smollm2-135m-$rows" bf16=auto max_samples=$rows
     evaluate "smollm2-135m-$rows"
   done
   judges+=("zero-shot SmolLM2-135M=$out/scores_zero_shot_smollm2-135m.jsonl"

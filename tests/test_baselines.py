@@ -20,6 +20,22 @@ def test_beta_criterion_is_the_papers_integral(first, second):
         assert baselines.beta_confidence(first, second) == pytest.approx(above / whole, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("labels", "settles"),
+    [([7, 7, 7], 1), ([None, 7], 2), ([1, 2, 2, 2], 3), ([1, 2, 1, 2], 1), ([1, 2, 2, 1, 1], 4), ([None, None], 0), ([], 0)],
+)
+def test_the_vote_settles_by_hand(labels, settles):
+    """A tie is the first comer's: in 1, 2, 2, 1, 1 the 1 is overtaken at 3 and back at 4."""
+    assert baselines.settles_at(labels) == settles
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=30))
+def test_the_vote_has_settled_where_every_later_one_is_the_last(labels):
+    at = baselines.settles_at(labels)
+    running = [baselines.vote(labels[:used]) for used in range(len(labels) + 1)]
+    assert all(v == running[-1] for v in running[at:]) and (at == 0 or running[at - 1] != running[-1])
+
+
 def test_adaptive_consistency_by_hand():
     # Unanimous: 1 - 2^-(v+1) reaches 0.95 at v = 4 (0.96875; at 3: 0.9375).
     done = baselines.adaptive_consistency([7] * 10, [100] * 10)

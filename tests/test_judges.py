@@ -1,11 +1,7 @@
 """The judges on a small real model: vLLM and transformers agree, the limits are limits."""
 
-import json
-import subprocess
-import sys
-
 import pytest
-from conftest import ROOT
+from conftest import engine_scores
 from transformers import AutoTokenizer
 
 from deepprune import judges, prompts, runtime
@@ -27,37 +23,15 @@ def requests():
     return made
 
 
-SCORE = """
-import json, sys
-from deepprune import judges, runtime
-from deepprune.judges import Request
-if __name__ == "__main__":
-    runtime.ensure()
-    asked = [Request(*row) for row in json.load(open(sys.argv[1]))]
-    judge = judges.open_judge("vllm", sys.argv[2], max_model_len=1024, batch=8)
-    scores = judge.score(asked)
-    json.dump([[s.p_same, s.prompt_tokens, s.cached_tokens] for s in scores], open(sys.argv[3], "w"))
-    judge.close()
-"""
-
-
 def test_vllm_equals_transformers_and_uses_its_prefix_cache(tmp_path, smol):
     asked = requests()
-    (tmp_path / "score.py").write_text(SCORE)
-    rows = [[r.question, r.prefix_a, r.prefix_b, r.trace_a, r.trace_b, r.label] for r in asked]
-    (tmp_path / "in.json").write_text(json.dumps(rows))
-    done = subprocess.run(
-        [sys.executable, tmp_path / "score.py", tmp_path / "in.json", smol, tmp_path / "out.json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    fast = json.loads((tmp_path / "out.json").read_text())
+    fast = engine_scores(tmp_path, "vllm", smol, asked)
     slow = judges.open_judge("transformers", smol, batch=5).score(asked)
     assert len({round(s.p_same, 4) for s in slow}) > 10  # the comparison is not of constants
-    for (p_same, prompt_tokens, _), reference in zip(fast, slow, strict=True):
+    for (p_same, prompt_tokens, _, _), reference in zip(fast, slow, strict=True):
         assert p_same == pytest.approx(reference.p_same, abs=0.02)
         assert prompt_tokens == reference.prompt_tokens
-    assert sum(cached for _, _, cached in fast) > 0.2 * sum(n for _, n, _ in fast)
+    assert sum(cached for _, _, cached, _ in fast) > 0.2 * sum(n for _, n, _, _ in fast)
 
 
 def test_p_same_is_the_softmax_over_the_two_labels(smol):
@@ -90,6 +64,23 @@ def test_prompt_puts_what_repeats_first(smol):
 def test_labels_are_one_token(smol):
     different, same = prompts.label_token_ids(AutoTokenizer.from_pretrained(smol))
     assert different != same
+
+
+@pytest.mark.parametrize(
+    ("lines", "has"),
+    [("flags\t\t: fpu avx512f avx512_bf16 sse2\n", True), ("flags : fpu amx_bf16\n", True), ("Features\t: fp asimd bf16\n", True),
+     ("flags : fpu avx2 f16c\n", False), ("model name : bf16 avx512_bf16\n", False), ("", False)],
+)  # fmt: skip
+def test_a_processor_without_bfloat16_computes_in_float32(tmp_path, monkeypatch, lines, has):
+    (tmp_path / "cpuinfo").write_text("processor : 0\n" + lines)
+    assert runtime.has_bfloat16(tmp_path / "cpuinfo") is has
+    assert runtime.has_bfloat16(tmp_path / "nothing") is False
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda: has)
+    monkeypatch.setattr(runtime, "has_gpu", lambda: False)
+    assert runtime.cpu_dtype("auto") == ("auto" if has else "float32")
+    assert runtime.cpu_dtype("bfloat16") == "bfloat16"
+    monkeypatch.setattr(runtime, "has_gpu", lambda: True)
+    assert runtime.cpu_dtype("auto") == "auto"
 
 
 def test_limits():

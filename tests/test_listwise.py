@@ -1,17 +1,16 @@
 """The list-wise judge: its data, its prompt, its scores against plain transformers, and the sketch beside it."""
 
 import json
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT, make_problem, make_trace, run_stage
+from conftest import engine_scores, make_problem, make_trace, run_stage
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from deepprune import clustering, jsonl, models, pairs, prompts, records, rules
 from deepprune.errors import UserError
+from deepprune.judges import Request
 from deepprune.truncation import Truncation
 
 WHOLE = Truncation("words", 1000)
@@ -56,20 +55,6 @@ def test_labels_are_single_different_tokens(model):
     assert len(set(ids)) == len(prompts.LIST_LABELS) == 53
 
 
-SCORE = """
-import json, sys
-from deepprune import judges, runtime
-from deepprune.judges import Request
-if __name__ == "__main__":
-    runtime.ensure()
-    asked = [Request(*row) for row in json.load(open(sys.argv[1]))]
-    judge = judges.open_judge("listwise", sys.argv[2], max_model_len=1024, batch=8)
-    scores = judge.score(asked)
-    json.dump([[s.p_same, s.prompt_tokens, s.cached_tokens, s.calls] for s in scores], open(sys.argv[3], "w"))
-    judge.close()
-"""
-
-
 def test_scores_are_those_of_one_forward_pass_a_new_trace(tmp_path, smol):
     import torch
     from transformers import AutoModelForCausalLM
@@ -77,15 +62,8 @@ def test_scores_are_those_of_one_forward_pass_a_new_trace(tmp_path, smol):
     question = "Ann has 17 apples and buys 25 more. How many has she?"
     first = ["First we add the tens of 17 and 25, so 30.", "She gives away 25, so we subtract", "17 * 25 is"]
     news = [(2, "Adding the tens gives 30"), (3, "We multiply both"), (1, "30 and then 12 more")]
-    rows = [[question, r, new, f"r{i}", f"n{j}"] for j, (m, new) in enumerate(news) for i, r in enumerate(first[:m])]
-    (tmp_path / "score.py").write_text(SCORE)
-    (tmp_path / "in.json").write_text(json.dumps(rows))
-    done = subprocess.run(
-        [sys.executable, tmp_path / "score.py", tmp_path / "in.json", smol, tmp_path / "out.json"],
-        cwd=ROOT, capture_output=True, text=True, timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads((tmp_path / "out.json").read_text())
+    asked = [Request(question, r, new, f"r{i}", f"n{j}") for j, (m, new) in enumerate(news) for i, r in enumerate(first[:m])]
+    found = engine_scores(tmp_path, "listwise", smol, asked)
     tokenizer, model = (
         AutoTokenizer.from_pretrained(smol),
         AutoModelForCausalLM.from_pretrained(smol, dtype=torch.float32),

@@ -82,10 +82,10 @@ def logged_losses(output):
     return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
 
 
-def label_probabilities(world):
+def label_probabilities(folder):
     """p of the right label under the untrained model, at the position where evaluation reads it."""
-    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
-    model = AutoModelForCausalLM.from_pretrained(world / "tiny", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     found = []
     for question, a, b, label in PAIRS[:2]:
         with torch.no_grad():
@@ -99,7 +99,7 @@ def test_a_run_learns_the_label_token_with_focal_loss(world, trained):
     done, output = trained
     losses = logged_losses(output)
     alpha = [0.5, 0.25]
-    expected = sum(-alpha[y] * (1 - p) ** 2 * math.log(p) for y, p in label_probabilities(world)) / 2
+    expected = sum(-alpha[y] * (1 - p) ** 2 * math.log(p) for y, p in label_probabilities(world / "tiny")) / 2
     assert losses[0] == pytest.approx(expected, rel=1e-4)  # loss, scope, weights, template and data are right
     assert len(losses) == STEPS and losses[-1] < losses[0]
 
@@ -150,10 +150,32 @@ def test_two_processes_train_the_same_judge_as_one(world, trained):
     assert json.loads((output / "manifest.json").read_text())["settings"]["world_size"] == 2
 
 
+def test_without_bf16_the_frozen_weights_are_float32(world):
+    """Checkpoints are stored in bfloat16; computing in it is what bf16: false should not do."""
+    folder = world / "stored-in-bf16"
+    shutil.copytree(world / "tiny", folder)
+    AutoModelForCausalLM.from_pretrained(world / "tiny", dtype=torch.bfloat16).save_pretrained(folder)
+    output = world / "from-bf16"
+    launch(world, f"output_dir={output}", f"model_name_or_path={folder}", "max_steps=1")
+    alpha = [0.5, 0.25]
+    expected = sum(-alpha[y] * (1 - p) ** 2 * math.log(p) for y, p in label_probabilities(folder)) / 2
+    assert logged_losses(output) == [pytest.approx(expected, rel=2e-6)]  # computed in bfloat16 it is off by 1.5e-5
+
+
+@pytest.mark.parametrize(("bfloat16", "gpu"), [(True, False), (False, True), (False, False)])
+def test_bf16_auto_is_what_the_machine_has(train, world, monkeypatch, bfloat16, gpu):
+    monkeypatch.setattr(train.runtime, "has_bfloat16", lambda: bfloat16)
+    monkeypatch.setattr(train.runtime, "has_gpu", lambda: gpu)
+    recipe = world / "recipe.yaml"
+    assert train.read_recipe(recipe, ["bf16=auto", "use_cpu=true"])["bf16"] is bfloat16
+    assert train.read_recipe(recipe, ["bf16=auto", "use_cpu=false"])["bf16"] is gpu
+    assert train.read_recipe(recipe, ["bf16=true"])["bf16"] is True
+
+
 def test_cross_entropy_with_full_fine_tuning_learns_the_same_token(world):
     output = world / "full"
     launch(world, f"output_dir={output}", "use_focal_loss=false", "finetuning_type=full", "max_steps=1")
-    expected = sum(-math.log(p) for _, p in label_probabilities(world)) / 2
+    expected = sum(-math.log(p) for _, p in label_probabilities(world / "tiny")) / 2
     assert logged_losses(output) == [pytest.approx(expected, rel=1e-4)]
     assert (output / "model.safetensors").is_file()
 
