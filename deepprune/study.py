@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from deepprune import jsonl, metrics, records, scoring, traces
+from deepprune import answers, baselines, jsonl, metrics, records, scoring, traces
 from deepprune import pairs as pairing
 from deepprune.errors import UserError
 from deepprune.records import Pair, Problem, Trace
@@ -110,6 +111,54 @@ def agreement(problems: Mapping[str, Problem], some: Sequence[Trace]) -> pd.Data
             "same": same / pairs if pairs else float("nan"),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def against_k(problems: Mapping[str, Problem], some: Sequence[Trace], ks: Sequence[int] | None = None) -> pd.DataFrame:
+    """One row a problem and k: pass@k, cons@k, distinct (expected number of different answers); exact, over all choices of k traces.
+
+    some: one reasoner's traces. ks: default 1, 2, 4, ... and the number of traces. A k above a problem's number of
+    traces has no row.
+    """
+    rows = []
+    for problem_id, labels, right in _labelled(problems, some):
+        n, counts = len(labels), [labels.count(c) for c in sorted(set(labels) - {None})]
+        unknown = labels.count(None)
+        for k in ks or sorted({2**i for i in range(n.bit_length())} | {n}):
+            if k <= n:
+                correct = 0 if right is None else counts[right]
+                rows.append({
+                    "problem_id": problem_id, "family": problems[problem_id].family or problems[problem_id].dataset, "k": k,
+                    "pass@k": metrics.pass_at_k(n, correct, k), "cons@k": metrics.cons_at_k(counts, right, unknown, k),
+                    "distinct": metrics.distinct_at_k(counts, unknown, k),
+                })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def settling(problems: Mapping[str, Problem], some: Sequence[Trace], orders: int = 100, seed: int = 0) -> pd.DataFrame:
+    """One row a problem: traces, right (is the majority right?), and after how many traces the vote settles.
+
+    Quantiles (low 0.1, median, high 0.9) over random orders of the traces: `baselines.settles_at`.
+    """
+    rows = []
+    for problem_id, labels, right in _labelled(problems, some):
+        rng = np.random.default_rng([seed, len(rows)])
+        at = [baselines.settles_at([labels[i] for i in rng.permutation(len(labels))]) for _ in range(orders)]
+        low, median, high = np.quantile(at, [0.1, 0.5, 0.9])
+        rows.append({
+            "problem_id": problem_id, "family": problems[problem_id].family or problems[problem_id].dataset, "traces": len(labels),
+            "right": right is not None and baselines.vote(labels) == right, "low": low, "median": median, "high": high,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _labelled(problems: Mapping[str, Problem], some: Sequence[Trace]):
+    """(problem id, answer classes of its traces, the right class or None) of each problem."""
+    groups: dict[str, list[Trace]] = {}
+    for trace in some:
+        groups.setdefault(trace.problem_id, []).append(trace)
+    for problem_id, group in groups.items():
+        labels = answers.classes([t.answer for t in group], problems[problem_id].answer_type)
+        yield problem_id, labels, next((c for t, c in zip(group, labels, strict=True) if t.correct is True), None)
 
 
 def mean_interval(data: pd.DataFrame, column: str, resamples: int = 1000, seed: int = 0) -> tuple[float, float, float]:
