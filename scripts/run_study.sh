@@ -81,6 +81,7 @@ if [ "$study" = miniature ]; then
     train Offline/SmolLM2_lora_cpu.yaml "smollm2-135m-$rows" bf16=auto max_samples=$rows
     evaluate "smollm2-135m-$rows"
   done
+  pack smollm2-135m-720 # Offline/DeepPrune-Judge-mini
   judges+=("zero-shot SmolLM2-135M=$out/scores_zero_shot_smollm2-135m.jsonl"
     "trained SmolLM2-135M, 720 rows=$out/scores_smollm2-135m-720.jsonl")
 fi
