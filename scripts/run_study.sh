@@ -66,9 +66,9 @@ step "Sentence-BERT"
 $python Preliminaries/sentence_bert_similarity.py --pairs "$out/pairs.jsonl" --output "$out/scores_sbert.jsonl"
 
 if [ "$study" = r1 ]; then
-  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b cutoff_len=2560 learning_rate=1.5e-4
+  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b cutoff_len=2560
 else
-  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b
+  train Offline/Qwen2.5_0.5B_lora_cpu.yaml qwen2.5-0.5b learning_rate=3e-4
 fi
 pack qwen2.5-0.5b
 evaluate qwen2.5-0.5b-packed
