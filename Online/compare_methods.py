@@ -136,7 +136,7 @@ def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[
 def question_of(problem: records.Problem, traces: list[Prefixed]) -> comparison.Question:
     """A problem's recorded traces as the comparison needs them."""
     labels = answers.classes([t.answer for t in traces], problem.answer_type)
-    right = next((label for t, label in zip(traces, labels, strict=True) if t.correct is True), None)
+    right = answers.right_class(labels, [t.correct for t in traces])
     confidences = [t.confidence for t in traces] if all(t.confidence for t in traces) else []
     return comparison.Question(
         problem.problem_id, problem.dataset, labels, right, [t.n_tokens for t in traces], [t.prefix_tokens for t in traces],

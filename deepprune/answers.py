@@ -150,6 +150,11 @@ def same(a: str | None, b: str | None, answer_type: str = "math") -> bool | None
     return _cache[key]
 
 
+def right_class(labels: Sequence[int | None], correct: Sequence[bool | None]) -> int | None:
+    """The answer class of the right traces (None: no trace is right); labels: `classes` of the same traces."""
+    return next((label for label, right in zip(labels, correct, strict=True) if right is True), None)
+
+
 def classes(answers: Sequence[str | None], answer_type: str = "math") -> list[int | None]:
     """Equivalence class of each answer: 0, 1, 2 ... by first appearance, None where the answer is unknown.
 

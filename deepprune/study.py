@@ -158,7 +158,7 @@ def _labelled(problems: Mapping[str, Problem], some: Sequence[Trace]):
         groups.setdefault(trace.problem_id, []).append(trace)
     for problem_id, group in groups.items():
         labels = answers.classes([t.answer for t in group], problems[problem_id].answer_type)
-        yield problem_id, labels, next((c for t, c in zip(group, labels, strict=True) if t.correct is True), None)
+        yield problem_id, labels, answers.right_class(labels, [t.correct for t in group])
 
 
 def mean_interval(data: pd.DataFrame, column: str, resamples: int = 1000, seed: int = 0) -> tuple[float, float, float]:
