@@ -25,20 +25,16 @@ from deepprune import config, jsonl, models, pairs, progress, prompts, records
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
-from deepprune.truncation import STRATEGIES, Truncation
+from deepprune.rules import CutSettings
 
 
 @dataclasses.dataclass
-class PairSettings:
+class PairSettings(CutSettings):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records, split by problem into train and test")
     test_traces: list[str] = setting([], "trace files for the test side alone (an unseen model's, say)")
     data_dir: str = setting("DeepPrune_data", "folder to write under")
     name: str = setting("deepprune_pairs", "name of the data set (files and LLaMA-Factory entry)")
-    truncation: str = setting(
-        "words", "how a trace is cut: first k tokens or up to the k-th reasoning word", choices=STRATEGIES
-    )
-    truncation_k: int = setting(25, "the truncation's k")
     tokenizer: str = setting(
         "Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts (the judge's backbone)"
     )
@@ -53,9 +49,6 @@ class PairSettings:
     list_clusters: int = setting(8, "list-wise rows: most clusters in a prompt")
     test_share: float = setting(0.25, "share of each family's problems on the test side")
     seed: int = setting(0, "seed of split, sampling and order")
-
-    def cut(self) -> Truncation:
-        return Truncation(self.truncation, self.truncation_k)
 
 
 @command

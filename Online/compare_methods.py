@@ -43,12 +43,12 @@ from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
 from deepprune.prefixes import Prefixed
+from deepprune.rules import CutSettings
 from deepprune.score_store import ScoreStore
-from deepprune.truncation import STRATEGIES, Truncation
 
 
 @dataclasses.dataclass
-class CompareSettings(comparison.Grid):
+class CompareSettings(CutSettings, comparison.Grid):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records")
     taus: list[float] = setting([0.25, 0.5, 0.75], "values of tau (a trace joins the most similar cluster above it)")
@@ -64,8 +64,6 @@ class CompareSettings(comparison.Grid):
     only: str | None = setting(None, "JSONL file of Pair records: only its problems (the judge's test side)")
     n: int | None = setting(None, "only the first n traces of each problem")
     max_pairs: int = setting(200_000, "refuse to score more pairs than this with a model", free=True)
-    truncation: str = setting("words", "how a trace is cut (as for the judge's training)", choices=STRATEGIES)
-    truncation_k: int = setting(25, "the truncation's k")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
     dtype: str = setting("auto", "the judges' weights' type (auto: float32 on CPU, the model's own on GPU)")
     max_model_len: int | None = setting(None, "the judges' context length in tokens", free=True)
@@ -122,8 +120,7 @@ def main() -> None:
 def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:
     """Traces by problem of one reasoner; every problem with the same number of traces."""
     wanted = {p.problem_id for p in records.read(records.Pair, settings.only)} if settings.only else None
-    cut = Truncation(settings.truncation, settings.truncation_k)
-    groups = prefixes.select(settings.traces, cut, tokenizer, by_id, settings.reasoner, wanted)
+    groups = prefixes.select(settings.traces, settings.cut(), tokenizer, by_id, settings.reasoner, wanted)
     fewest = min(map(len, groups.values()))
     n = settings.n or fewest
     if n > fewest:
@@ -152,8 +149,8 @@ def scored(
 
     wanted = [(i, a, b) for i, traces in groups.items() for a, b in itertools.combinations(range(len(traces)), 2)]
     made = score_store.identity(
-        judges.name_of("vllm", model), "vllm", settings.dtype, Truncation(settings.truncation, settings.truncation_k), settings.tokenizer
-    )  # fmt: skip
+        judges.name_of("vllm", model), "vllm", settings.dtype, settings.cut(), settings.tokenizer
+    )
     with ScoreStore(f"{Path(settings.output).with_suffix('')}.{name}.sqlite", made) as store:
         store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
         todo = [(i, a, b) for i, a, b in wanted if (groups[i][a].trace_id, groups[i][b].trace_id) not in store.scores]

@@ -18,11 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from deepprune import models, prefixes, prompts, records
+from deepprune import models, prefixes, records, score_store
 from deepprune.errors import command
 from deepprune.judges import Score, name_of
 from deepprune.records import Problem, Trace, content_hash
-from deepprune.score_store import ScoreStore
 from deepprune.truncation import Truncation
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -55,12 +54,11 @@ def write(folder: Path, problems: int, n: int, n_words: int) -> None:
 def clustering(folder: Path) -> None:
     """Part 1."""
     write(folder, 8, 512, 60)
-    identity = {"judge": name_of("vllm", SMOL), "kind": "transformers", "dtype": "auto", "prompt_version": prompts.VERSION,
-                "truncation": "words", "truncation_k": 3, "tokenizer": None}  # fmt: skip
+    identity = score_store.identity(name_of("vllm", SMOL), "transformers", "auto", Truncation("words", 3), SMOL)
     by_problem: dict[str, list[Trace]] = {}
     for t in records.read(Trace, folder / "traces.jsonl"):
         by_problem.setdefault(t.problem_id, []).append(t)
-    with ScoreStore(folder / "scores.sqlite", identity) as store:
+    with score_store.ScoreStore(folder / "scores.sqlite", identity) as store:
         for traces in by_problem.values():
             rng = random.Random(0)
             store.add([

@@ -14,6 +14,17 @@ from deepprune import runtime
 from deepprune.errors import UserError
 
 
+def machine_options(dtype: str, gpu_memory_utilization: float) -> dict[str, Any]:
+    """vLLM engine arguments that depend on the machine.
+
+    On CPU: eager mode (compilation costs more than a short run gains), KV blocks of 32 tokens (the CPU build's 128
+    leave most of a judge prompt out of the prefix cache), and dtype 'auto' is float32 without bfloat16 instructions.
+    """
+    if runtime.has_gpu():
+        return {"dtype": dtype, "gpu_memory_utilization": gpu_memory_utilization}
+    return {"dtype": runtime.cpu_dtype(dtype), "enforce_eager": True, "block_size": 32}
+
+
 def start(
     model: str,
     *,
@@ -30,15 +41,10 @@ def start(
 ):
     """A vLLM engine (`vllm.LLM`) for a local model folder; the process must run under `runtime.ensure()`.
 
-    On CPU: eager mode (compilation costs more than a short run gains) and KV blocks of 32 tokens (the CPU
-    build's 128 leave most of a judge prompt out of the prefix cache), and dtype 'auto' is float32 on a processor
-    without bfloat16. `extra`: further vLLM engine arguments.
+    `extra`: further vLLM engine arguments.
     Raises UserError when vLLM refuses the settings or runs out of memory.
     """
-    if runtime.has_gpu():
-        options: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization}
-    else:
-        options = {"enforce_eager": True, "block_size": 32}
+    options = machine_options(dtype, gpu_memory_utilization)
     if data_parallel > 1:
         options["data_parallel_size"] = data_parallel
     options |= extra or {}
@@ -48,7 +54,6 @@ def start(
         return LLM(
             model=model,
             seed=seed,
-            dtype=runtime.cpu_dtype(dtype),
             max_model_len=max_model_len,
             max_num_seqs=max_num_seqs,
             enable_prefix_caching=prefix_caching,

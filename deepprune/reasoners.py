@@ -14,7 +14,7 @@ import random
 import re
 from collections.abc import AsyncIterator
 
-from deepprune import models, runtime
+from deepprune import engine, models
 from deepprune.errors import UserError
 
 
@@ -81,13 +81,10 @@ class EngineReasoner(Reasoner):
         self.name, self.path = name or resolved.name, resolved.path
         self.tokenizer = AutoTokenizer.from_pretrained(self.path)
         self.options = {
-            "model": self.path, "seed": seed, "dtype": runtime.cpu_dtype(dtype), "max_model_len": max_model_len, "max_num_seqs": max_num_seqs,
+            "model": self.path, "seed": seed, "max_model_len": max_model_len, "max_num_seqs": max_num_seqs,
             "tensor_parallel_size": tensor_parallel, "enable_prefix_caching": True, "trust_remote_code": False,
+            **engine.machine_options(dtype, gpu_memory_utilization),
         }  # fmt: skip
-        if runtime.has_gpu():
-            self.options["gpu_memory_utilization"] = gpu_memory_utilization
-        else:
-            self.options |= {"enforce_eager": True, "block_size": 32}
         self.ids = itertools.count()
         self.engine = None
 

@@ -1,4 +1,4 @@
-"""The settings that pruning has in common, on recorded and on live traces: truncation, clustering, finish rule."""
+"""The settings that stages have in common: truncation; and of pruning, on recorded and on live traces, clustering and finish rule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from deepprune.truncation import STRATEGIES, Truncation
 
 
 @dataclasses.dataclass
-class RuleSettings:
+class CutSettings:
+    truncation: str = setting(
+        "words", "how a trace is cut: first k tokens or up to the k-th reasoning word", choices=STRATEGIES
+    )
+    truncation_k: int = setting(25, "the truncation's k (as for the judge's training)")
+
+    def cut(self) -> Truncation:
+        """Raises UserError for values that make no sense."""
+        return Truncation(self.truncation, self.truncation_k)
+
+
+@dataclasses.dataclass
+class RuleSettings(CutSettings):
     tau: float = setting(0.5, "a trace joins a cluster above this similarity")
     k: int = setting(32, "most clusters (the paper's K)")
     k1: int = setting(10, "most members of a cluster that a new trace is compared with (K1)")
@@ -44,12 +56,7 @@ class RuleSettings:
     )
     finish_batch: int = setting(4, "finish rules adaptive, staged: traces finished at once")
     start: int = setting(16, "finish rule staged: prefixes opened first; doubled while undecided")
-    truncation: str = setting("words", "how a trace is cut (as for the judge's training)", choices=STRATEGIES)
-    truncation_k: int = setting(25, "the truncation's k")
     seed: int = setting(0, "seed of sampled members and of random finish (and of what else is random here)")
-
-    def cut(self) -> Truncation:
-        return Truncation(self.truncation, self.truncation_k)
 
     def cluster_rule(self) -> ClusterSettings:
         """Raises UserError for values that make no sense."""

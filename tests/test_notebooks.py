@@ -9,6 +9,7 @@ from conftest import ROOT
 
 NOTEBOOKS = {  # -> figures at least
     "Preliminaries/Preliminary experiment.ipynb": 4,
+    "Offline/Ablation_Study.ipynb": 3,
     "Offline/check_model_output.ipynb": 7,
     "Online/check_pass_k.ipynb": 4,
 }
