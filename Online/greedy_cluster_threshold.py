@@ -124,7 +124,11 @@ def main() -> None:
 
 def select(settings: PruneSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:
     """Traces by problem, in arrival order, of one reasoner, problems spread evenly when limited."""
-    groups = prefixes.select([settings.traces], settings.cut(), tokenizer, by_id, settings.reasoner)
+    groups = prefixes.select([settings.traces], settings.cut(), tokenizer, by_id, settings.reasoner, pruned=True)
+    stopped = sum(t.pruned for group in groups.values() for t in group)
+    if stopped:
+        print(f"{settings.traces}: {stopped} traces were stopped by live pruning: the clusters are those of whole traces, but votes "
+              "and tokens know only what was generated")  # fmt: skip
     keys = problems.spread(list(groups), settings.limit)
     if settings.n:
         groups = {key: groups[key][: settings.n] for key in keys}

@@ -30,6 +30,7 @@ class Prefixed:
     prefix: str
     prefix_tokens: int
     confidence: dict | None
+    pruned: bool
 
 
 def stream(
@@ -51,7 +52,7 @@ def stream(
         groups.setdefault(trace.problem_id, []).append(
             Prefixed(
                 trace.trace_id, trace.problem_id, trace.model, trace.sample_index, trace.n_tokens, trace.answer,
-                trace.correct, prefix, costs.prefix_tokens(trace, prefix, count), trace.confidence,
+                trace.correct, prefix, costs.prefix_tokens(trace, prefix, count), trace.confidence, trace.pruned,
             )
         )  # fmt: skip
     for group in groups.values():
@@ -61,11 +62,12 @@ def stream(
 
 def select(
     paths: list[str], truncation: Truncation, tokenizer, problems: Collection[str], reasoner: str | None = None,
-    only: Collection[str] | None = None,
+    only: Collection[str] | None = None, pruned: bool = False,
 ) -> dict[str, list[Prefixed]]:  # fmt: skip
     """`stream`, of one reasoner's traces. problems: the ids that are known; only: those that are wanted (None: all).
 
-    Raises UserError if nothing is left, several reasoners are, or a trace's problem is unknown.
+    pruned: whether traces that live pruning stopped will do (their prefixes are whole, their answers are not known).
+    Raises UserError if nothing is left, several reasoners are, a trace's problem is unknown, or a trace was pruned.
     """
     groups = stream(
         paths, truncation, tokenizer, lambda t: reasoner in (None, t.model) and (only is None or t.problem_id in only)
@@ -80,4 +82,9 @@ def select(
     missing = [i for i in groups if i not in problems]
     if missing:
         raise UserError(f"{files}: problem {missing[0]} is in no --problems file")
+    stopped = sum(t.pruned for group in groups.values() for t in group)
+    if stopped and not pruned:
+        raise UserError(
+            f"{files}: {stopped} traces were stopped by live pruning; their answers are not known: give whole traces"
+        )
     return groups

@@ -69,6 +69,11 @@ class Trace:
     sampling: dict = dataclasses.field(default_factory=dict)
     confidence: dict | None = None  # see deepprune/confidence.py
 
+    @property
+    def pruned(self) -> bool:
+        """Stopped by live pruning: its answer and its length are not known."""
+        return self.finish_reason == "abort"
+
     def check(self) -> str | None:
         if not self.text.strip() and self.n_tokens > 1:  # one token: the model ended the trace at once
             return f"text is empty although n_tokens is {self.n_tokens}; remove the line or sample the trace again"

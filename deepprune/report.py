@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepprune import answers, costs, metrics
+from deepprune.errors import UserError
 from deepprune.records import Pair, PairScore, Problem, Pruning, Trace
 
 # The paper's figures (arXiv 2510.08483; v1 unless marked).
@@ -63,6 +64,9 @@ def pruning_numbers(
     An unknown answer counts as wrong. Token reductions are ratios of sums over problems, with intervals over
     problems; `equivalent` adds the judge's computed prompt tokens weighted by the parameter ratio (None where
     the reasoner's size is not known).
+
+    Traces of a live run (some were aborted): pass@1 and the vote of cons@n are not known (None), its tokens are the
+    run's own estimate, and coverage is that of the finished traces. Raises UserError for several live runs at once.
     """
     ids = sorted(next(iter(prunings.values())), key=lambda p: p.problem_id)
     ids = [p.problem_id for p in ids]
@@ -70,25 +74,33 @@ def pruning_numbers(
     for trace in traces:
         if trace.problem_id in groups:
             groups[trace.problem_id].append(trace)
-    consensus_tokens = np.asarray([sum(t.n_tokens for t in groups[i]) for i in ids], dtype=np.float64)
-    votes = [answers.majority([t.answer for t in groups[i]], problems[i].answer_type) for i in ids]
-    voted = [
-        float(answers.same(v, problems[i].gold, problems[i].answer_type) is True)
-        for i, v in zip(ids, votes, strict=True)
-    ]
-    single = [float(np.mean([t.correct is True for t in groups[i]])) for i in ids]
+    live = any(t.pruned for group in groups.values() for t in group)
+    if live and len(prunings) > 1:
+        raise UserError("every live run has traces of its own: report them one at a time")
+    if live:
+        estimates = {p.problem_id: p.tokens["consensus"] for p in next(iter(prunings.values()))}
+        consensus_tokens = np.asarray([estimates[i] for i in ids], dtype=np.float64)
+    else:
+        consensus_tokens = np.asarray([sum(t.n_tokens for t in groups[i]) for i in ids], dtype=np.float64)
+        votes = [answers.majority([t.answer for t in groups[i]], problems[i].answer_type) for i in ids]
+        voted = np.asarray([
+            float(answers.same(v, problems[i].gold, problems[i].answer_type) is True)
+            for i, v in zip(ids, votes, strict=True)
+        ])  # fmt: skip
+        single = [float(np.mean([t.correct is True for t in groups[i]])) for i in ids]
     n = sorted({len(g) for g in groups.values()})
     result = {
         "problems": len(ids),
         "n": n[0] if len(n) == 1 else n,
         "reasoner": sorted({t.model for g in groups.values() for t in g}),
         "reasoner_parameters": reasoner_parameters,
-        "pass@1": {
+        "live": live,
+        "pass@1": None if live else {
             "accuracy": _mean(single, resamples, seed),
             "tokens": _mean([float(np.mean([t.n_tokens for t in groups[i]])) for i in ids], resamples, seed),
         },
         "cons@n": {
-            "accuracy": _mean(voted, resamples, seed),
+            "accuracy": None if live else _mean(voted, resamples, seed),
             "tokens": _mean(consensus_tokens, resamples, seed),
         },
         "oracle_coverage": _mean([float(any(t.correct is True for t in groups[i])) for i in ids], resamples, seed),
@@ -116,7 +128,7 @@ def pruning_numbers(
 
         result["deepprune"][judge] = {
             "accuracy": _mean(right, resamples, seed),
-            "accuracy_minus_cons@n": _mean(right - np.asarray(voted), resamples, seed),
+            "accuracy_minus_cons@n": None if live else _mean(right - voted, resamples, seed),
             "tokens": _mean(spent, resamples, seed),
             "tokens_with_judge": None if equivalent is None else _mean(equivalent, resamples, seed),
             "reduction": reduction(spent),
@@ -134,7 +146,7 @@ def pruning_numbers(
 
 def _interval(row: dict[str, float] | None, digits: int = 3, percent: bool = False) -> str:
     if row is None:
-        return "size unknown"
+        return "not known"
     if any(math.isnan(row[k]) for k in ("value", "low", "high")):
         return "n/a (one class)"
     if percent:
@@ -150,9 +162,19 @@ def to_markdown(numbers: dict) -> str:
         f"{numbers['scale']} Brackets: 95 % bootstrap intervals over problems ({numbers['resamples']} resamples, "
         f"seed {numbers['seed']}). Made by commit `{numbers['commit']}`; every input's manifest is listed at the end.",
         "",
-        "## The judge: do two partial traces end in the same answer?",
-        "",
     ]
+    if numbers["judges"]:
+        lines += _judge_lines(numbers)
+    if numbers.get("pruning"):
+        lines += _pruning_lines(numbers["pruning"])
+    lines += ["## Inputs", "", "| file | SHA-256 (first 12) | made by commit |", "|---|---|---|"]
+    for row in numbers["inputs"]:
+        lines.append(f"| {row['file']} | `{row['sha256'][:12]}` | `{row['commit']}` |")
+    return "\n".join(lines) + "\n"
+
+
+def _judge_lines(numbers: dict) -> list[str]:
+    lines = ["## The judge: do two partial traces end in the same answer?", ""]
     for subset in next(iter(numbers["judges"].values())):
         head = next(iter(numbers["judges"].values()))[subset]
         title = "All test pairs" if subset == "all" else f"Traces by {subset}"
@@ -172,41 +194,46 @@ def to_markdown(numbers: dict) -> str:
               "| judge | AUROC | TNR@0.2 |", "|---|---|---|"]  # fmt: skip
     for judge, row in PAPER_JUDGES.items():
         lines.append(f"| {judge} | {row['auroc']} | {row.get('tnr_at_0.2_fnr', '')} |")
-    lines += ["", "![ROC](roc.png)", ""]
-    p = numbers.get("pruning")
-    if p:
+    return [*lines, "", "![ROC](roc.png)", ""]
+
+
+def _pruning_lines(p: dict) -> list[str]:
+    among = "finished traces" if p["live"] else "n traces"
+    lines = [
+        "## Pruning: greedy clustering, a few finished traces, a vote",
+        "",
+        f"{p['problems']} problems, n = {p['n']} traces each by {', '.join(p['reasoner'])}. A right answer is "
+        f"among the {among} of {p['oracle_coverage']['value']:.1%} of the problems.",
+        "",
+    ]
+    if p["live"]:
         lines += [
-            "## Pruning: greedy clustering, a few finished traces, a vote",
+            "A live run: what was pruned was never generated. So pass@1 and the vote of cons@n are not known here, and the "
+            "tokens of cons@n are estimated from the lengths of the finished traces.",
             "",
-            f"{p['problems']} problems, n = {p['n']} traces each by {', '.join(p['reasoner'])}. A right answer is "
-            f"among the n traces of {p['oracle_coverage']['value']:.1%} of the problems.",
-            "",
-            "| method | accuracy | difference to cons@n | reasoner tokens a problem | token reduction, judge not counted "
-            "| token reduction, judge counted | clusters | finished |",
-            "|---|---|---|---|---|---|---|---|",
-            f"| pass@1 | {_interval(p['pass@1']['accuracy'])} | | {_interval(p['pass@1']['tokens'], 0)} | | | | 1 |",
-            f"| cons@n | {_interval(p['cons@n']['accuracy'])} | 0 | {_interval(p['cons@n']['tokens'], 0)} | 0 | 0 | | n |",
         ]
-        for judge, row in p["deepprune"].items():
-            lines.append(
-                f"| DeepPrune, {judge} | {_interval(row['accuracy'])} | {_interval(row['accuracy_minus_cons@n'])} "
-                f"| {_interval(row['tokens'], 0)} | {_interval(row['reduction'], percent=True)} "
-                f"| {_interval(row['reduction_with_judge'], percent=True)} | {row['clusters']:.1f} | {row['finished']:.1f} |"
-            )
-        lines += ["", "Whole cost over all problems:", "",
-                  "| judge | prefix tokens | rest of finished | total | cons@n | judge calls | judge prompt tokens | cached "
-                  "| judge parameters / reasoner's |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
-        for judge, row in p["deepprune"].items():
-            ratio = (
-                f"{row['judge_parameters'] / p['reasoner_parameters']:.2f}" if p["reasoner_parameters"] else "unknown"
-            )
-            s = row["sums"]
-            lines.append(
-                f"| {judge} | {s['prefix']:,} | {s['rest']:,} | {s['total']:,} | {s['consensus']:,} | {row['judge_calls']:,} "
-                f"| {row['judge_tokens']:,} | {row['judge_cached_tokens']:,} | {ratio} |"
-            )
-        lines += ["", "![tokens against accuracy](tokens_accuracy.png)", ""]
-    lines += ["## Inputs", "", "| file | SHA-256 (first 12) | made by commit |", "|---|---|---|"]
-    for row in numbers["inputs"]:
-        lines.append(f"| {row['file']} | `{row['sha256'][:12]}` | `{row['commit']}` |")
-    return "\n".join(lines) + "\n"
+    lines += [
+        "| method | accuracy | difference to cons@n | reasoner tokens a problem | token reduction, judge not counted "
+        "| token reduction, judge counted | clusters | finished |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    if p["pass@1"]:
+        lines.append(f"| pass@1 | {_interval(p['pass@1']['accuracy'])} | | {_interval(p['pass@1']['tokens'], 0)} | | | | 1 |")
+    lines.append(f"| cons@n | {_interval(p['cons@n']['accuracy'])} | 0 | {_interval(p['cons@n']['tokens'], 0)} | 0 | 0 | | n |")
+    for judge, row in p["deepprune"].items():
+        lines.append(
+            f"| DeepPrune, {judge} | {_interval(row['accuracy'])} | {_interval(row['accuracy_minus_cons@n'])} "
+            f"| {_interval(row['tokens'], 0)} | {_interval(row['reduction'], percent=True)} "
+            f"| {_interval(row['reduction_with_judge'], percent=True)} | {row['clusters']:.1f} | {row['finished']:.1f} |"
+        )
+    lines += ["", "Whole cost over all problems:", "",
+              "| judge | prefix tokens | rest of finished | total | cons@n | judge calls | judge prompt tokens | cached "
+              "| judge parameters / reasoner's |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for judge, row in p["deepprune"].items():
+        ratio = f"{row['judge_parameters'] / p['reasoner_parameters']:.2f}" if p["reasoner_parameters"] else "unknown"
+        s = row["sums"]
+        lines.append(
+            f"| {judge} | {s['prefix']:,} | {s['rest']:,} | {s['total']:,} | {s['consensus']:,} | {row['judge_calls']:,} "
+            f"| {row['judge_tokens']:,} | {row['judge_cached_tokens']:,} | {ratio} |"
+        )
+    return [*lines, "", "![tokens against accuracy](tokens_accuracy.png)", ""]

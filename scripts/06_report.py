@@ -4,8 +4,10 @@
         --pairs DeepPrune_data/offline_test_data/demo.jsonl --scores results/demo/scores*.jsonl \
         --problems DeepPrune_data/problems/*.jsonl --traces DeepPrune_data/online_test_data/demo.jsonl \
         --pruning results/demo/pruning*.jsonl
+    python scripts/06_report.py --run live --output results/live --problems DeepPrune_data/problems/words.jsonl \
+        --traces results/live.traces.jsonl --pruning results/live.jsonl
 
-Every number comes from the JSONL files given; their manifests are named in the report.
+Of the judge (--pairs, --scores), of pruning (--pruning, --problems, --traces), or of both. Every number comes from the JSONL files given; their manifests are named in the report.
 """
 
 import dataclasses
@@ -20,8 +22,8 @@ from deepprune.errors import UserError, command
 @dataclasses.dataclass
 class ReportSettings:
     output: str = setting(config.REQUIRED, "folder for report.md, report.json and PNG figures")
-    pairs: str = setting(config.REQUIRED, "JSONL file of Pair records")
-    scores: list[str] = setting(config.REQUIRED, "JSONL files of PairScore records, one a judge, all of these pairs")
+    pairs: str | None = setting(None, "JSONL file of Pair records")
+    scores: list[str] = setting([], "JSONL files of PairScore records, one a judge, all of these pairs")
     problems: list[str] = setting([], "JSONL files of Problem records (for pruning)")
     traces: list[str] = setting([], "JSONL files of Trace records (for pruning)")
     pruning: list[str] = setting([], "JSONL files of Pruning records, one a judge, all of the same problems")
@@ -37,10 +39,14 @@ class ReportSettings:
 @command
 def main() -> None:
     settings = config.parse(ReportSettings, "report", __doc__)
+    if bool(settings.pairs) != bool(settings.scores):
+        raise UserError("--pairs and --scores go together")
+    if not settings.pairs and not settings.pruning:
+        raise UserError("nothing to report: give --pairs and --scores, or --pruning")
     out = Path(settings.output)
-    pairs = list(records.read(records.Pair, settings.pairs))
-    scores = scoring.load(settings.scores, pairs)
-    inputs = [settings.pairs, *settings.scores, *settings.problems, *settings.traces, *settings.pruning]
+    pairs = list(records.read(records.Pair, settings.pairs)) if settings.pairs else []
+    scores = scoring.load(settings.scores, pairs) if pairs else {}
+    inputs = [*([settings.pairs] if settings.pairs else []), *settings.scores, *settings.problems, *settings.traces, *settings.pruning]
     numbers = {
         "run": settings.run, "scale": settings.scale, "resamples": settings.resamples, "seed": settings.seed,
         "commit": manifest.code_commit(), "packages": manifest.package_versions(),
@@ -52,8 +58,9 @@ def main() -> None:
                 numbers["judges"][judge]["all"]["metrics"]["auroc"]["value"])
         for judge, by_id in scores.items()
     }  # fmt: skip
-    title = f"{len(pairs)} pairs of {len({p.problem_id for p in pairs})} unseen problems"
-    plotting.save(plotting.roc(curves, title), out / "roc.png")
+    if pairs:
+        title = f"{len(pairs)} pairs of {len({p.problem_id for p in pairs})} unseen problems"
+        plotting.save(plotting.roc(curves, title), out / "roc.png")
     if settings.pruning:
         numbers["pruning"] = pruning(settings)
         plotting.save(figure(numbers["pruning"]), out / "tokens_accuracy.png")
@@ -102,7 +109,8 @@ def figure(p: dict):
     def triple(row):
         return row["value"], row["low"], row["high"]
 
-    points = {name: {k: triple(p[name][k]) for k in ("tokens", "accuracy")} for name in ("cons@n", "pass@1")}
+    known = [name for name in ("cons@n", "pass@1") if p[name] and p[name]["accuracy"]]
+    points = {name: {k: triple(p[name][k]) for k in ("tokens", "accuracy")} for name in known}
     for judge, row in p["deepprune"].items():
         points[f"DeepPrune, {judge}"] = {"tokens": triple(row["tokens"]), "accuracy": triple(row["accuracy"])}
         if row["tokens_with_judge"] and row["judge_tokens"]:

@@ -1,0 +1,86 @@
+"""Stage 06 on the records of a live run: what was never generated is not counted as wrong."""
+
+import dataclasses
+import json
+
+import pytest
+from conftest import make_problem, make_trace, run_stage
+
+from deepprune import records, study
+from deepprune.errors import UserError
+from deepprune.records import Pruning
+
+REPORT = "scripts/06_report.py"
+
+
+@pytest.fixture
+def live(tmp_path):
+    """Two problems x 4 traces: two finished (10 tokens each), two stopped after 3 tokens; the first vote is right."""
+    problems = [make_problem(i, str(2 * i)) for i in (1, 2)]
+    made, prunings = [], []
+    for problem, answer in zip(problems, (problems[0].gold, "77"), strict=True):
+        group = [make_trace(problem, i, answer) for i in range(4)]
+        for i in (2, 3):
+            group[i] = dataclasses.replace(group[i], n_tokens=3, finish_reason="abort", answer=None, correct=None)
+        ids = [t.trace_id for t in group]
+        prunings.append(
+            Pruning(problem.problem_id, "judge", {"live": True}, [ids], ids[:2], answer, answer == problem.gold,
+                    {"prefix": 12, "rest": 14, "total": 26, "consensus": 40, "sequential": 10}, 6, 600, 100)
+        )  # fmt: skip
+        made += group
+    records.write(tmp_path / "problems.jsonl", problems)
+    records.write(tmp_path / "live.traces.jsonl", made)
+    records.write(tmp_path / "live.jsonl", prunings)
+    (tmp_path / "live.manifest.json").write_text(json.dumps({"judge_parameters": 100_000_000}))
+    return tmp_path
+
+
+def options(live):
+    return [REPORT, "--output", live / "report", "--problems", live / "problems.jsonl", "--traces", live / "live.traces.jsonl",
+            "--pruning", live / "live.jsonl", "--resamples", "50"]  # fmt: skip
+
+
+def test_a_live_run_is_reported_without_what_it_does_not_know(live):
+    done = run_stage(*options(live))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((live / "report/report.json").read_text())["pruning"]
+    row = found["deepprune"]["judge"]
+    assert found["live"] and found["pass@1"] is None and found["cons@n"]["accuracy"] is None
+    assert row["accuracy_minus_cons@n"] is None and row["accuracy"]["value"] == 0.5
+    assert found["cons@n"]["tokens"]["value"] == 40 and row["reduction"]["value"] == pytest.approx(1 - 52 / 80)
+    # 500 computed prompt tokens of a judge a tenth of the reasoner's size are 50 reasoner tokens a problem.
+    assert row["reduction_with_judge"]["value"] == pytest.approx(1 - (52 + 100) / 80)
+    assert found["oracle_coverage"]["value"] == 0.5
+    page = (live / "report/report.md").read_text()
+    assert "| cons@n | not known |" in page and "| pass@1 |" not in page and "ROC" not in page
+    assert (live / "report/tokens_accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert not (live / "report/roc.png").exists()
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--pruning", "again.jsonl", "live.jsonl"], "report them one at a time"),
+        (["--pairs", "live.jsonl"], "--pairs and --scores go together"),
+    ],
+)
+def test_reports_that_make_no_sense_are_refused(live, more, message):
+    (live / "again.jsonl").write_text((live / "live.jsonl").read_text().replace('"judge":"judge"', '"judge":"other"'))
+    done = run_stage(*options(live), *[live / x if x.endswith(".jsonl") else x for x in more])
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+    done = run_stage(REPORT, "--output", tmp_path)
+    assert done.returncode != 0 and "nothing to report" in done.stderr
+
+
+def test_pruned_traces_are_refused_where_answers_are_counted(live):
+    problems = {p.problem_id: p for p in records.read(records.Problem, live / "problems.jsonl")}
+    some = list(records.read(records.Trace, live / "live.traces.jsonl"))
+    for count in (study.agreement, study.against_k, study.settling):
+        with pytest.raises(UserError, match="4 traces were stopped by live pruning"):
+            count(problems, some)
+    done = run_stage("Online/compare_methods.py", "--problems", live / "problems.jsonl", "--traces", live / "live.traces.jsonl",
+                     "--sbert", "none", "--tokenizer", "SmolLM2-135M-Instruct", "--output", live / "compare.jsonl")  # fmt: skip
+    assert done.returncode != 0 and "4 traces were stopped by live pruning" in done.stderr
