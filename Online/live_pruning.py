@@ -205,6 +205,8 @@ async def answer(
         await asyncio.sleep(0.5)  # aborted requests leave the engine within a step
         after, left = await reasoner.generated(), await reasoner.running()
         counted = after - before if after is not None and before is not None else None
+        if counted is not None and settings.judge_url and settings.judge_url == settings.reasoner_url:
+            counted -= sum(calls for q in questions for calls, _, _ in q.spent)  # the judge's verdicts, a token each
         return Outcome(pruned, reported, counted, left, seconds, judge.parameters)
 
 
