@@ -139,10 +139,8 @@ class EngineReasoner(Reasoner):
 class ServerReasoner(Reasoner):
     """A vLLM server (`vllm serve`), by its OpenAI-compatible URL, as http://127.0.0.1:8000/v1.
 
-    Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. Started with
-    `--enable-scale-out`, the server is asked to abort a request and its last tokens are still read, so that our count is
-    the server's; without, the connection is closed, and the token or two that are generated until the server notices
-    are not seen. Connection errors before anything was generated are tried again with growing pauses; nothing else is.
+    Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. Connection errors
+    before anything was generated are tried again with growing pauses; nothing else is.
     """
 
     def __init__(self, url: str, model: str, *, timeout_seconds: float = 600.0, retries: int = 4):
@@ -156,7 +154,6 @@ class ServerReasoner(Reasoner):
         self.client = AsyncOpenAI(base_url=self.url, api_key="none", timeout=timeout_seconds, max_retries=0)
         self.retries = retries
         self.served: str | None = None
-        self.can_abort = True  # until the server says that it cannot
 
     async def open(self) -> None:
         import openai
@@ -185,7 +182,7 @@ class ServerReasoner(Reasoner):
                 await asyncio.sleep(backoff(attempt))
             except openai.APIError as error:
                 raise ReasonerLost(f"{self.url}: refused a request: {error}") from error
-        ended, asked = None, False
+        ended = None
         try:
             async for event in reply:
                 if not event.choices:
@@ -193,30 +190,15 @@ class ServerReasoner(Reasoner):
                 part = event.choices[0]
                 ended = part.finish_reason
                 yield Chunk(part.text or "", list(getattr(part, "token_ids", None) or []), ended)
-                if stop.is_set() and ended is None and not asked:
-                    asked = True
-                    if not await self._abort(f"{event.id}-0"):
-                        yield Chunk("", [], "abort")
-                        return
+                if stop.is_set() and ended is None:
+                    yield Chunk("", [], "abort")
+                    return
         except (openai.APIError, httpx.HTTPError) as error:
             raise ReasonerLost(f"{self.url}: the connection broke while generating: {error}") from error
         finally:
             await reply.close()  # the server aborts a request whose client has gone
         if ended is None:
             raise ReasonerLost(f"{self.url}: the answer ended without a finish reason: is the server being stopped?")
-
-    async def _abort(self, request: str) -> bool:
-        """Ask the server to abort a request; False if it does not offer that (its stream then has to be closed)."""
-        import httpx
-
-        if self.can_abort:
-            try:
-                async with httpx.AsyncClient(timeout=10) as client:
-                    url = f"{self.url.removesuffix('/v1')}/inference/v1/abort_requests"
-                    self.can_abort = (await client.post(url, json={"request_ids": [request]})).is_success
-            except httpx.HTTPError:
-                return False
-        return self.can_abort
 
     async def _metric(self, name: str) -> int | None:
         import httpx

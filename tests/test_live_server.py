@@ -34,7 +34,7 @@ def server(smol, tmp_path_factory):
     process = subprocess.Popen(
         # What `vllm serve` runs; the CPU build's command line looks for its version under the other package name.
         [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", smol, "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048",
-         "--enable-scale-out", "--max-num-seqs", "8", "--dtype", "float32", "--enforce-eager", "--block-size", "32"],
+         "--max-num-seqs", "8", "--dtype", "float32", "--enforce-eager", "--block-size", "32"],
         stdout=log, stderr=log, env=runtime.environment(), start_new_session=True,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
@@ -166,13 +166,9 @@ def left_running(server, seconds=1.0):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("asks", [True, False])
-def test_an_aborted_request_is_gone_within_a_second(server, smol, asks):
-    """asks: the server to abort; else closes the connection, as with a server that cannot."""
-
+def test_an_aborted_request_is_gone_within_a_second(server, smol):
     async def work():
         reasoner = ServerReasoner(server[0], smol)
-        reasoner.can_abort = asks
         await reasoner.open()
         stop, tokens = asyncio.Event(), 0
         before = await reasoner.generated()
@@ -182,9 +178,9 @@ def test_an_aborted_request_is_gone_within_a_second(server, smol, asks):
             if tokens >= 5 and not stop.is_set():
                 assert await reasoner.running() == 1
                 stop.set()
-        assert chunk.finish_reason == "abort" and reasoner.can_abort == asks
-        if asks:
-            assert await reasoner.generated() - before == tokens
+        assert chunk.finish_reason == "abort"
+        await asyncio.sleep(0.5)
+        assert 0 <= await reasoner.generated() - before - tokens <= 2  # what was made until the server noticed
         await reasoner.close()
         return tokens
 
