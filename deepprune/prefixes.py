@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from deepprune import costs, progress, records
+from deepprune import costs, progress, records, traces
 from deepprune.errors import UserError
 from deepprune.records import Trace
 from deepprune.truncation import Truncation
@@ -82,9 +82,6 @@ def select(
     missing = [i for i in groups if i not in problems]
     if missing:
         raise UserError(f"{files}: problem {missing[0]} is in no --problems file")
-    stopped = sum(t.pruned for group in groups.values() for t in group)
-    if stopped and not pruned:
-        raise UserError(
-            f"{files}: {stopped} traces were stopped by live pruning; their answers are not known: give whole traces"
-        )
+    if not pruned:
+        traces.refuse_pruned((t for group in groups.values() for t in group), f"{files}: ")
     return groups

@@ -97,7 +97,7 @@ def difference(
 
 def agreement(problems: Mapping[str, Problem], some: Sequence[Trace]) -> pd.DataFrame:
     """One row a problem and reasoner: traces, pass@1, unknown (share), pairs, same (share of same-answer pairs)."""
-    _refuse_pruned(some)
+    traces.refuse_pruned(some)
     rows = []
     groups: dict[tuple[str, str], list[Trace]] = {}
     for trace in some:
@@ -152,17 +152,9 @@ def settling(problems: Mapping[str, Problem], some: Sequence[Trace], orders: int
     return pd.DataFrame(rows)
 
 
-def _refuse_pruned(some: Sequence[Trace]) -> None:
-    stopped = sum(t.pruned for t in some)
-    if stopped:
-        raise UserError(
-            f"{stopped} traces were stopped by live pruning, their answers are not known: give whole traces"
-        )
-
-
 def _labelled(problems: Mapping[str, Problem], some: Sequence[Trace]):
     """(problem id, answer classes of its traces, the right class or None) of each problem."""
-    _refuse_pruned(some)
+    traces.refuse_pruned(some)
     groups: dict[str, list[Trace]] = {}
     for trace in some:
         groups.setdefault(trace.problem_id, []).append(trace)

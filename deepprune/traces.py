@@ -76,6 +76,15 @@ def import_file(
         yield problem, trace
 
 
+def refuse_pruned(some: Iterable[Any], where: str = "") -> None:
+    """Raise UserError if live pruning stopped any of the traces (with or without their texts): their answers are not known."""
+    stopped = sum(t.pruned for t in some)
+    if stopped:
+        raise UserError(
+            f"{where}{stopped} traces were stopped by live pruning; their answers are not known: give whole traces"
+        )
+
+
 def agreement(traces: Iterable[Trace], answer_type: str) -> tuple[int, int]:
     """(pairs with the same answer, all pairs) of one problem's traces; unknown answers are in no pair."""
     labels = [c for c in answers.classes([t.answer for t in traces], answer_type) if c is not None]

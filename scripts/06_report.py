@@ -7,7 +7,8 @@
     python scripts/06_report.py --run live --output results/live --problems DeepPrune_data/problems/words.jsonl \
         --traces results/live.traces.jsonl --pruning results/live.jsonl
 
-Of the judge (--pairs, --scores), of pruning (--pruning, --problems, --traces), or of both. Every number comes from the JSONL files given; their manifests are named in the report.
+Of the judge (--pairs, --scores), of pruning (--pruning, --problems, --traces), or of both. Every number comes from the
+JSONL files given; their manifests are named in the report.
 """
 
 import dataclasses
@@ -45,7 +46,7 @@ def main() -> None:
         raise UserError("nothing to report: give --pairs and --scores, or --pruning")
     out = Path(settings.output)
     pairs = list(records.read(records.Pair, settings.pairs)) if settings.pairs else []
-    scores = scoring.load(settings.scores, pairs) if pairs else {}
+    scores = scoring.load(settings.scores, pairs)
     inputs = [*([settings.pairs] if settings.pairs else []), *settings.scores, *settings.problems, *settings.traces, *settings.pruning]
     numbers = {
         "run": settings.run, "scale": settings.scale, "resamples": settings.resamples, "seed": settings.seed,
@@ -58,7 +59,7 @@ def main() -> None:
                 numbers["judges"][judge]["all"]["metrics"]["auroc"]["value"])
         for judge, by_id in scores.items()
     }  # fmt: skip
-    if pairs:
+    if scores:
         title = f"{len(pairs)} pairs of {len({p.problem_id for p in pairs})} unseen problems"
         plotting.save(plotting.roc(curves, title), out / "roc.png")
     if settings.pruning:
