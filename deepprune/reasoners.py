@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import random
 import re
+import socket
 from collections.abc import AsyncIterator
 
 from deepprune import engine, models
 from deepprune.errors import UserError
+
+
+LAST_TOKENS_SECONDS = 0.5  # how long a server that was left may take to notice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +145,9 @@ class ServerReasoner(Reasoner):
     """A vLLM server (`vllm serve`), by its OpenAI-compatible URL, as http://127.0.0.1:8000/v1.
 
     Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. Connection errors
-    before anything was generated are tried again with growing pauses; nothing else is.
+    before anything was generated are tried again with growing pauses; nothing else is. To stop a request, our half of its
+    connection is closed: the server aborts a request whose client has gone, and what it had sent by then is still read
+    and counted.
     """
 
     def __init__(self, url: str, model: str, *, timeout_seconds: float = 600.0, retries: int = 4):
@@ -185,18 +192,16 @@ class ServerReasoner(Reasoner):
         ended = None
         try:
             async for event in reply:
-                if not event.choices:
-                    continue
-                part = event.choices[0]
-                ended = part.finish_reason
-                yield Chunk(part.text or "", list(getattr(part, "token_ids", None) or []), ended)
+                chunk = chunk_of(event)
+                ended = chunk.finish_reason
+                yield chunk
                 if stop.is_set() and ended is None:
-                    yield Chunk("", [], "abort")
+                    yield await last_tokens(reply)
                     return
         except (openai.APIError, httpx.HTTPError) as error:
             raise ReasonerLost(f"{self.url}: the connection broke while generating: {error}") from error
         finally:
-            await reply.close()  # the server aborts a request whose client has gone
+            await reply.close()
         if ended is None:
             raise ReasonerLost(f"{self.url}: the answer ended without a finish reason: is the server being stopped?")
 
@@ -221,6 +226,38 @@ class ServerReasoner(Reasoner):
 
     async def close(self) -> None:
         await self.client.close()
+
+
+def chunk_of(event) -> Chunk:
+    """What one event of a completions stream brings."""
+    if not event.choices:
+        return Chunk("", [])
+    part = event.choices[0]
+    return Chunk(part.text or "", list(getattr(part, "token_ids", None) or []), part.finish_reason)
+
+
+async def last_tokens(reply) -> Chunk:
+    """Close our half of a stream's connection, at which the server aborts the request, and read what was on its way.
+
+    Over TLS nothing is read: closing one half would break the other.
+    """
+    import httpx
+    import openai
+
+    text, token_ids, ended = "", [], "abort"
+    stream = reply.response.extensions.get("network_stream")
+    connection = stream.get_extra_info("socket") if stream else None
+    if connection is not None and stream.get_extra_info("ssl_object") is None:
+        # A stream that is cut off, and one that something between us and the server keeps up, end here alike.
+        with contextlib.suppress(OSError, TimeoutError, openai.APIError, httpx.HTTPError):
+            connection.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(LAST_TOKENS_SECONDS):
+                async for event in reply:
+                    chunk = chunk_of(event)
+                    text += chunk.text
+                    token_ids += chunk.token_ids
+                    ended = chunk.finish_reason or ended
+    return Chunk(text, token_ids, ended)
 
 
 def backoff(attempt: int, first_seconds: float = 0.5, most_seconds: float = 20.0) -> float:
