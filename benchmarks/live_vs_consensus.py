@@ -2,23 +2,26 @@
 
     python benchmarks/live_vs_consensus.py --config scripts/recipes/cpu.yaml --reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct \
         --judge-model Offline/DeepPrune-Judge-mini --problems DeepPrune_data/problems/unseen.jsonl --limit 8 --n 64 --k2 8 --k3 8 \
-        --comparisons representative --output Online/results/live.json
+        --comparisons representative --output results/live.jsonl
 
-Options are those of Online/live_pruning.py. Prints, and writes to --output with every question's row: wall time, tokens by
-vLLM's own counter and by ours, accuracy, their ratios, and what the judge cost in equivalent reasoner tokens. Start-up is not
-timed. cons@n runs first, so that live pruning finds the questions (not the traces) in the prefix cache.
+Options are those of Online/live_pruning.py. Questions are taken --questions at a time, each group first by cons@n, then by live
+pruning (which finds the questions, not the traces, in the prefix cache). Every group is appended to --output: a killed run goes
+on after it. Prints, and writes to the manifest beside it: wall time, tokens by vLLM's own counter and by ours, accuracy, their
+ratios with intervals over questions, and what the judge cost in equivalent reasoner tokens. Start-up is not timed.
 """
 
 import asyncio
 import contextlib
-import json
 import time
 
-from deepprune import answers, config, costs, jsonl, live_setup, manifest, metrics, models, progress, records
+from deepprune import config, costs, jsonl, live_setup, metrics, models, progress, prompts, records
 from deepprune.errors import UserError, command
-from deepprune.live import JudgeQueue, Live, Question
+from deepprune.live import JudgeQueue, Question
+from deepprune.manifest import Manifest
 from deepprune.problems import spread
-from deepprune.records import Problem
+from deepprune.records import Problem, Pruning
+
+WAYS = ("consensus", "live")
 
 
 @command
@@ -28,101 +31,80 @@ def main() -> None:
         raise UserError("--problems and --output are required")
     live_setup.check(settings)
     problems = spread(list(records.read(Problem, *settings.problems)), settings.limit)
-    numbers = asyncio.run(measure(problems, settings))
-    numbers |= {
-        "settings": config.resolved(settings),
-        "inputs": {path: manifest.file_hash(path) for path in settings.problems},
-        "models": {"reasoner": models.resolve(settings.reasoner).name, "judge": live_setup.judge_name(settings)},
-        "commit": manifest.code_commit(),
-        "packages": manifest.package_versions(),
-    }
-    jsonl.write_text(settings.output, json.dumps(numbers, indent=1) + "\n")
-    print(
-        f"{len(problems)} questions, n = {settings.n}, reasoner {settings.reasoner}, judge {live_setup.judge_name(settings)}"
-    )
-    for name in ("consensus", "live"):
-        row = numbers[name]
-        low, high = row["accuracy_interval"]
-        print(f"  {name:<10} {row['seconds']:8.1f} s  {row['tokens']:>9,} tokens (engine: {row['engine_tokens']:,})  "
-              f"accuracy {row['accuracy']:.3f} [{low:.3f}, {high:.3f}]")  # fmt: skip
-    for name, (value, low, high) in numbers["ratios"].items():
-        print(f"  {name}: {value:.3f} [{low:.3f}, {high:.3f}]")
-    print(f"  live / consensus, wall time: {numbers['live']['seconds'] / numbers['consensus']['seconds']:.2f}")
+    groups = [problems[i : i + settings.questions] for i in range(0, len(problems), settings.questions)]
+    kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
+        kept.pop(place)
+    manifest = Manifest.open(
+        settings.output, "live against consensus", kept, settings.problems, ("timeout", "retries"), settings.overwrite,
+        {"reasoner": models.resolve(settings.reasoner).name, "judge": live_setup.judge_name(settings)},
+    )  # fmt: skip
+    with jsonl.Appender(settings.output) as output:
+        done = {(row["group"], row["way"]) for _, row in jsonl.read(settings.output)}
+        todo = [(g, way) for g in range(len(groups)) for way in WAYS if (g, way) not in done]
+        print(
+            f"{len(problems)} questions x {settings.n} traces in {len(groups)} groups: {len(done)} of {2 * len(groups)} runs done before"
+        )
+        if todo:
+            manifest.data["judge_parameters"] = asyncio.run(measure(groups, todo, settings, output))
+            manifest.save()
+    numbers = summary([row for _, row in jsonl.read(settings.output)], manifest.data["judge_parameters"],
+                      costs.parameters_from_name(models.resolve(settings.reasoner).name))  # fmt: skip
+    show(numbers, settings)
+    manifest.finish(2 * len(groups), result=numbers)
 
 
-async def measure(problems: list[Problem], settings: live_setup.LivePruneSettings) -> dict:
-    """Both ways on one engine."""
+async def measure(groups: list[list[Problem]], todo: list[tuple[int, str]], settings: live_setup.LivePruneSettings,
+                  output: jsonl.Appender) -> int:  # fmt: skip
+    """Run (group, way) after (group, way) on one engine, each appended when it is done. Returns the judge's parameters."""
     how = live_setup.how(settings)
     async with contextlib.AsyncExitStack() as stack:
         reasoner, judge = live_setup.open_reasoner(settings), live_setup.open_judge(settings)
         stack.callback(judge.close)
         stack.push_async_callback(reasoner.close)
         await reasoner.open()
-        queue, slots, room = (
-            JudgeQueue(judge),
-            asyncio.Semaphore(settings.max_num_seqs),
-            asyncio.Semaphore(settings.questions),
-        )
+        queue, slots = JudgeQueue(judge), asyncio.Semaphore(settings.max_num_seqs)
 
-        def question(problem: Problem) -> Question:
-            return Question(
+        async def answer(problem: Problem, way: str) -> Pruning:
+            question = Question(
                 problem, reasoner, queue, how, slots, reasoner.tokenizer, lambda event: None, lambda trace: None
             )
+            return await (question.consensus() if way == "consensus" else question.run())
 
-        async def consensus(problem: Problem) -> dict:
-            async with room:
-                asked = question(problem)
-
-                async def one(trace: Live) -> None:
-                    async with slots:
-                        await asked.generate(trace, hold=False)
-
-                await asyncio.gather(*(one(trace) for trace in asked.live))
-                found = [answers.extract(t.text, problem.answer_type) for t in asked.live]
-                answer = answers.majority(found, problem.answer_type)
-                right = answers.same(answer, problem.gold, problem.answer_type) is True
-                return {"correct": right, "answer": answer, "tokens": sum(len(t.token_ids) for t in asked.live)}
-
-        async def live(problem: Problem) -> dict:
-            async with room:
-                done = await question(problem).run()
-                return {"correct": done.correct is True, "answer": done.answer, **done.tokens, "tokens": done.tokens["total"],
-                        "clusters": len(done.clusters), "finished": len(done.finished), "judge_calls": done.judge_calls,
-                        "judge_tokens": done.judge_tokens, "judge_cached_tokens": done.judge_cached_tokens}  # fmt: skip
-
-        async def timed(name: str, way) -> dict:
-            with progress.bar(total=len(problems), desc=name, unit="question") as bar:
-
-                async def one(problem: Problem) -> dict:
-                    row = await way(problem)
-                    bar.update()
-                    return {"problem_id": problem.problem_id} | row
-
-                before, started = await reasoner.generated(), time.perf_counter()
-                rows = await asyncio.gather(*(one(problem) for problem in problems))
-                seconds = time.perf_counter() - started
-            value, low, high = metrics.bootstrap(range(len(rows)), lambda chosen: mean(rows, chosen, "correct"))
-            return {"seconds": seconds, "tokens": sum(row["tokens"] for row in rows), "engine_tokens": await reasoner.generated() - before,
-                    "accuracy": value, "accuracy_interval": [low, high], "questions": rows}  # fmt: skip
-
-        warm = Problem.new("warm-up", "What is 1 + 1?", "2")
-        await consensus(warm)
-        result = {"consensus": await timed("consensus", consensus), "live": await timed("live", live)}
-        result["judge_parameters"] = judge.parameters
-        result["ratios"] = ratios(
-            result["consensus"]["questions"], result["live"]["questions"], judge.parameters,
-            costs.parameters_from_name(reasoner.name),
-        )  # fmt: skip
-        return result
+        await answer(Problem.new("warm-up", "What is 1 + 1?", "2"), "live")
+        for group, way in progress.bar(todo, desc="groups", unit="run"):
+            before, started = await reasoner.generated(), time.perf_counter()
+            pruned = await asyncio.gather(*(answer(problem, way) for problem in groups[group]))
+            seconds = time.perf_counter() - started
+            output.append(
+                {"group": group, "way": way, "seconds": round(seconds, 2), "engine_tokens": await reasoner.generated() - before,
+                 "questions": [row_of(one) for one in pruned]}
+            )  # fmt: skip
+        return judge.parameters
 
 
-def mean(rows: list[dict], chosen, column: str) -> float:
-    """The mean of a column over the chosen rows."""
-    return sum(rows[i][column] for i in chosen) / len(chosen)
+def row_of(pruned: Pruning) -> dict:
+    """What the summary needs of one answered question."""
+    return {"problem_id": pruned.problem_id, "answer": pruned.answer, "correct": pruned.correct is True, "tokens": pruned.tokens["total"],
+            "prefix_tokens": pruned.tokens["prefix"], "sequential_tokens": pruned.tokens["sequential"], "clusters": len(pruned.clusters),
+            "finished": len(pruned.finished), "judge_calls": pruned.judge_calls, "judge_tokens": pruned.judge_tokens,
+            "judge_cached_tokens": pruned.judge_cached_tokens}  # fmt: skip
 
 
-def ratios(consensus: list[dict], live: list[dict], judge_parameters: int, reasoner_parameters: float | None) -> dict:
-    """{name: (value, low, high)}: live against cons@n, paired over questions (the rows' order is the same)."""
+def summary(runs: list[dict], judge_parameters: int, reasoner_parameters: float | None) -> dict:
+    """Totals of both ways, and live pruning against cons@n with bootstrap intervals, paired over questions."""
+    result, rows = {}, {}
+    for way in WAYS:
+        mine = [run for run in runs if run["way"] == way]
+        rows[way] = sorted((row for run in mine for row in run["questions"]), key=lambda row: row["problem_id"])
+        result[way] = {
+            "seconds": round(sum(run["seconds"] for run in mine), 1),
+            "tokens": sum(row["tokens"] for row in rows[way]),
+            "engine_tokens": sum(run["engine_tokens"] for run in mine),
+            "sequential_tokens": sum(row["sequential_tokens"] for row in rows[way]),
+            "accuracy": metrics.bootstrap(range(len(rows[way])), lambda chosen, way=way: mean(rows[way], chosen, "correct")),
+        }  # fmt: skip
+    consensus, live = (rows[way] for way in WAYS)
 
     def saved(chosen, judge: float = 0.0) -> float:
         extra = sum(
@@ -133,17 +115,37 @@ def ratios(consensus: list[dict], live: list[dict], judge_parameters: int, reaso
         )
 
     everyone = range(len(live))
-    found = {
+    result["ratios"] = {
         "token reduction": metrics.bootstrap(everyone, saved),
         "accuracy, live - consensus": metrics.bootstrap(
             everyone, lambda chosen: mean(live, chosen, "correct") - mean(consensus, chosen, "correct")
         ),
     }
     if reasoner_parameters:
-        found["token reduction, judge counted"] = metrics.bootstrap(
+        result["ratios"]["token reduction, judge counted"] = metrics.bootstrap(
             everyone, lambda chosen: saved(chosen, judge_parameters / reasoner_parameters)
         )
-    return found
+    return result | {"questions": len(live)}
+
+
+def mean(rows: list[dict], chosen, column: str) -> float:
+    """The mean of a column over the chosen rows."""
+    return sum(rows[i][column] for i in chosen) / len(chosen)
+
+
+def show(numbers: dict, settings: live_setup.LivePruneSettings) -> None:
+    """The summary, for reading."""
+    print(
+        f"{numbers['questions']} questions, n = {settings.n}, reasoner {settings.reasoner}, judge {live_setup.judge_name(settings)}"
+    )
+    for way in WAYS:
+        row = numbers[way]
+        value, low, high = row["accuracy"]
+        print(f"  {way:<10} {row['seconds']:8.1f} s  {row['tokens']:>9,} tokens (engine: {row['engine_tokens']:,})  "
+              f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} [{low:.3f}, {high:.3f}]")  # fmt: skip
+    for name, (value, low, high) in numbers["ratios"].items():
+        print(f"  {name}: {value:.3f} [{low:.3f}, {high:.3f}]")
+    print(f"  live / consensus, wall time: {numbers['live']['seconds'] / numbers['consensus']['seconds']:.2f}")
 
 
 if __name__ == "__main__":

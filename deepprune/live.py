@@ -124,6 +124,7 @@ class Question:
         self.more = asyncio.Condition()
         self.placed: list[int] = []
         self.spent: list[tuple[int, int, int]] = []  # judge calls, prompt tokens, cached ones by arrival
+        self.holding = True  # until the question is answered without a judge
         self.judge_failed: str | None = None
         self.clusterer: Clusterer | None = None
         self.opened = 0
@@ -163,7 +164,7 @@ class Question:
                 trace.token_ids += chunk.token_ids
                 if chunk.finish_reason in ("stop", "length"):
                     trace.finish_reason = chunk.finish_reason
-                elif hold and not stop.is_set():
+                elif hold and self.holding and not stop.is_set():
                     every = settings.check_every if settings.truncation.strategy == "tokens" else 1
                     if len(trace.token_ids) - checked >= every:
                         checked = len(trace.token_ids)
@@ -257,11 +258,34 @@ class Question:
                 raise
             self.judge_failed = str(error)
             self._event("judge lost", error=str(error))
-            return await self._consensus()
+            return await self.consensus()
         finally:
-            for task in self.tasks:
-                task.cancel()
-            await asyncio.gather(*self.tasks, return_exceptions=True)  # until their requests are gone from the engine
+            await self._end_tasks()
+
+    async def consensus(self) -> Pruning:
+        """cons@n: every trace to the end, one vote each, no judge. Raises ReasonerLost."""
+        self.holding = False
+        try:
+            self.tasks += [asyncio.create_task(self._open(trace)) for trace in self.live[self.opened :]]
+            await asyncio.gather(*self.tasks)
+            before = {t.number: len(t.token_ids) for t in self.arrived}
+            ending = [asyncio.create_task(self._finish(trace)) for trace in self.arrived]
+            self.tasks += ending
+            await asyncio.gather(*ending)
+        finally:
+            await self._end_tasks()
+        longest = max(t.prefix_tokens for t in self.arrived) + max(
+            len(t.token_ids) - before[t.number] for t in self.arrived
+        )
+        everyone = list(range(len(self.arrived)))
+        self.placed = [-1] * len(self.arrived)
+        return self._pruning(everyone, dict.fromkeys(everyone, 1.0), longest)
+
+    async def _end_tasks(self) -> None:
+        """Cancel what still runs and wait until its requests are gone from the engine."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def _run(self) -> Pruning:
         settings = self.settings
@@ -317,21 +341,6 @@ class Question:
     def _labels(self, finished: list[int]) -> list[int | None]:
         """Answer classes of the finished traces, in the order of finishing (so earlier ones keep theirs)."""
         return answers.classes([self.arrived[i].record.answer for i in finished], self.problem.answer_type)
-
-    async def _consensus(self) -> Pruning:
-        """Without a judge: every trace to the end, one vote each."""
-        self.tasks += [asyncio.create_task(self._open(trace)) for trace in self.live[self.opened :]]
-        await asyncio.gather(*self.tasks)
-        before = {t.number: len(t.token_ids) for t in self.arrived}
-        ending = [asyncio.create_task(self._finish(trace)) for trace in self.arrived]
-        self.tasks += ending
-        await asyncio.gather(*ending)
-        longest = max(t.prefix_tokens for t in self.arrived) + max(
-            len(t.token_ids) - before[t.number] for t in self.arrived
-        )
-        everyone = list(range(len(self.arrived)))
-        self.placed = [-1] * len(self.arrived)
-        return self._pruning(everyone, dict.fromkeys(everyone, 1.0), longest)
 
     def _pruning(self, finished: list[int], votes: dict[int, float], sequential: int) -> Pruning:
         for trace in self.arrived:

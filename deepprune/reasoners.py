@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator
 from deepprune import engine, models
 from deepprune.errors import UserError
 
-
 LAST_TOKENS_SECONDS = 0.5  # how long a server that was left may take to notice
 
 

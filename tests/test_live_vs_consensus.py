@@ -5,30 +5,43 @@ import json
 import pytest
 from conftest import make_problem, run_stage
 
-from deepprune import records
+from deepprune import jsonl, records
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 N = 4
 
 
-def test_both_ways_are_counted_as_the_engine_does(smol, tmp_path):
-    problems, output = tmp_path / "problems.jsonl", tmp_path / "live.json"
+def test_both_ways_are_counted_as_the_engine_does_and_go_on_after_a_kill(smol, tmp_path):
+    problems, output = tmp_path / "problems.jsonl", tmp_path / "live.jsonl"
     records.write(problems, [make_problem(i, str(2 * i)) for i in (11, 12)])
-    done = run_stage("benchmarks/live_vs_consensus.py", "--reasoner", SMOL, "--judge", "random", "--problems", problems, "--n", N,
-                     "--max-tokens", "100", "--temperature", "1.0", "--truncation", "tokens", "--truncation-k", "20", "--k2", "1",
-                     "--k3", "1", "--max-model-len", "1024", "--output", output)  # fmt: skip
+    command = ["benchmarks/live_vs_consensus.py", "--reasoner", SMOL, "--judge", "random", "--problems", problems, "--n", N,
+               "--max-tokens", "100", "--temperature", "1.0", "--truncation", "tokens", "--truncation-k", "20", "--k2", "1",
+               "--k3", "1", "--questions", "1", "--max-model-len", "1024", "--output", output]  # fmt: skip
+    done = run_stage(*command)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    found = json.loads(output.read_text())
+    runs = [row for _, row in jsonl.read(output)]
+    assert [(run["group"], run["way"]) for run in runs] == [(g, way) for g in (0, 1) for way in ("consensus", "live")]
+    for run in runs:
+        (row,) = run["questions"]
+        assert row["tokens"] == pytest.approx(run["engine_tokens"], rel=0.01)
+        if run["way"] == "consensus":  # everything is generated in one piece, by no judge
+            assert row["prefix_tokens"] == row["tokens"] and row["finished"] == N and row["judge_calls"] == 0
+            assert row["tokens"] / N <= row["sequential_tokens"] <= 100
+        else:  # K2 = K3 = 1: one trace is finished; the others have their 20 tokens and at most a check's worth more
+            assert row["finished"] == 1 <= row["clusters"] <= N
+            assert N * 20 <= row["prefix_tokens"] <= N * (20 + 16) and row["prefix_tokens"] <= row["tokens"]
+    found = json.loads((tmp_path / "live.manifest.json").read_text())["result"]
     for way in ("consensus", "live"):
-        row = found[way]
-        assert row["tokens"] == sum(q["tokens"] for q in row["questions"])
-        assert row["tokens"] == pytest.approx(row["engine_tokens"], rel=0.01)
-        assert row["accuracy"] == sum(q["correct"] for q in row["questions"]) / 2
-    live = found["live"]["questions"]
-    # K2 = K3 = 1: one trace is finished; the others have their 20 tokens and at most a check's worth more.
-    assert all(q["finished"] == 1 <= q["clusters"] <= N for q in live)
-    assert all(N * 20 <= q["prefix"] <= N * (20 + 16) and q["tokens"] == q["prefix"] + q["rest"] for q in live)
+        mine = [run["questions"][0] for run in runs if run["way"] == way]
+        assert found[way]["tokens"] == sum(row["tokens"] for row in mine)
+        assert found[way]["accuracy"][0] == sum(row["correct"] for row in mine) / 2
     value, low, high = found["ratios"]["token reduction"]
     assert value == pytest.approx(1 - found["live"]["tokens"] / found["consensus"]["tokens"]) and low <= value <= high
     # A judge without parameters costs nothing.
     assert found["ratios"]["token reduction, judge counted"] == found["ratios"]["token reduction"]
+    # A killed run: the last group's second half is missing, and a line was cut off. Only that half is run again.
+    lines = output.read_text().splitlines(keepends=True)
+    output.write_text("".join(lines[:3]) + lines[3][:40])
+    again = run_stage(*command)
+    assert again.returncode == 0 and "3 of 4 runs done before" in again.stdout, again.stderr[-3000:]
+    assert output.read_text().splitlines(keepends=True)[:3] == lines[:3] and len(output.read_text().splitlines()) == 4
