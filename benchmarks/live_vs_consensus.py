@@ -12,11 +12,12 @@ ratios with intervals over questions, and what the judge cost in equivalent reas
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 
 from deepprune import config, costs, jsonl, live_setup, metrics, models, progress, prompts, records
 from deepprune.errors import UserError, command
-from deepprune.live import JudgeQueue, Question
+from deepprune.live import JudgeQueue, LiveSettings, Question
 from deepprune.manifest import Manifest
 from deepprune.problems import spread
 from deepprune.records import Problem, Pruning
@@ -65,13 +66,13 @@ async def measure(groups: list[list[Problem]], todo: list[tuple[int, str]], sett
         await reasoner.open()
         queue, slots = JudgeQueue(judge), asyncio.Semaphore(settings.max_num_seqs)
 
-        async def answer(problem: Problem, way: str) -> Pruning:
+        async def answer(problem: Problem, way: str, how: LiveSettings = how) -> Pruning:
             question = Question(
                 problem, reasoner, queue, how, slots, reasoner.tokenizer, lambda event: None, lambda trace: None
             )
             return await (question.consensus() if way == "consensus" else question.run())
 
-        await answer(Problem.new("warm-up", "What is 1 + 1?", "2"), "live")
+        await answer(Problem.new("warm-up", "What is 1 + 1?", "2"), "live", dataclasses.replace(how, n=2))
         for group, way in progress.bar(todo, desc="groups", unit="run"):
             before, started = await reasoner.generated(), time.perf_counter()
             pruned = await asyncio.gather(*(answer(problem, way) for problem in groups[group]))
