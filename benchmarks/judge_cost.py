@@ -6,7 +6,8 @@
 1. Counted: every pair of the largest n is scored once into OUTPUT.sqlite (a killed run goes on), then each mode is replayed from
    the store for every n and K: judge calls, prompt tokens without and with a perfect prefix cache, the clusters' agreement with
    the full rule (adjusted Rand index), accuracy and answer diversity under the paper's finish rule. 'least possible' is the
-   fewest calls with which any exact rule could justify the same clusters.
+   fewest calls with which any exact rule could justify the same clusters. Where an LLM judge for every pair of hundreds of
+   traces is too much: --judge sbert (a sentence encoder's similarity, its own --tau) or simulated (scores drawn to have --auroc).
 2. Timed (--timed questions, --timed-n traces): the modes really run, one after the other in this process: wall time, and prompt
    tokens computed and cached by vLLM's own count. One pair at a time with transformers is timed on --slow-pairs pairs and
    scaled up.
@@ -50,6 +51,7 @@ from deepprune.truncation import Truncation
 
 FULL = "full rule"
 COUNTED = {FULL: "all", "exact savings": "needed", "representative": "representative", "sketched": "sketched"}
+JUDGES = ("vllm", "sbert", "simulated")
 LEAST = "least possible, exact"
 
 
@@ -59,7 +61,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--traces", nargs="+", required=True, help="JSONL files of Trace records")
     parser.add_argument("--reasoner", help="only traces of this model")
     parser.add_argument("--only", help="JSONL file of Pair records: only its problems (the judge's test side)")
-    parser.add_argument("--model", required=True, help="the judge: folder, LoRA adapter folder or hub id")
+    parser.add_argument("--judge", choices=JUDGES, default="vllm",
+                        help="vllm: --model; sbert: the sentence encoder of --sketch; simulated: scores drawn to have --auroc")  # fmt: skip
+    parser.add_argument("--model", help="the judge: folder, LoRA adapter folder or hub id")
+    parser.add_argument("--auroc", type=float, default=0.87, help="of a simulated judge")
     parser.add_argument("--listwise", help="a list-wise judge, for the timed part")
     parser.add_argument("--sketch", default="sentence-transformers/all-MiniLM-L6-v2", help="sentence encoder")
     parser.add_argument(
@@ -86,7 +91,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--slow-pairs", type=int, default=20, help="pairs timed with transformers, one at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", required=True, help="path without ending of the CSV, JSON and PNG")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.judge == "vllm" and not args.model:
+        raise UserError("--judge vllm needs --model")
+    if args.judge != "vllm" and args.timed:
+        raise UserError(f"--timed runs a judge on vLLM; with --judge {args.judge} there is none")
+    return args
 
 
 class Data:
@@ -107,7 +117,8 @@ class Data:
         self.labels = {
             i: answers.classes([t.answer for t in g], self.by_id[i].answer_type) for i, g in self.groups.items()
         }
-        own = AutoTokenizer.from_pretrained(judges.folder_of(args.model))
+        # Without a judge of its own, prompts are counted in the tokens of the model that cuts.
+        own = AutoTokenizer.from_pretrained(judges.folder_of(args.model)) if args.judge == "vllm" else cutter
         self.tokens = {
             i: [len(own.encode(t.prefix, add_special_tokens=False)) for t in g] for i, g in self.groups.items()
         }
@@ -122,10 +133,25 @@ class Data:
         return ClusterSettings(a.tau, k, a.k1, comparisons=comparisons, margin=a.margin, tries=a.tries, seed=a.seed)
 
 
-def tables(data: Data) -> dict[str, list[list[float]]]:
-    """p_same[member][new] of every pair of the first max(n) traces, scored once."""
+def judge_name(args: argparse.Namespace) -> str:
+    """The judge's name in the results."""
+    if args.judge == "simulated":
+        return f"simulated, AUROC {args.auroc}"
+    return judges.name_of(args.judge, args.model if args.judge == "vllm" else args.sketch)
+
+
+def tables(data: Data, alike: dict[str, list[list[float]]]) -> dict[str, list[list[float]]]:
+    """p_same[member][new] of every pair of the first max(n) traces, scored once. alike: the sentence encoder's cosines."""
     args, n = data.args, max(data.args.n)
-    name = judges.name_of("vllm", args.model)
+    if args.judge == "sbert":
+        return {
+            i: [[min(1.0, (1.0 + cosine) / 2.0) for cosine in row[:n]] for row in rows[:n]] for i, rows in alike.items()
+        }
+    if args.judge == "simulated":
+        return {
+            i: simulation.simulated_scores(data.labels[i][:n], args.auroc, args.seed, i).tolist() for i in data.groups
+        }
+    name = judge_name(args)
     with score_store.ScoreStore(
         args.store or f"{args.output}.sqlite", score_store.identity(name, "vllm", args.dtype, data.cut, args.tokenizer)
     ) as store:
@@ -160,22 +186,25 @@ def tables(data: Data) -> dict[str, list[list[float]]]:
     return result
 
 
-def sketches(data: Data) -> dict[str, clustering.Sketch]:
+def cosines(data: Data) -> dict[str, list[list[float]]]:
     """How alike two traces of a question look to the sentence encoder."""
     encoder = judges.open_judge("sbert", data.args.sketch, batch=data.args.batch)
     result = {}
     for i, group in data.groups.items():
         vectors, _ = encoder.encode([t.prefix for t in group])
-        alike = (vectors @ vectors.T).tolist()
-        result[i] = lambda member, new, alike=alike: alike[member][new]
+        result[i] = (vectors @ vectors.T).tolist()
     return result
 
 
-def counted(data: Data) -> pd.DataFrame:
+def sketches(alike: dict[str, list[list[float]]]) -> dict[str, clustering.Sketch]:
+    return {i: lambda member, new, rows=rows: rows[member][new] for i, rows in alike.items()}
+
+
+def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
     """Part 1, a row a mode, n and K: means over questions."""
     from sklearn.metrics import adjusted_rand_score
 
-    scores, sketch, rows = tables(data), sketches(data), []
+    scores, sketch, rows = tables(data, alike), sketches(alike), []
     finish = FinishSettings(seed=data.args.seed)
     for n, k in itertools.product(data.args.n, data.args.k):
         full = {}
@@ -227,11 +256,11 @@ def summary(found: list[dict]) -> dict:
     return row
 
 
-def timed(data: Data) -> list[dict]:
+def timed(data: Data, alike: dict[str, list[list[float]]]) -> list[dict]:
     """Part 2."""
     args = data.args
     ids, n, k = list(data.groups)[: args.timed], args.timed_n, max(args.k)
-    sketch, rows, full = sketches(data), [], {}
+    sketch, rows, full = sketches(alike), [], {}
 
     def run(mode: str, judge: judges.Judge, comparisons: str, together: bool = True) -> None:
         spent, calls = [0, 0, 0], 0
@@ -318,7 +347,8 @@ def main() -> None:
     args = arguments()
     runtime.ensure()
     data = Data(args)
-    numbers = counted(data)
+    alike = cosines(data)
+    numbers = counted(data, alike)
     shown = ["mode", "n", "K", "calls", "calls / full rule", "computed tokens / full rule without a cache", "adjusted Rand index",
              "same clusters", "accuracy", "diversity"]  # fmt: skip
     print(numbers[shown].round(3).to_string(index=False))
@@ -326,12 +356,12 @@ def main() -> None:
     plotting.save(figure(numbers), f"{args.output}.png")
     about = {
         "settings": {k: v for k, v in vars(args).items() if k not in ("problems", "traces", "model", "listwise", "only", "output", "store")},
-        "judge": judges.name_of("vllm", args.model), "questions": list(data.groups), "commit": manifest.code_commit(),
+        "judge": judge_name(args), "questions": list(data.groups), "commit": manifest.code_commit(),
         "packages": manifest.package_versions(),
         "inputs": {Path(p).name: manifest.file_hash(p) for p in [*args.problems, *args.traces]},
     }  # fmt: skip
     if args.timed:
-        about["timed"] = timed(data)
+        about["timed"] = timed(data, alike)
     jsonl.write_text(f"{args.output}.json", json.dumps(about, indent=1) + "\n")
     print(f"{args.output}.csv, {args.output}.json, {args.output}.png")
 

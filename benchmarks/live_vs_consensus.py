@@ -1,8 +1,8 @@
 """Live pruning against cons@n: the same questions, the same n, one after the other on the same engine.
 
     python benchmarks/live_vs_consensus.py --config scripts/recipes/cpu.yaml --reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct \
-        --judge-model Offline/DeepPrune-Judge-mini --problems DeepPrune_data/problems/unseen.jsonl --limit 8 --n 64 --k2 8 --k3 8 \
-        --comparisons representative --output results/live.jsonl
+        --judge-model Offline/DeepPrune-Judge-mini --problems DeepPrune_data/problems/unseen.jsonl --limit 6 --questions 2 \
+        --n 64 --k 8 --k1 1 --k2 8 --k3 8 --top-p 1.0 --output results/live.jsonl
 
 Options are those of Online/live_pruning.py. Questions are taken --questions at a time, each group first by cons@n, then by live
 pruning (which finds the questions, not the traces, in the prefix cache). Every group is appended to --output: a killed run goes

@@ -77,7 +77,7 @@ def build(
                 int(labels[a] == labels[b]),
                 problem.question,
                 traces[a].model,
-                problem.family or problem.dataset,
+                problem.group,
             )  # fmt: skip
         )
     return result, len(possible) - len(known)
@@ -153,7 +153,7 @@ def split(problems: Sequence[Problem], test_share: float, seed: int) -> tuple[li
     owner: dict[str, str] = {}
     for problem in problems:
         question = normalised_question(problem.question)
-        family = owner.setdefault(question, problem.family or problem.dataset)
+        family = owner.setdefault(question, problem.group)
         families.setdefault(family, {}).setdefault(question, []).append(problem)
     train, test = [], []
     for family in sorted(families):

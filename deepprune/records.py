@@ -44,6 +44,11 @@ class Problem:
         gold = str(gold)
         return cls(content_hash("problem", dataset, question, gold), dataset, question, gold, answer_type, family)
 
+    @property
+    def group(self) -> str:
+        """What problems of one kind share: the family, or the dataset where it has no families."""
+        return self.family or self.dataset
+
     def check(self) -> str | None:
         if self.answer_type not in ANSWER_TYPES:
             return f"answer_type must be one of {', '.join(ANSWER_TYPES)}, found {self.answer_type!r}"

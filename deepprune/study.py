@@ -106,7 +106,7 @@ def agreement(problems: Mapping[str, Problem], some: Sequence[Trace]) -> pd.Data
         problem = problems[problem_id]
         same, pairs = traces.agreement(group, problem.answer_type)
         rows.append({
-            "reasoner": model, "problem_id": problem_id, "family": problem.family or problem.dataset,
+            "reasoner": model, "problem_id": problem_id, "family": problem.group,
             "traces": len(group), "pass@1": sum(t.correct is True for t in group) / len(group),
             "unknown": sum(t.answer is None for t in group) / len(group), "pairs": pairs,
             "same": same / pairs if pairs else float("nan"),
@@ -128,7 +128,7 @@ def against_k(problems: Mapping[str, Problem], some: Sequence[Trace], ks: Sequen
             if k <= n:
                 correct = 0 if right is None else counts[right]
                 rows.append({
-                    "problem_id": problem_id, "family": problems[problem_id].family or problems[problem_id].dataset, "k": k,
+                    "problem_id": problem_id, "family": problems[problem_id].group, "k": k,
                     "pass@k": metrics.pass_at_k(n, correct, k), "cons@k": metrics.cons_at_k(counts, right, unknown, k),
                     "distinct": metrics.distinct_at_k(counts, unknown, k),
                 })  # fmt: skip
@@ -146,7 +146,7 @@ def settling(problems: Mapping[str, Problem], some: Sequence[Trace], orders: int
         at = [baselines.settles_at([labels[i] for i in rng.permutation(len(labels))]) for _ in range(orders)]
         low, median, high = np.quantile(at, [0.1, 0.5, 0.9])
         rows.append({
-            "problem_id": problem_id, "family": problems[problem_id].family or problems[problem_id].dataset, "traces": len(labels),
+            "problem_id": problem_id, "family": problems[problem_id].group, "traces": len(labels),
             "right": right is not None and baselines.vote(labels) == right, "low": low, "median": median, "high": high,
         })  # fmt: skip
     return pd.DataFrame(rows)

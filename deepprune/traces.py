@@ -118,7 +118,7 @@ def print_summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str
     families: dict[str, list[Trace]] = {}
     for trace in traces:
         problem = problems[trace.problem_id]
-        families.setdefault(problem.family or problem.dataset, []).append(trace)
+        families.setdefault(problem.group, []).append(trace)
     table = {name: summary(group, problems) for name, group in sorted(families.items())}
     table["all"] = summary(traces, problems)
     print(f"{'family':<22}{'problems':>9}{'traces':>8}{'pass@1':>8}{'unknown':>9}{'same pairs':>12}{'tokens':>9}")

@@ -58,3 +58,30 @@ def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
         SMOL, "--n", "7", "--output", tmp_path / "cost",
     )  # fmt: skip
     assert done.returncode == 2 and "--n 7: a problem has 6 traces only" in done.stderr
+
+
+def test_a_simulated_oracle_asks_for_one_trace_of_each_answer(sample, tmp_path):
+    """AUROC 1: clusters are answers (unknown ones alone), so the full rule's calls follow from the answers."""
+    problems, traces = sample
+    common = ("benchmarks/judge_cost.py", "--problems", problems, "--traces", traces, "--truncation-k", "1", "--tokenizer", SMOL,
+              "--n", "6", "--k", "32", "--k1", "1", "--sketch", "all-MiniLM-L6-v2")  # fmt: skip
+    done = run_stage(*common, "--judge", "simulated", "--auroc", "1.0", "--output", tmp_path / "cost")
+    assert done.returncode == 0, done.stderr[-2000:]
+    calls, groups = [], {}
+    for t in records.read(records.Trace, traces):
+        groups.setdefault(t.problem_id, []).append(t)
+    for group in groups.values():
+        seen, asked = set(), 0
+        for t in group:
+            asked += len(seen)
+            seen.add(t.answer if t.answer is not None else t.trace_id)
+        calls.append(asked)
+    table = pd.read_csv(tmp_path / "cost.csv").set_index("mode")
+    assert table.loc["full rule", "calls"] == pytest.approx(sum(calls) / len(calls))
+    assert json.loads((tmp_path / "cost.json").read_text())["judge"] == "simulated, AUROC 1.0"
+    alike = run_stage(*common, "--judge", "sbert", "--tau", "1.0", "--output", tmp_path / "sbert")
+    assert alike.returncode == 0, alike.stderr[-2000:]
+    # Nothing is more than alike: every trace opens a cluster, all earlier ones asked.
+    assert pd.read_csv(tmp_path / "sbert.csv").set_index("mode").loc["full rule", "calls"] == 15
+    refused = run_stage(*common, "--judge", "sbert", "--timed", "1", "--output", tmp_path / "x")
+    assert refused.returncode == 2 and "--timed runs a judge on vLLM" in refused.stderr
