@@ -192,6 +192,8 @@ def encoded(settings: CompareSettings, groups: dict) -> dict[str, comparison.Jud
     """Sentence-BERT's similarity of every pair; each prefix is encoded once. `ratio` holds its parameters."""
     if settings.sbert in (None, "none"):
         return {}
+    from deepprune.judges.sbert import p_same_of
+
     judge = judges.open_judge(
         "sbert", settings.sbert, batch=settings.batch, cache=f"{Path(settings.output).with_suffix('')}.embeddings.npz"
     )
@@ -201,7 +203,7 @@ def encoded(settings: CompareSettings, groups: dict) -> dict[str, comparison.Jud
     start = 0
     for i, traces in groups.items():
         some = vectors[start : start + len(traces)]
-        p_same = np.clip((1.0 + some @ some.T) / 2.0, 0.0, 1.0).astype(np.float64)
+        p_same = p_same_of(some @ some.T).astype(np.float64)
         result[i] = comparison.Judged(p_same, judge.parameters, tokens[start : start + len(traces)], per_trace=True)
         start += len(traces)
     return result

@@ -144,9 +144,9 @@ def tables(data: Data, alike: dict[str, list[list[float]]]) -> dict[str, list[li
     """p_same[member][new] of every pair of the first max(n) traces, scored once. alike: the sentence encoder's cosines."""
     args, n = data.args, max(data.args.n)
     if args.judge == "sbert":
-        return {
-            i: [[min(1.0, (1.0 + cosine) / 2.0) for cosine in row[:n]] for row in rows[:n]] for i, rows in alike.items()
-        }
+        from deepprune.judges.sbert import p_same_of
+
+        return {i: p_same_of(np.asarray(rows)[:n, :n]).tolist() for i, rows in alike.items()}
     if args.judge == "simulated":
         return {
             i: simulation.simulated_scores(data.labels[i][:n], args.auroc, args.seed, i).tolist() for i in data.groups

@@ -47,17 +47,17 @@ def main() -> None:
             f"{len(problems)} questions x {settings.n} traces in {len(groups)} groups: {len(done)} of {2 * len(groups)} runs done before"
         )
         if todo:
-            manifest.data["judge_parameters"] = asyncio.run(measure(groups, todo, settings, output))
-            manifest.save()
-    numbers = summary([row for _, row in jsonl.read(settings.output)], manifest.data["judge_parameters"],
+            asyncio.run(measure(groups, todo, settings, output))
+    judge_parameters = live_setup.judge_parameters(settings)
+    numbers = summary([row for _, row in jsonl.read(settings.output)], judge_parameters,
                       costs.parameters_from_name(models.resolve(settings.reasoner).name))  # fmt: skip
     show(numbers, settings)
-    manifest.finish(2 * len(groups), result=numbers)
+    manifest.finish(2 * len(groups), judge_parameters=judge_parameters, result=numbers)
 
 
 async def measure(groups: list[list[Problem]], todo: list[tuple[int, str]], settings: live_setup.LivePruneSettings,
-                  output: jsonl.Appender) -> int:  # fmt: skip
-    """Run (group, way) after (group, way) on one engine, each appended when it is done. Returns the judge's parameters."""
+                  output: jsonl.Appender) -> None:  # fmt: skip
+    """Run (group, way) after (group, way) on one engine, each appended when it is done."""
     how = live_setup.how(settings)
     async with contextlib.AsyncExitStack() as stack:
         reasoner, judge = live_setup.open_reasoner(settings), live_setup.open_judge(settings)
@@ -81,7 +81,6 @@ async def measure(groups: list[list[Problem]], todo: list[tuple[int, str]], sett
                 {"group": group, "way": way, "seconds": round(seconds, 2), "engine_tokens": await reasoner.generated() - before,
                  "questions": [row_of(one) for one in pruned]}
             )  # fmt: skip
-        return judge.parameters
 
 
 def row_of(pruned: Pruning) -> dict:

@@ -51,7 +51,9 @@ class LivePruneSettings(RuleSettings):
     retries: int = setting(4, "servers: times to try again after a connection error", free=True)
     reasoner_memory: float = setting(0.6, "engines on a GPU: share of its memory for the reasoner", free=True)
     judge_memory: float = setting(0.3, "engines on a GPU: share of its memory for the judge", free=True)
-    dtype: str = setting("auto", "the reasoner's weights' type (auto: the model's own; float32 on a CPU without bfloat16)")
+    dtype: str = setting(
+        "auto", "the reasoner's weights' type (auto: the model's own; float32 on a CPU without bfloat16)"
+    )
     max_model_len: int | None = setting(
         None, "context length in tokens of both engines (default: the models')", free=True
     )
@@ -70,6 +72,11 @@ def check(settings: LivePruneSettings) -> None:
 def judge_name(settings: LivePruneSettings) -> str:
     """The judge's name in records."""
     return judges.name_of("vllm" if settings.judge == "server" else settings.judge, settings.judge_model, settings.seed)
+
+
+def judge_parameters(settings: LivePruneSettings) -> int:
+    """The judge's parameters, known without opening it."""
+    return judges.parameters_of("vllm" if settings.judge == "server" else settings.judge, settings.judge_model)
 
 
 def how(settings: LivePruneSettings) -> LiveSettings:

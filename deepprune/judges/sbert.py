@@ -18,6 +18,11 @@ from deepprune.records import content_hash
 CHUNK = 1024  # prefixes between two writes of the cache
 
 
+def p_same_of(cosine):
+    """(1 + cosine) / 2 of a number or an array, kept in [0, 1] against rounding."""
+    return np.clip((1.0 + cosine) / 2.0, 0.0, 1.0)
+
+
 class SentenceBertJudge(Judge):
     """p_same = (1 + cosine) / 2. Each prefix is encoded once for the life of the judge, or of its cache file.
 
@@ -62,7 +67,7 @@ class SentenceBertJudge(Judge):
             read = [min(limit, self.tokens[k]) for k in pair]
             cached = sum(n for k, n in zip(pair, read, strict=True) if k not in fresh)
             fresh -= set(pair)
-            yield position, Score(min(1.0, max(0.0, (1.0 + cosine) / 2.0)), sum(read), cached)
+            yield position, Score(float(p_same_of(cosine)), sum(read), cached)
 
     def _encode(self, texts: dict[str, str]) -> None:
         """Add the embeddings of new prefixes, writing the cache after each chunk."""
