@@ -227,3 +227,13 @@ def clusters_of(placed: Sequence[int]) -> list[list[int]]:
         if number >= 0:
             clusters.setdefault(number, []).append(position)
     return [clusters[number] for number in sorted(clusters)]
+
+
+def placed_of(clusters: Sequence[Sequence[int]], n: int) -> list[int]:
+    """Each of the first n traces' cluster number (-1: in none): the reverse of `clusters_of`."""
+    placed = [-1] * n
+    for number, members in enumerate(clusters):
+        for member in members:
+            if member < n:
+                placed[member] = number
+    return placed

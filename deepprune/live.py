@@ -391,9 +391,4 @@ class Clusterer:
             except StopIteration:
                 self.wanted = None
         await self.question._prefix(opened - 1)
-        placed = [-1] * opened
-        for number, members in enumerate(self.clusters):
-            for member in members:
-                if member < opened:
-                    placed[member] = number
-        return placed
+        return finishing.placed_of(self.clusters, opened)

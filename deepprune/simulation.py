@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import answers, clustering, jsonl
+from deepprune import answers, clustering, finishing, jsonl
 from deepprune.errors import UserError
 
 
@@ -127,11 +127,7 @@ def cluster(
         new = pairs[0][1]
         asked[new] += [member for member, _ in pairs]
         reply = [table[member][new] for member, _ in pairs]
-    placed = [-1] * n
-    for number, members in enumerate(clusters):
-        for member in members:
-            placed[member] = number
-    return Clustered(placed, asked)
+    return Clustered(finishing.placed_of(clusters, n), asked)
 
 
 def least_comparisons(scores: Sequence[Sequence[float]], settings: clustering.ClusterSettings, key: str) -> int:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Pruning against every baseline on recorded traces; tables and figures go to Online/results/.
 #   scripts/run_comparison.sh sample       16 traces each of the recorded sample's test problems; about an hour
-#   scripts/run_comparison.sh deep         512 traces each of 8 problems; about an hour
+#   scripts/run_comparison.sh deep         512 traces each of 8 problems, the trained judge on the first 64; about two hours
 #   scripts/run_comparison.sh r1           64 traces each of the R1 study's test problems (after run_study.sh r1 FOLDER);
-#                                          the trained judge on the first 16; about two hours
+#                                          the trained and the zero-shot judge on the first 16; about two hours
 # The judge of sample and deep is Offline/DeepPrune-Judge-mini (JUDGE=FOLDER: another). Run it again to continue after a kill.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,14 +34,14 @@ case "$what" in
     ;;
   deep)
     traces=(--problems $data/problems/arithmetic.jsonl --traces $data/traces/qwen2.5-coder-0.5b-deep.jsonl.gz)
-    compare deep "${traces[@]}" --aurocs 0.6 0.7 0.8 0.9 0.99 --orders 3
-    compare deep-32 "${traces[@]}" --n 32 --judges trained="$judge" --k2s 8 --k3 8 --start 8
+    compare deep-64 "${traces[@]}" --n 64 --judges trained="$judge" --k2s 8 20
+    compare deep "${traces[@]}" --aurocs 0.7 0.8 0.9 --orders 3
     ;;
   r1)
     from=results/study/r1
     traces=(--problems $from/r1_distill_llama8b_math500.problems.jsonl --traces $from/r1_distill_llama8b_math500.jsonl
       --only $from/pairs.jsonl --truncation-k 25 --reasoner-parameters 8.0e+9 --dtype bfloat16 --max-model-len 8192)
     compare r1 "${traces[@]}" --aurocs 0.6 0.7 0.8 0.9 0.99
-    compare r1-16 "${traces[@]}" --n 16 --judges trained=$from/qwen2.5-0.5b-packed --k2s 4 8 --k3 4 --start 4 --finish-batch 2 --warmup 4
+    compare r1-16 "${traces[@]}" --n 16 --judges trained=$from/qwen2.5-0.5b-packed zero-shot=$reasoner --k2s 4 8 --k3 4 --start 4 --finish-batch 2 --warmup 4
     ;;
 esac

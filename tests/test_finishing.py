@@ -110,3 +110,12 @@ def test_settings_are_checked():
     for wrong in ({"rule": "best"}, {"k2": 0}, {"trust": 1.5}, {"threshold": -0.1}):
         with pytest.raises(UserError):
             FinishSettings(**wrong)
+
+
+@given(st.lists(st.integers(-1, 5), max_size=12), st.integers(0, 12))
+def test_placed_of_reverses_clusters_of(placed, n):
+    """Numbers without members in between are closed up; a trace past n is left out."""
+    used = sorted({x for x in placed if x >= 0})
+    closed = [used.index(x) if x >= 0 else -1 for x in placed]
+    n = min(n, len(placed))
+    assert finishing.placed_of(finishing.clusters_of(placed), n) == closed[:n]
