@@ -44,6 +44,27 @@ def test_counts_hashes_and_card(name):
             assert 0.15 <= row["pass@1"] <= 0.85
 
 
+def test_the_deep_set_is_what_its_card_says():
+    problems = {p.problem_id: p for p in records.read(Problem, DATA / "problems" / "arithmetic.jsonl")}
+    path = DATA / "traces" / "qwen2.5-coder-0.5b-deep.jsonl.gz"
+    groups = {}
+    for t in records.read(Trace, path):
+        groups.setdefault(t.problem_id, []).append(t)
+    test_side = {p.problem_id for p in records.read(records.Pair, DATA / "study" / "miniature" / "pairs.jsonl.gz")}
+    assert len(groups) == 8 and groups.keys() <= test_side and path.stat().st_size < 5_000_000
+    for group in groups.values():
+        assert {t.sample_index for t in group} == set(range(512)) and len(group) == 512
+        assert 0.15 <= sum(t.correct is True for t in group) / 512 <= 0.85
+        assert all(t.confidence["n"] == t.n_tokens for t in group)
+    made = json.loads(manifest.manifest_path(path).read_text())
+    assert made["complete"] and made["rows"] == 4096 and set(made["settings"]["only"]) == set(groups)
+    row = traces.summary([t for g in groups.values() for t in g], problems)
+    shown = f"| all | 8 | 4096 | {row['pass@1']:.3f} | {row['unknown']:.3f} | {row['same_answer_pairs']:.3f} | {row['mean_tokens']:.0f} |"
+    assert shown in (DATA / "README.md").read_text()
+    arithmetic = {t.trace_id for t in load("qwen2.5-coder-0.5b-arithmetic")[1]}
+    assert not arithmetic & {t.trace_id for g in groups.values() for t in g}
+
+
 def test_no_question_is_in_two_sets():
     questions = [normalised_question(p.question) for name in SETS for p in load(name)[0].values()]
     assert len(questions) == len(set(questions)) == 160
