@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS score (a TEXT, b TEXT, p_same REAL NOT NULL, prompt_t
 def identity(judge: str, kind: str, dtype: str, truncation: Truncation, tokenizer: str) -> dict[str, Any]:
     """What makes a model's score of two trace ids what it is. tokenizer: cuts, in truncation by tokens (words need none)."""
     return {
-        "judge": judge, "kind": kind, "dtype": dtype, "prompt_version": prompts.VERSION, "truncation": truncation.strategy,
+        "judge": judge, "kind": kind, "dtype": dtype, "logits": "float32", "prompt_version": prompts.VERSION, "truncation": truncation.strategy,
         "truncation_k": truncation.k, "tokenizer": tokenizer if truncation.strategy == "tokens" else None,
     }  # fmt: skip
 

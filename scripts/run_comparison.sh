@@ -5,6 +5,7 @@
 #   scripts/run_comparison.sh r1           64 traces each of the R1 study's test problems (after run_study.sh r1 FOLDER);
 #                                          the trained and the zero-shot judge on the first 16; about two hours
 # The judge of sample and deep is Offline/DeepPrune-Judge-mini (JUDGE=FOLDER: another). Run it again to continue after a kill.
+# DTYPE=bfloat16 scores their pairs in bfloat16, 3.5 times as fast as float32 on a processor with AMX (hopeless without bfloat16).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-}
@@ -22,7 +23,7 @@ mkdir -p results/comparison Online/results
 
 compare() { # name, further settings
   echo; echo "== $1"
-  $python Online/compare_methods.py --config scripts/recipes/compare.yaml --output "results/comparison/$1.jsonl" "${@:2}"
+  $python Online/compare_methods.py --config scripts/recipes/compare.yaml --dtype "${DTYPE:-auto}" --output "results/comparison/$1.jsonl" "${@:2}"
   for end in csv md png manifest.json; do cp "results/comparison/$1.$end" Online/results/; done
 }
 

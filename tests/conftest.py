@@ -28,20 +28,20 @@ from deepprune import judges, runtime
 from deepprune.judges import Request
 if __name__ == "__main__":
     runtime.ensure()
-    kind, model, asked, out = sys.argv[1:]
-    judge = judges.open_judge(kind, model, max_model_len=1024, batch=8)
+    kind, model, asked, out, dtype = sys.argv[1:]
+    judge = judges.open_judge(kind, model, dtype=dtype, max_model_len=1024, batch=8)
     scores = judge.score([Request(*row) for row in json.load(open(asked))])
     json.dump([[s.p_same, s.prompt_tokens, s.cached_tokens, s.calls] for s in scores], open(out, "w"))
     judge.close()
 """
 
 
-def engine_scores(folder, kind, model, requests) -> list[tuple[float, int, int, int]]:
+def engine_scores(folder, kind, model, requests, dtype="auto") -> list[tuple[float, int, int, int]]:
     """(p_same, prompt_tokens, cached_tokens, calls) of each Request by a vLLM judge in a process of its own."""
     script, asked, out = (folder / name for name in ("score.py", "asked.json", "scores.json"))
     script.write_text(SCORE)
     asked.write_text(json.dumps([[r.question, r.prefix_a, r.prefix_b, r.trace_a, r.trace_b, r.label] for r in requests]))
-    done = run_stage(script, kind, model, asked, out)
+    done = run_stage(script, kind, model, asked, out, dtype)
     assert done.returncode == 0, done.stderr[-2000:]
     return [tuple(row) for row in json.loads(out.read_text())]
 

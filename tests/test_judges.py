@@ -51,6 +51,33 @@ def test_p_same_is_the_softmax_over_the_two_labels(smol):
     assert scores[5].p_same == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["transformers", "vllm"])
+def test_labels_do_not_tie_in_bfloat16(tmp_path, tiny, kind):
+    """Two large label logits with a small difference, as a trained judge has them: rounded to bfloat16 they tie."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    labels = list(prompts.label_token_ids(tokenizer))
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.bfloat16)
+    with torch.no_grad():
+        model.lm_head.weight[labels] = 10.0 + 0.01 * model.lm_head.weight[labels].sign()
+        model.lm_head.weight[labels[1]] += 0.0625 * model.lm_head.weight[5].sign()
+    model.save_pretrained(tmp_path / "judge")
+    tokenizer.save_pretrained(tmp_path / "judge")
+    asked, expected, coarse = requests(), [], set()
+    for r in asked:
+        ids = prompts.prompt_ids(tokenizer, r.question, r.prefix_a, r.prefix_b)
+        with torch.no_grad():
+            last = model.model(torch.tensor([ids])).last_hidden_state[0, -1]
+        rows = model.lm_head.weight[labels]
+        expected.append((rows.double() @ last.double()).softmax(0)[1].item())
+        coarse.add((rows @ last).double().softmax(0)[1].item())
+    found = [p_same for p_same, *_ in engine_scores(tmp_path, kind, str(tmp_path / "judge"), asked, dtype="bfloat16")]
+    assert len(set(found)) > 2 * len(coarse)
+    assert found == pytest.approx(expected, abs=0.05)
+
+
 def test_prompt_puts_what_repeats_first(smol):
     tokenizer = AutoTokenizer.from_pretrained(smol)
     a = prompts.prompt_ids(tokenizer, "How many?", "shared representative", "one {new} trace")

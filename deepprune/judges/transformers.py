@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from deepprune import models, prompts
 from deepprune.judges import Judge, Score
 from deepprune.judges.weights import prepare
@@ -24,6 +26,10 @@ class TransformersJudge(Judge):
         if dtype == "auto":
             dtype = "float32" if self.device == "cpu" else "bfloat16"
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(self.device).eval()
+        # Logits in float32, as in VLLMJudge. A copy of the head: it may share its weights with the embedding.
+        head = copy.deepcopy(self.model.get_output_embeddings()).float()
+        head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+        self.model.set_output_embeddings(head)
         self.batch = batch
 
     def stream(self, requests):

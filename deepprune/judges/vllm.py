@@ -13,8 +13,8 @@ from deepprune.judges.weights import prepare
 class VLLMJudge(Judge):
     """p_same = softmax over the two label tokens' logits at the first generated position.
 
-    Scores small judges in float32 by default ('auto' means float32 on CPU): in bfloat16 the two logits are
-    rounded so coarsely that exact ties spoil AUROC and thresholds.
+    The logits are always computed in float32: rounded to bfloat16, the two labels tie so often that AUROC and thresholds are
+    spoilt. The rest of the model is in `dtype`; 'auto' is float32 on CPU.
     """
 
     LABELS = prompts.LABELS  # what it may answer
@@ -36,7 +36,7 @@ class VLLMJudge(Judge):
         self.llm = engine.start(
             folder, dtype=dtype, max_model_len=max_model_len, max_num_seqs=batch, prefix_caching=prefix_caching,
             tensor_parallel=tensor_parallel, data_parallel=data_parallel, gpu_memory_utilization=gpu_memory_utilization,
-            max_logprobs=len(self.labels),
+            max_logprobs=len(self.labels), extra={"hf_overrides": {"head_dtype": "float32"}},
         )  # fmt: skip
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1
         self.window = 4 * batch
