@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 what=${1:-}
 case "$what" in
   sample | deep | r1) ;;
-  *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 bash scripts/setup.sh
 
