@@ -19,6 +19,7 @@ import argparse
 import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--k", type=int, nargs="+", default=[8, 16, 32], help="values of K")
     parser.add_argument("--k1", type=int, default=10, help="K1")
     parser.add_argument("--tau", type=float, default=0.5, help="tau")
+    parser.add_argument("--similarity", choices=clustering.SIMILARITIES, default="p_same", help="mean of what")
+    parser.add_argument("--assign", choices=clustering.ASSIGNMENTS, default="best", help="cluster that a trace joins")
     parser.add_argument("--tries", type=int, default=3, help="sketched: clusters tried first")
     parser.add_argument("--margin", type=float, default=0.1, help="representative: how near is near")
     parser.add_argument("--truncation", default="words", help="words or tokens")
@@ -85,6 +88,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dtype", default="auto", help="the judge's weights' type")
     parser.add_argument("--max-model-len", type=int, help="the judge's context length")
+    parser.add_argument("--list-max-model-len", type=int, help="the list-wise judge's context length: up to K traces a prompt")
     parser.add_argument("--batch", type=int, default=64, help="pairs at once")
     parser.add_argument("--timed", type=int, default=0, help="questions of the timed part (0: none)")
     parser.add_argument("--timed-n", type=int, default=64, help="traces a question of the timed part")
@@ -130,7 +134,8 @@ class Data:
 
     def rule(self, comparisons: str, k: int) -> ClusterSettings:
         a = self.args
-        return ClusterSettings(a.tau, k, a.k1, comparisons=comparisons, margin=a.margin, tries=a.tries, seed=a.seed)
+        return ClusterSettings(a.tau, k, a.k1, similarity=a.similarity, assign=a.assign, comparisons=comparisons, margin=a.margin,
+                               tries=a.tries, seed=a.seed)  # fmt: skip
 
 
 def judge_name(args: argparse.Namespace) -> str:
@@ -233,11 +238,14 @@ def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
                 asked = {"calls": sum(map(len, done.asked)), "prompt tokens": prompt, "computed tokens": prompt - cached}
                 found.append(asked | outcome(data, i, done.placed, full[i]))
             rows.append({"mode": mode, "n": n, "K": k} | summary(found))
-        least = [
-            {"calls": simulation.least_comparisons([r[:n] for r in scores[i][:n]], data.rule("all", k), i)}
-            for i in data.groups
-        ]
-        rows.append({"mode": LEAST, "n": n, "K": k} | summary(least))
+        if data.args.assign == "best":  # the limit is not known for 'first'
+            verdicts = data.args.similarity == "verdict"
+            least = [
+                {"calls": simulation.least_comparisons(
+                    [[float(p > 0.5) if verdicts else p for p in r[:n]] for r in scores[i][:n]], data.rule("all", k), i)}
+                for i in data.groups
+            ]  # fmt: skip
+            rows.append({"mode": LEAST, "n": n, "K": k} | summary(least))
     result = pd.DataFrame(rows)
     for column in ("calls", "computed tokens"):
         base = result[result["mode"] == FULL].set_index(["n", "K"])["prompt tokens" if column != "calls" else column]
@@ -260,8 +268,8 @@ def summary(found: list[dict]) -> dict:
     return row
 
 
-def timed(data: Data, alike: dict[str, list[list[float]]]) -> list[dict]:
-    """Part 2."""
+def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[dict]], None]) -> list[dict]:
+    """Part 2. save: told the rows so far after each mode, so that a failure costs only what was not timed."""
     args = data.args
     ids, n, k = list(data.groups)[: args.timed], args.timed_n, max(args.k)
     sketch, rows, full = sketches(alike), [], {}
@@ -292,6 +300,7 @@ def timed(data: Data, alike: dict[str, list[list[float]]]) -> list[dict]:
         rows.append({"mode": mode, "seconds": seconds, "calls": calls, "batches": spent[2], "prompt tokens": spent[0],
                      "cached tokens": spent[1], "computed tokens": spent[0] - spent[1]}
                     | summary([outcome(data, i, placed[i], full["placed"][i]) for i in ids]))  # fmt: skip
+        save(rows)
         print(
             f"  {mode:<44} {seconds:8.1f} s {calls:8,} calls {spent[0] - spent[1]:10,} tokens computed, {spent[1]:10,} cached"
         )
@@ -308,7 +317,7 @@ def timed(data: Data, alike: dict[str, list[list[float]]]) -> list[dict]:
             run(mode, judge, comparisons, together)
         judge.close()
     if args.listwise:
-        judge = judges.open_judge("listwise", args.listwise, **options)
+        judge = judges.open_judge("listwise", args.listwise, **options | {"max_model_len": args.list_max_model_len})
         judge.score([Request("Warm-up?", f"one {i}", "two", "a", "b") for i in range(2)])
         run("list-wise judge, prefix cache", judge, "listwise")
         judge.close()
@@ -366,9 +375,13 @@ def main() -> None:
         "packages": manifest.package_versions(),
         "inputs": {Path(p).name: manifest.file_hash(p) for p in [*args.problems, *args.traces]},
     }  # fmt: skip
+
+    def save(rows: list[dict]) -> None:
+        jsonl.write_text(f"{args.output}.json", json.dumps(about | ({"timed": rows} if args.timed else {}), indent=1) + "\n")
+
+    save([])
     if args.timed:
-        about["timed"] = timed(data, alike)
-    jsonl.write_text(f"{args.output}.json", json.dumps(about, indent=1) + "\n")
+        save(timed(data, alike, save))
     print(f"{args.output}.csv, {args.output}.json, {args.output}.png")
 
 

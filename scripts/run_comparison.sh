@@ -3,7 +3,7 @@
 #   scripts/run_comparison.sh sample       16 traces each of the recorded sample's test problems; about an hour
 #   scripts/run_comparison.sh deep         512 traces each of 8 problems, the trained judge on the first 64; about two hours
 #   scripts/run_comparison.sh r1           64 traces each of the R1 study's test problems (after run_study.sh r1 FOLDER);
-#                                          the trained and the zero-shot judge on the first 16; about two hours
+#                                          the trained and the zero-shot judge on the first 8; about two hours
 # The judge of sample and deep is Offline/DeepPrune-Judge-mini (JUDGE=FOLDER: another). Run it again to continue after a kill.
 # DTYPE=bfloat16 scores their pairs in bfloat16, 3.5 times as fast as float32 on a processor with AMX (hopeless without bfloat16).
 set -euo pipefail
@@ -43,6 +43,6 @@ case "$what" in
     traces=(--problems $from/r1_distill_llama8b_math500.problems.jsonl --traces $from/r1_distill_llama8b_math500.jsonl
       --only $from/pairs.jsonl --truncation-k 25 --reasoner-parameters 8.0e+9 --dtype bfloat16 --max-model-len 8192)
     compare r1 "${traces[@]}" --aurocs 0.6 0.7 0.8 0.9 0.99
-    compare r1-16 "${traces[@]}" --n 16 --judges trained=$from/qwen2.5-0.5b-packed zero-shot=$reasoner --k2s 4 8 --k3 4 --start 4 --finish-batch 2 --warmup 4
+    compare r1-8 "${traces[@]}" --n 8 --judges trained=$from/qwen2.5-0.5b-packed zero-shot=$reasoner --k2s 2 4 --k3 2 --start 2 --finish-batch 2 --warmup 2
     ;;
 esac
