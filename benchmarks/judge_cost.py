@@ -239,12 +239,10 @@ def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
                 found.append(asked | outcome(data, i, done.placed, full[i]))
             rows.append({"mode": mode, "n": n, "K": k} | summary(found))
         if data.args.assign == "best":  # the limit is not known for 'first'
-            verdicts = data.args.similarity == "verdict"
             least = [
-                {"calls": simulation.least_comparisons(
-                    [[float(p > 0.5) if verdicts else p for p in r[:n]] for r in scores[i][:n]], data.rule("all", k), i)}
+                {"calls": simulation.least_comparisons([r[:n] for r in scores[i][:n]], data.rule("all", k), i)}
                 for i in data.groups
-            ]  # fmt: skip
+            ]
             rows.append({"mode": LEAST, "n": n, "K": k} | summary(least))
     result = pd.DataFrame(rows)
     for column in ("calls", "computed tokens"):

@@ -94,7 +94,7 @@ def greedy(
             chosen = yield from _place_by_representative(new, clusters, sampled, settings, forced)
         elif settings.comparisons == "listwise":
             scores = yield [(members[0], new) for members in clusters]
-            chosen = _choose(_values(scores, settings), settings, forced)
+            chosen = _choose(similarities(scores, settings), settings, forced)
         else:
             chosen = yield from _place_sketched(new, clusters, sampled, settings, forced, sketch)
         if chosen is not None:
@@ -104,7 +104,8 @@ def greedy(
     return clusters
 
 
-def _values(scores: Sequence[float], settings: ClusterSettings) -> Sequence[float]:
+def similarities(scores: Sequence[float], settings: ClusterSettings) -> Sequence[float]:
+    """What is averaged of these p_same: themselves, or the verdicts."""
     return [float(p > 0.5) for p in scores] if settings.similarity == "verdict" else scores
 
 
@@ -119,7 +120,7 @@ def _choose(means: Sequence[float], settings: ClusterSettings, forced: bool) -> 
 def _place_all(new: int, sampled: list[list[int]], settings: ClusterSettings, forced: bool) -> Generator:
     """Ask about every sampled member at once."""
     scores = yield [(member, new) for members in sampled for member in members]
-    scores = iter(_values(scores, settings))
+    scores = iter(similarities(scores, settings))
     means = [sum(next(scores) for _ in members) / len(members) for members in sampled]
     return _choose(means, settings, forced)
 
@@ -161,7 +162,7 @@ def _place_needed(
             return _choose(low, settings, forced)  # what is still open cannot matter: the least it can be stands for it
         asked = [(index, member) for index, more in wanted for member in sampled[index][len(answered[index]) :][:more]]
         scores = yield [(member, new) for _, member in asked]
-        for (index, _), value in zip(asked, _values(scores, settings), strict=True):
+        for (index, _), value in zip(asked, similarities(scores, settings), strict=True):
             answered[index].append(value)
         for index, _ in wanted:
             bound(index)
@@ -208,7 +209,7 @@ def _least_answers(low: float, high: float, level: float, size: int) -> int:
 def _place_by_representative(new: int, clusters, sampled, settings: ClusterSettings, forced: bool) -> Generator:
     """Each cluster's first member, then the sampled members of those that are near tau or near the best."""
     scores = yield [(members[0], new) for members in clusters]
-    answered = [{members[0]: value} for members, value in zip(clusters, _values(scores, settings), strict=True)]
+    answered = [{members[0]: value} for members, value in zip(clusters, similarities(scores, settings), strict=True)]
     means = [value for got in answered for value in got.values()]
     best = max(means)
     if best > settings.tau - settings.margin or forced:
@@ -220,7 +221,7 @@ def _place_by_representative(new: int, clusters, sampled, settings: ClusterSetti
         wanted = [(index, member) for index in near for member in sampled[index] if member not in answered[index]]
         if wanted:
             scores = yield [(member, new) for _, member in wanted]
-            for (index, member), value in zip(wanted, _values(scores, settings), strict=True):
+            for (index, member), value in zip(wanted, similarities(scores, settings), strict=True):
                 answered[index][member] = value
     return _choose([sum(got.values()) / len(got) for got in answered], settings, forced)
 

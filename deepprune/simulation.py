@@ -134,7 +134,7 @@ def least_comparisons(scores: Sequence[Sequence[float]], settings: clustering.Cl
     """The fewest comparisons with which *any* exact rule can justify the full rule's clusters, knowing the scores beforehand.
 
     A placement is justified when the answers given so far force it whatever the missing ones are, each in [0, 1]. No exact
-    saving can ask less: the limit that `comparisons: needed` is measured against. For assign 'best' and similarity 'p_same'.
+    saving can ask less: the limit that `comparisons: needed` is measured against. For assign 'best'.
     """
     clusters: list[list[int]] = []
     running = clustering.greedy(len(scores), dataclasses.replace(settings, comparisons="all"), key, clusters)
@@ -147,12 +147,12 @@ def least_comparisons(scores: Sequence[Sequence[float]], settings: clustering.Cl
         new = pairs[0][1]
         owner = {member: number for number, members in enumerate(clusters) for member in members}
         values: dict[int, list[float]] = {}
-        for member, _ in pairs:
-            values.setdefault(owner[member], []).append(scores[member][new])
+        reply = [scores[member][new] for member, _ in pairs]
+        for (member, _), value in zip(pairs, clustering.similarities(reply, settings), strict=True):
+            values.setdefault(owner[member], []).append(value)
         total += _certificate(
             list(values.values()), settings.tau, len(clusters) >= settings.k and settings.overflow == "join"
         )
-        reply = [scores[member][new] for member, _ in pairs]
 
 
 def _certificate(values: list[list[float]], tau: float, forced: bool) -> int:

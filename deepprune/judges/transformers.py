@@ -26,10 +26,11 @@ class TransformersJudge(Judge):
         if dtype == "auto":
             dtype = "float32" if self.device == "cpu" else "bfloat16"
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(self.device).eval()
-        # Logits in float32, as in VLLMJudge. A copy of the head: it may share its weights with the embedding.
-        head = copy.deepcopy(self.model.get_output_embeddings()).float()
-        head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
-        self.model.set_output_embeddings(head)
+        if self.model.dtype != torch.float32:
+            # Logits in float32, as in VLLMJudge. A copy of the head: it may share its weights with the embedding.
+            head = copy.deepcopy(self.model.get_output_embeddings()).float()
+            head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+            self.model.set_output_embeddings(head)
         self.batch = batch
 
     def stream(self, requests):
