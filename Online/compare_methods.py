@@ -46,6 +46,7 @@ from deepprune.prefixes import Prefixed
 from deepprune.rules import CutSettings
 from deepprune.score_store import ScoreStore
 
+SIMULATED = prompts.Frame(60, 9, 26)  # a simulated judge's prompt beside the prefixes; the small judge's is about so
 
 @dataclasses.dataclass
 class CompareSettings(CutSettings, comparison.Grid):
@@ -182,9 +183,7 @@ def scored(
             for a, b in itertools.combinations(range(len(traces)), 2):
                 table[a, b] = table[b, a] = known[traces[a].trace_id, traces[b].trace_id].p_same
             lengths = [len(own.encode(t.prefix, add_special_tokens=False)) for t in traces]
-            result[i] = comparison.Judged(
-                table, parameters, lengths, len(prompts.prompt_ids(own, by_id[i].question, "", ""))
-            )
+            result[i] = comparison.Judged(table, parameters, lengths, prompts.frame(own, by_id[i].question))
     return result
 
 
@@ -220,7 +219,7 @@ def drawn(question: comparison.Question, number: int, settings: CompareSettings)
     }
     for auroc in settings.aurocs:
         scores = simulation.simulated_scores(question.labels, auroc, settings.seed, key)
-        result[f"AUROC {auroc:g}"] = comparison.Judged(scores, settings.judge_ratio, question.prefixes, 100)
+        result[f"AUROC {auroc:g}"] = comparison.Judged(scores, settings.judge_ratio, question.prefixes, SIMULATED)
     return result
 
 

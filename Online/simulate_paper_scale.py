@@ -16,9 +16,9 @@ Writes one row a problem (a killed run goes on), OUTPUT.csv with a row a method,
 import dataclasses
 from pathlib import Path
 
-from deepprune import comparison, config, jsonl, plotting, progress, simulation
+from deepprune import comparison, config, jsonl, plotting, progress, prompts, simulation
 from deepprune.config import setting
-from deepprune.errors import command
+from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
 
 
@@ -29,7 +29,7 @@ class SimulateSettings(comparison.Grid):
     aurocs: list[float] = setting([0.6, 0.7, 0.8, 0.87, 0.9, 0.95, 0.99, 1.0], "AUROC of the judges (1.0: the oracle)")
     shared: float = setting(0.0, "share of a judge's noise that comes from the two traces instead of the pair")
     prefix_tokens: int = setting(500, "tokens of a prefix (a shorter trace is its own prefix)")
-    overhead: int = setting(200, "tokens of the judge's instructions and question")
+    frame: list[int] = setting([165, 9, 26], "tokens of the judge's prompt before, between and after the two prefixes")
     judge_ratio: float = setting(0.5, "judge parameters / reasoner parameters (a 4B judge of an 8B reasoner: 0.5)")
     overwrite: bool = setting(False, "replace an existing output")
 
@@ -37,6 +37,8 @@ class SimulateSettings(comparison.Grid):
 @command
 def main() -> None:
     settings = config.parse(SimulateSettings, "simulate", __doc__)
+    if len(settings.frame) != 3 or min(settings.frame) < 0:
+        raise UserError(f"frame should be three numbers of tokens, found {settings.frame}")
     answered = simulation.read_questions(*settings.answers)
     kept = config.resolved(settings)
     kept.pop("answers")
@@ -86,7 +88,7 @@ def judges(question, prefixes, number: int, settings: SimulateSettings) -> dict[
     return {
         f"AUROC {auroc:g}": comparison.Judged(
             simulation.simulated_scores(question.labels, auroc, settings.seed, key, settings.shared), settings.judge_ratio,
-            prefixes, settings.overhead,
+            prefixes, prompts.Frame(*settings.frame),
         )
         for auroc in settings.aurocs
     }  # fmt: skip

@@ -126,7 +126,7 @@ class Data:
         self.tokens = {
             i: [len(own.encode(t.prefix, add_special_tokens=False)) for t in g] for i, g in self.groups.items()
         }
-        self.overhead = {i: len(prompts.prompt_ids(own, self.by_id[i].question, "", "")) for i in self.groups}
+        self.frame = {i: prompts.frame(own, self.by_id[i].question) for i in self.groups}
 
     def request(self, problem: str, a: int, b: int) -> Request:
         first, second = self.groups[problem][a], self.groups[problem][b]
@@ -234,7 +234,7 @@ def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
                 table = [row[:n] for row in scores[i][:n]]
                 done = simulation.cluster(table, data.rule(comparisons, k), i, sketch[i])
                 full.setdefault(i, done.placed)
-                prompt, cached = simulation.judge_tokens(done.asked, data.tokens[i][:n], n, data.overhead[i])
+                prompt, cached = simulation.judge_tokens(done.asked, data.tokens[i][:n], n, data.frame[i])
                 asked = {"calls": sum(map(len, done.asked)), "prompt tokens": prompt, "computed tokens": prompt - cached}
                 found.append(asked | outcome(data, i, done.placed, full[i]))
             rows.append({"mode": mode, "n": n, "K": k} | summary(found))

@@ -121,11 +121,15 @@ def _place_all(new: int, sampled: list[list[int]], settings: ClusterSettings, fo
     """Ask about every sampled member at once."""
     scores = yield [(member, new) for members in sampled for member in members]
     scores = iter(similarities(scores, settings))
-    means = [sum(next(scores) for _ in members) / len(members) for members in sampled]
-    return _choose(means, settings, forced)
+    return _choose([_mean([next(scores) for _ in members]) for members in sampled], settings, forced)
 
 
-_MARGIN = 1e-9  # bounds are sums of other roundings than the mean itself: near-ties are asked to the end
+def _mean(values: Sequence[float], missing: float = 0.0, size: int | None = None) -> float:
+    """Mean of values and of what is missing, which adds up to `missing`.
+
+    fsum rounds the exact sum once, so more can never come out as less: bounds made of it hold for the mean itself, ties included.
+    """
+    return math.fsum([*values, missing]) / (size or len(values))
 
 
 def _place_needed(
@@ -147,17 +151,14 @@ def _place_needed(
 
     def bound(index: int) -> None:
         got, size = answered[index], sizes[index]
-        mean = sum(got) / size
-        missing = size - len(got)
-        low[index] = mean - _MARGIN if missing else mean
-        high[index] = mean + missing / size + _MARGIN if missing else mean
+        low[index], high[index] = _mean(got, 0, size), _mean(got, size - len(got), size)
 
     for index in range(len(sampled)):
         bound(index)
     while True:
         wanted = _first_open(low, high, sizes, settings) if settings.assign == "first" else None
         if wanted is None:  # 'best', or none can be above tau and the most similar is wanted all the same
-            wanted = _best_open(low, high, sizes, settings.tau, forced)
+            wanted = _best_open(low, high, sizes, answered, settings, forced)
         if not wanted:
             return _choose(low, settings, forced)  # what is still open cannot matter: the least it can be stands for it
         asked = [(index, member) for index, more in wanted for member in sampled[index][len(answered[index]) :][:more]]
@@ -178,10 +179,10 @@ def _first_open(low, high, sizes, settings: ClusterSettings) -> list[tuple[int, 
     return None
 
 
-def _best_open(low, high, sizes, tau: float, forced: bool) -> list[tuple[int, int]]:
+def _best_open(low, high, sizes, answered, settings: ClusterSettings, forced: bool) -> list[tuple[int, int]]:
     """(cluster, answers to ask for) of the clusters to ask about next; []: the choice is decided."""
     clusters = range(len(low))
-    floor = float("-inf") if forced else tau
+    floor = float("-inf") if forced else settings.tau
     leader = max(clusters, key=lambda i: (high[i], low[i], sizes[i], -i))
     if high[leader] <= floor:
         return []
@@ -194,9 +195,12 @@ def _best_open(low, high, sizes, tau: float, forced: bool) -> list[tuple[int, in
         return [(i, _least_answers(low[i], high[i], high[leader], sizes[i])) for i in rivals if low[i] != high[i]]
     if not rivals and low[leader] > floor:
         return []
+    if settings.similarity == "verdict" and high[leader] == 1.0 and not any(answered[i] for i in clusters if i != leader):
+        # Verdicts are often all 'same' in a trace's own cluster, and no mean is above 1: the others may not be needed at all.
+        return [(leader, max(1, len(answered[leader])))]
     next_best = max([floor, *(high[i] for i in rivals)])
     # Those close behind are asked along with it: they are most likely next, and rounds are fewer and larger so.
-    close = high[leader] - 0.25 / sizes[leader] - 2 * _MARGIN
+    close = high[leader] - 0.25 / sizes[leader]
     level = [i for i in rivals if low[i] != high[i] and high[i] >= close]
     return [(leader, _least_answers(low[leader], high[leader], next_best, sizes[leader])), *((i, 1) for i in level)]
 
@@ -223,7 +227,7 @@ def _place_by_representative(new: int, clusters, sampled, settings: ClusterSetti
             scores = yield [(member, new) for _, member in wanted]
             for (index, member), value in zip(wanted, similarities(scores, settings), strict=True):
                 answered[index][member] = value
-    return _choose([sum(got.values()) / len(got) for got in answered], settings, forced)
+    return _choose([_mean(got.values()) for got in answered], settings, forced)
 
 
 def _place_sketched(new: int, clusters, sampled, settings: ClusterSettings, forced: bool, sketch: Sketch) -> Generator:

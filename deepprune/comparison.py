@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from deepprune import baselines, clustering, finishing, metrics, simulation
+from deepprune import baselines, clustering, finishing, metrics, prompts, simulation
 from deepprune.clustering import ClusterSettings
 from deepprune.config import setting
 from deepprune.finishing import FinishSettings
@@ -53,14 +53,14 @@ class Question:
 class Judged:
     """A judge's scores of one question's traces: p_same[i][j], for any order of i and j.
 
-    ratio: judge / reasoner parameters. prefixes: judge tokens of each prefix, overhead: of instructions and question.
+    ratio: judge / reasoner parameters. prefixes: judge tokens of each prefix, frame: of the rest of its prompt.
     per_trace: the judge reads each trace once (an encoder) and not each pair.
     """
 
     scores: np.ndarray
     ratio: float = 0.0
     prefixes: Sequence[int] = ()
-    overhead: int = 0
+    frame: prompts.Frame = prompts.Frame()  # noqa: RUF009 - frozen
     per_trace: bool = False
 
 
@@ -175,7 +175,7 @@ def _pruned(question: Question, judged: Judged, prefixes: Sequence[int], cluster
     if judged.per_trace:
         prompt, cached = sum(prefixes[: done.opened]), 0
     elif judged.ratio:
-        prompt, cached = simulation.judge_tokens(asked, prefixes, done.opened, judged.overhead)
+        prompt, cached = simulation.judge_tokens(asked, prefixes, done.opened, judged.frame)
     else:
         prompt = cached = 0
     tokens = done.prefix + done.rest

@@ -8,6 +8,7 @@ The judge answers with one token: LABELS[1] when both traces will end in the sam
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,10 +113,30 @@ def prompt_ids(tokenizer: Any, question: str, prefix_a: str, prefix_b: str) -> l
     return _ids(tokenizer, SYSTEM, user_message(question, prefix_a, prefix_b))
 
 
-def _ids(tokenizer: Any, system: str, user: str) -> list[int]:
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """Tokens of a pair's prompt beside the two prefixes: before the first, between them, after the second."""
+
+    head: int = 0
+    middle: int = 0
+    tail: int = 0
+
+
+def frame(tokenizer: Any, question: str) -> Frame:
+    """A question's Frame, in this tokenizer's tokens."""
+    first, second = "<<first prefix>>", "<<second prefix>>"
+    text = _text(tokenizer, SYSTEM, user_message(question, first, second))
+    head, rest = text.rsplit(first, 1)
+    return Frame(*(len(tokenizer.encode(part, add_special_tokens=False)) for part in (head, *rest.split(second, 1))))
+
+
+def _text(tokenizer: Any, system: str, user: str) -> str:
     chat = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-    return tokenizer.encode(text, add_special_tokens=False)
+    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+
+
+def _ids(tokenizer: Any, system: str, user: str) -> list[int]:
+    return tokenizer.encode(_text(tokenizer, system, user), add_special_tokens=False)
 
 
 def label_token_ids(tokenizer: Any, labels: Sequence[str] = LABELS) -> tuple[int, ...]:

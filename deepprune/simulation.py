@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import answers, clustering, finishing, jsonl
+from deepprune import answers, clustering, finishing, jsonl, prompts
 from deepprune.errors import UserError
 
 
@@ -134,7 +134,7 @@ def least_comparisons(scores: Sequence[Sequence[float]], settings: clustering.Cl
     """The fewest comparisons with which *any* exact rule can justify the full rule's clusters, knowing the scores beforehand.
 
     A placement is justified when the answers given so far force it whatever the missing ones are, each in [0, 1]. No exact
-    saving can ask less: the limit that `comparisons: needed` is measured against. For assign 'best'.
+    saving can ask less: the limit that `comparisons: needed` is measured against.
     """
     clusters: list[list[int]] = []
     running = clustering.greedy(len(scores), dataclasses.replace(settings, comparisons="all"), key, clusters)
@@ -150,13 +150,12 @@ def least_comparisons(scores: Sequence[Sequence[float]], settings: clustering.Cl
         reply = [scores[member][new] for member, _ in pairs]
         for (member, _), value in zip(pairs, clustering.similarities(reply, settings), strict=True):
             values.setdefault(owner[member], []).append(value)
-        total += _certificate(
-            list(values.values()), settings.tau, len(clusters) >= settings.k and settings.overflow == "join"
-        )
+        forced = len(clusters) >= settings.k and settings.overflow == "join"
+        total += _certificate(list(values.values()), settings.tau, forced, settings.assign)
 
 
-def _certificate(values: list[list[float]], tau: float, forced: bool) -> int:
-    """Fewest revealed values that settle which cluster has the highest mean, and whether it is above tau."""
+def _certificate(values: list[list[float]], tau: float, forced: bool, assign: str) -> int:
+    """Fewest revealed values that settle which cluster is chosen: of those whose mean is above tau the best or the first."""
 
     def to_stay_under(some: list[float], level: float, strictly: bool) -> float:
         """Answers to reveal, the lowest first, until the mean cannot come above (strictly: up to) the level; inf: it does."""
@@ -171,6 +170,16 @@ def _certificate(values: list[list[float]], tau: float, forced: bool) -> int:
     best = max(range(len(means)), key=means.__getitem__)
     if means[best] <= tau and not forced:
         return int(sum(to_stay_under(some, tau, False) for some in values))
+    if means[best] > tau and assign == "first":
+        first = next(i for i, mean in enumerate(means) if mean > tau)
+        low = [0.0, *np.cumsum(sorted(values[first], reverse=True)) / len(values[first])]
+        least = math.inf
+        for revealed, bound in enumerate(low):
+            if bound > tau:  # the others after it do not matter
+                return int(min(least, revealed + sum(to_stay_under(some, tau, False) for some in values[:first])))
+            if forced:  # not known to be above tau, but none else is, and it is the best
+                others = sum(to_stay_under(some, bound, i < first) for i, some in enumerate(values) if i != first)
+                least = min(least, revealed + others)
     least, low, size = math.inf, 0.0, len(values[best])
     for revealed, value in enumerate([0.0, *sorted(values[best], reverse=True)]):
         low += value / size
@@ -184,20 +193,22 @@ def _certificate(values: list[list[float]], tau: float, forced: bool) -> int:
 
 
 def judge_tokens(
-    asked: Sequence[Sequence[int]], prefixes: Sequence[int], opened: int, overhead: int
+    asked: Sequence[Sequence[int]], prefixes: Sequence[int], opened: int, frame: prompts.Frame
 ) -> tuple[int, int]:
     """(judge prompt tokens, of which a perfect prefix cache saves) for the first `opened` traces' comparisons.
 
-    A prompt is `overhead` tokens (instructions and question), the member's prefix, the new trace's prefix. The
-    cache holds overhead and member from the second prompt that starts with this member on.
+    A prompt is the frame's head, the member's prefix, the frame's middle, the new trace's prefix, the frame's tail. The
+    cache holds the head from the second prompt on, all before the new trace from the second that starts with this member on.
     """
     total = cached = 0
     seen: set[int] = set()
     for new in range(opened):
         for member in asked[new]:
-            start = overhead + prefixes[member]
-            total += start + prefixes[new]
+            start = frame.head + prefixes[member] + frame.middle
+            total += start + prefixes[new] + frame.tail
             if member in seen:
                 cached += start
+            elif seen:
+                cached += frame.head
             seen.add(member)
     return total, cached

@@ -1,5 +1,6 @@
 import dataclasses
 import random
+import statistics
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +29,7 @@ def paper_text(count, rule, p_same, key=""):
             judged = [p_same(member, new) for member in chosen]
             if rule.similarity == "verdict":
                 judged = [1.0 if p > 0.5 else 0.0 for p in judged]
-            similarities.append(sum(judged) / len(chosen))
+            similarities.append(statistics.fmean(judged))
         above = [index for index, s in enumerate(similarities) if s > rule.tau]
         if above and rule.assign == "first":
             clusters[above[0]].append(new)
@@ -115,6 +116,26 @@ def test_needed_comparisons_by_hand():
     # A trace like none: each cluster of ten is out once its mean can reach 0.5 at most: (10 - 0.95 j) / 10 <= 0.5, j = 6.
     _, asked = counted(31, rule, lambda a, b: 0.95 if labels[a] == labels[b] and b < 30 else 0.05)
     assert sorted(a // 10 for a in (a for a, b in asked if b == 30)) == [0] * 6 + [1] * 6 + [2] * 6
+
+
+def test_needed_comparisons_of_a_sure_judge_by_hand():
+    """Scores of exactly 0 and 1 reach tau and one another exactly: no answer is asked to tell 0.5 from a little more."""
+    labels = [0] * 10 + [1] * 10 + [2] * 10
+
+    def last(kin, **rule):
+        _, asked = counted(31, ClusterSettings(comparisons="needed", **rule),
+                           lambda a, b: float(labels[a] == (kin if b == 30 else labels[b])))  # fmt: skip
+        found = [a // 10 for a, b in asked if b == 30]
+        return [found.count(cluster) for cluster in range(3)]
+
+    # Like none: a mean of ten is at tau with five answers of 0.
+    assert last(None) == [5, 5, 5] == last(None, similarity="verdict") == last(None, assign="first")
+    # Of the second cluster: all its answers (nothing is above 1); the others are asked along once.
+    assert last(1) == [1, 10, 1]
+    # Of the first, asked about first: the mean of ten verdicts is 1, and nobody can be above.
+    assert last(0, similarity="verdict") == [10, 0, 0]
+    # The first above tau: six answers of 1, after five of 0 from the one before it.
+    assert last(1, assign="first") == [5, 6, 0]
 
 
 @settings(max_examples=200, deadline=None)

@@ -5,6 +5,7 @@ import pytest
 
 from deepprune import baselines, comparison, confidence, metrics, simulation
 from deepprune.comparison import Grid, Judged, Question
+from deepprune.prompts import Frame
 
 RNG = np.random.default_rng(5)
 
@@ -22,7 +23,7 @@ def question(number=0, n=24, confident=False):
 
 def everything_same(q, ratio=0.0):
     n = len(q.labels)
-    return Judged(np.ones((n, n)), ratio, [5] * n, 3)
+    return Judged(np.ones((n, n)), ratio, [5] * n, Frame(1, 1, 1))
 
 
 def method(row, name, **key):
@@ -83,13 +84,13 @@ def test_the_judges_cost_by_hand():
     one = grid(taus=(0.5,), k1s=(10,), k2s=(1,), rules=("paper",), orders=1)
     n = 3
     judges = {
-        "pairs": Judged(np.ones((n, n)), 0.5, [5, 7, 9], 2), "traces": Judged(np.ones((n, n)), 0.1, [5, 7, 9], per_trace=True),
+        "pairs": Judged(np.ones((n, n)), 0.5, [5, 7, 9], Frame(1, 1, 2)), "traces": Judged(np.ones((n, n)), 0.1, [5, 7, 9], per_trace=True),
         "free": Judged(np.ones((n, n))),
     }  # fmt: skip
     row = comparison.compare(q, one, lambda number: judges)
     pairs, traces, free = (method(row, "paper", judge=j) for j in ("pairs", "traces", "free"))
     tokens = 30 + 40  # prefixes, and the rest of the first trace
-    prompt, cached = (2 + 5 + 7) + (2 + 5 + 9) + (2 + 7 + 9), 2 + 5
+    prompt, cached = (4 + 5 + 7) + (4 + 5 + 9) + (4 + 7 + 9), (2 + 5) + 1
     assert (pairs["tokens"], pairs["judge_calls"], pairs["judge_prompt"], pairs["judge_cached"]) == (
         tokens,
         3,

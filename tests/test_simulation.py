@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
-from deepprune import clustering, metrics, simulation
+from deepprune import clustering, metrics, models, prompts, simulation
 from deepprune.clustering import ClusterSettings
 from deepprune.errors import UserError
+from deepprune.prompts import Frame
 
 LABELS = [i % 3 if i % 11 else None for i in range(160)]
 
@@ -70,14 +72,34 @@ def test_clusters_are_the_pure_clusterings_and_every_question_is_recorded(compar
 
 
 def test_judge_tokens_by_hand():
-    # Prefixes 5, 7, 9; overhead 2. Trace 1 asks about 0; trace 2 about 0 and 1.
-    asked, prefixes = [[], [0], [0, 1]], [5, 7, 9]
-    prompts = [2 + 5 + 7, 2 + 5 + 9, 2 + 7 + 9]
-    assert simulation.judge_tokens(asked, prefixes, 3, 2) == (
-        sum(prompts),
-        2 + 5,
-    )  # the second prompt starts as the first
-    assert simulation.judge_tokens(asked, prefixes, 2, 2) == (prompts[0], 0)
+    # Prefixes 5, 7, 9 in a frame of 2, 1 and 4. Trace 1 asks about 0; trace 2 about 0 and 1.
+    asked, prefixes, frame = [[], [0], [0, 1]], [5, 7, 9], Frame(2, 1, 4)
+    total = [2 + 5 + 1 + 7 + 4, 2 + 5 + 1 + 9 + 4, 2 + 7 + 1 + 9 + 4]
+    # The second prompt starts as the first up to the new trace, the third has its head alone in common.
+    assert simulation.judge_tokens(asked, prefixes, 3, frame) == (sum(total), 2 + 5 + 1 + 2)
+    assert simulation.judge_tokens(asked, prefixes, 2, frame) == (total[0], 0)
+
+
+@pytest.mark.parametrize("model", ["HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen2.5-Coder-0.5B-Instruct"])
+def test_a_perfect_cache_is_what_real_prompts_have_in_common(model):
+    """Counted on the prompts' own token ids: what a prompt shares with the longest start of an earlier one."""
+    tokenizer = AutoTokenizer.from_pretrained(models.resolve(model).path)
+    question = "How many {prefix_a} are there?"
+    texts = ["First, 3 plus 4", "We see that 12 is", "So let us multiply the two", "Then"]
+    asked = [[], [0], [1, 0], [2, 0, 1]]
+    lengths = [len(tokenizer.encode(t, add_special_tokens=False)) for t in texts]
+    total = shared = 0
+    earlier: list[list[int]] = []
+    for new, members in enumerate(asked):
+        for member in members:
+            ids = prompts.prompt_ids(tokenizer, question, texts[member], texts[new])
+            total += len(ids)
+            common = [sum(1 for _ in itertools.takewhile(lambda two: two[0] == two[1], zip(ids, e, strict=False))) for e in earlier]
+            shared += max(common, default=0)
+            earlier.append(ids)
+    counted, cached = simulation.judge_tokens(asked, lengths, 4, prompts.frame(tokenizer, question))
+    assert counted == total
+    assert cached == pytest.approx(shared, abs=5)  # two traces may start with the same token
 
 
 def test_questions_are_read_and_bad_rows_are_named(tmp_path):
@@ -105,12 +127,14 @@ def test_questions_are_read_and_bad_rows_are_named(tmp_path):
             simulation.read_questions(path)
 
 
-def settled(known, values, tau, forced):
+def settled(known, values, tau, forced, assign):
     """Whether every completion of the unknown values by 0 or 1 gives the choice of the true ones (by brute force)."""
 
     def choice(full):
         means = [sum(some) / len(some) for some in full]
         best = max(range(len(means)), key=means.__getitem__)
+        if assign == "first" and means[best] > tau:
+            return next(i for i, mean in enumerate(means) if mean > tau)
         return best if means[best] > tau or forced else None
 
     flat = [(c, m) for c, some in enumerate(values) for m in range(len(some))]
@@ -127,21 +151,23 @@ def settled(known, values, tau, forced):
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0]), min_size=1, max_size=3), min_size=1, max_size=3),
-    st.sampled_from([0.25, 0.5, 0.8]), st.booleans(),
+    st.sampled_from([0.25, 0.5, 0.8]), st.booleans(), st.sampled_from(["best", "first"]),
 )  # fmt: skip
-def test_the_least_comparisons_are_the_smallest_set_that_settles_a_placement(values, tau, forced):
+def test_the_least_comparisons_are_the_smallest_set_that_settles_a_placement(values, tau, forced, assign):
     flat = [(c, m) for c, some in enumerate(values) for m in range(len(some))]
     least = next(
         size for size in range(len(flat) + 1)
-        if any(settled(known, values, tau, forced) for known in itertools.combinations(flat, size))
+        if any(settled(known, values, tau, forced, assign) for known in itertools.combinations(flat, size))
     )  # fmt: skip
-    assert simulation._certificate(values, tau, forced) == least
+    assert simulation._certificate(values, tau, forced, assign) == least
 
 
+@pytest.mark.parametrize("assign", ["best", "first"])
+@pytest.mark.parametrize("similarity", ["p_same", "verdict"])
 @pytest.mark.parametrize("auroc", [0.7, 0.95, 1.0])
-def test_no_exact_rule_asks_less_than_the_least(auroc):
+def test_no_exact_rule_asks_less_than_the_least(auroc, similarity, assign):
     scores = simulation.simulated_scores(LABELS, auroc, 0, "q")
-    rule = ClusterSettings(k=8, k1=6)
+    rule = ClusterSettings(k=8, k1=6, similarity=similarity, assign=assign)
     asked = {
         c: sum(map(len, simulation.cluster(scores, dataclasses.replace(rule, comparisons=c), "q").asked))
         for c in ("all", "needed")
