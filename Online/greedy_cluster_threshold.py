@@ -59,8 +59,8 @@ class PruneSettings(RuleSettings):
     n: int | None = setting(None, "only the first n traces of each problem")
     order: str = setting("recorded", "arrival order of a problem's traces", choices=("recorded", "shuffled"))
     comparisons: str = setting(
-        "all", "all: the paper's rule; needed: the same clusters, asking only as far as decides; representative, sketched: "
-        "approximate; listwise: for a list-wise judge",
+        "all", "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative, "
+        "sketched: approximate; listwise: for a list-wise judge",
         choices=clustering.COMPARISONS,
     )  # fmt: skip
     tries: int = setting(3, "comparisons sketched: clusters tried first")

@@ -4,10 +4,11 @@
         --model results/demo/judge --truncation-k 2 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --n 16 32 64 --output results/judge_cost
 
 1. Counted: every pair of the largest n is scored once into OUTPUT.sqlite (a killed run goes on), then each mode is replayed from
-   the store for every n and K: judge calls, prompt tokens without and with a perfect prefix cache, the clusters' agreement with
+   the store for every n, K and reading of the paper (--readings): judge calls, prompt tokens without and with a perfect prefix cache, the clusters' agreement with
    the full rule (adjusted Rand index), accuracy and answer diversity under the paper's finish rule. 'least possible' is the
    fewest calls with which any exact rule could justify the same clusters. Where an LLM judge for every pair of hundreds of
-   traces is too much: --judge sbert (a sentence encoder's similarity, its own --tau) or simulated (scores drawn to have --auroc).
+   traces is too much: --judge sbert (a sentence encoder's similarity, its own --tau) or simulated (scores drawn to have each
+   --auroc; 1 is the oracle).
 2. Timed (--timed questions, --timed-n traces): the modes really run, one after the other in this process: wall time, and prompt
    tokens computed and cached by vLLM's own count. One pair at a time with transformers is timed on --slow-pairs pairs and
    scaled up.
@@ -51,9 +52,12 @@ from deepprune.judges import Request
 from deepprune.truncation import Truncation
 
 FULL = "full rule"
-COUNTED = {FULL: "all", "exact savings": "needed", "representative": "representative", "sketched": "sketched"}
+EXACT = "exact savings"
+COUNTED = {FULL: "all", EXACT: "needed", "likely": "likely", "representative": "representative", "sketched": "sketched"}
 JUDGES = ("vllm", "sbert", "simulated")
 LEAST = "least possible, exact"
+READINGS = [f"{similarity}/{assign}" for similarity in clustering.SIMILARITIES for assign in clustering.ASSIGNMENTS]
+CASE = ["judge", "reading", "n", "K"]
 
 
 def arguments() -> argparse.Namespace:
@@ -65,7 +69,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--judge", choices=JUDGES, default="vllm",
                         help="vllm: --model; sbert: the sentence encoder of --sketch; simulated: scores drawn to have --auroc")  # fmt: skip
     parser.add_argument("--model", help="the judge: folder, LoRA adapter folder or hub id")
-    parser.add_argument("--auroc", type=float, default=0.87, help="of a simulated judge")
+    parser.add_argument("--auroc", type=float, nargs="+", default=[0.87], help="of simulated judges")
     parser.add_argument("--listwise", help="a list-wise judge, for the timed part")
     parser.add_argument("--sketch", default="sentence-transformers/all-MiniLM-L6-v2", help="sentence encoder")
     parser.add_argument(
@@ -77,9 +81,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--k", type=int, nargs="+", default=[8, 16, 32], help="values of K")
     parser.add_argument("--k1", type=int, default=10, help="K1")
     parser.add_argument("--tau", type=float, default=0.5, help="tau")
-    parser.add_argument("--similarity", choices=clustering.SIMILARITIES, default="p_same", help="mean of what")
-    parser.add_argument("--assign", choices=clustering.ASSIGNMENTS, default="best", help="cluster that a trace joins")
+    parser.add_argument("--readings", nargs="+", choices=READINGS, default=READINGS[:1],
+                        help="of the paper: mean of what, and which of the clusters above tau a trace joins; the first is timed")  # fmt: skip
     parser.add_argument("--tries", type=int, default=3, help="sketched: clusters tried first")
+    parser.add_argument("--surety", type=float, default=2.0, help="likely: standard errors a mean may be off")
     parser.add_argument("--margin", type=float, default=0.1, help="representative: how near is near")
     parser.add_argument("--truncation", default="words", help="words or tokens")
     parser.add_argument("--truncation-k", type=int, default=25, help="the truncation's k")
@@ -87,8 +92,9 @@ def arguments() -> argparse.Namespace:
         "--tokenizer", default="Qwen/Qwen3-4B-Instruct-2507", help="model whose tokenizer cuts and counts"
     )
     parser.add_argument("--dtype", default="auto", help="the judge's weights' type")
-    parser.add_argument("--max-model-len", type=int, help="the judge's context length")
-    parser.add_argument("--list-max-model-len", type=int, help="the list-wise judge's context length: up to K traces a prompt")
+    parser.add_argument(
+        "--max-model-len", type=int, help="the judges' context length (list-wise: up to K traces a prompt)"
+    )
     parser.add_argument("--batch", type=int, default=64, help="pairs at once")
     parser.add_argument("--timed", type=int, default=0, help="questions of the timed part (0: none)")
     parser.add_argument("--timed-n", type=int, default=64, help="traces a question of the timed part")
@@ -132,31 +138,40 @@ class Data:
         first, second = self.groups[problem][a], self.groups[problem][b]
         return Request(self.by_id[problem].question, first.prefix, second.prefix, first.trace_id, second.trace_id)
 
-    def rule(self, comparisons: str, k: int) -> ClusterSettings:
-        a = self.args
-        return ClusterSettings(a.tau, k, a.k1, similarity=a.similarity, assign=a.assign, comparisons=comparisons, margin=a.margin,
-                               tries=a.tries, seed=a.seed)  # fmt: skip
+    def rule(self, comparisons: str, k: int, reading: str) -> ClusterSettings:
+        a, (similarity, assign) = self.args, reading.split("/")
+        return ClusterSettings(a.tau, k, a.k1, similarity=similarity, assign=assign, comparisons=comparisons, surety=a.surety,
+                               margin=a.margin, tries=a.tries, seed=a.seed)  # fmt: skip
 
 
-def judge_name(args: argparse.Namespace) -> str:
-    """The judge's name in the results."""
-    if args.judge == "simulated":
-        return f"simulated, AUROC {args.auroc}"
-    return judges.name_of(args.judge, args.model if args.judge == "vllm" else args.sketch)
+Table = dict[str, list[list[float]]]  # p_same[member][new] of each question's first traces
 
 
-def tables(data: Data, alike: dict[str, list[list[float]]]) -> dict[str, list[list[float]]]:
-    """p_same[member][new] of every pair of the first max(n) traces, scored once. alike: the sentence encoder's cosines."""
+def tables(data: Data, alike: Table) -> dict[str, Table]:
+    """Of each judge, by its name. alike: the sentence encoder's cosines."""
     args, n = data.args, max(data.args.n)
+    if args.judge == "simulated":
+        return {
+            f"simulated, AUROC {auroc:g}": {
+                i: simulation.simulated_scores(data.labels[i][:n], auroc, args.seed, i).tolist() for i in data.groups
+            }
+            for auroc in args.auroc
+        }
     if args.judge == "sbert":
         from deepprune.judges.sbert import p_same_of
 
-        return {i: p_same_of(np.asarray(rows)[:n, :n]).tolist() for i, rows in alike.items()}
-    if args.judge == "simulated":
         return {
-            i: simulation.simulated_scores(data.labels[i][:n], args.auroc, args.seed, i).tolist() for i in data.groups
+            judges.name_of("sbert", args.sketch): {
+                i: p_same_of(np.asarray(rows)[:n, :n]).tolist() for i, rows in alike.items()
+            }
         }
-    name = judge_name(args)
+    name = judges.name_of("vllm", args.model)
+    return {name: judged(data, name)}
+
+
+def judged(data: Data, name: str) -> Table:
+    """Every pair of the first max(n) traces, scored once by the judge on vLLM and stored."""
+    args, n = data.args, max(data.args.n)
     with score_store.ScoreStore(
         args.store or f"{args.output}.sqlite", score_store.identity(name, "vllm", args.dtype, data.cut, args.tokenizer)
     ) as store:
@@ -224,32 +239,39 @@ def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dic
 
 
 def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
-    """Part 1, a row a mode, n and K: means over questions."""
-    scores, sketch, rows = tables(data, alike), sketches(alike), []
-    for n, k in itertools.product(data.args.n, data.args.k):
+    """Part 1, a row a judge, reading, n, K and mode: means over questions."""
+    args, sketch, rows = data.args, sketches(alike), []
+    cases = list(itertools.product(tables(data, alike).items(), args.readings, args.n, args.k))
+    for (judge, scores), reading, n, k in progress.bar(cases, desc="counting", unit="case"):
+        case = dict(zip(CASE, (judge, reading, n, k), strict=True))
+        cut = {i: [row[:n] for row in scores[i][:n]] for i in data.groups}
         full = {}
         for mode, comparisons in COUNTED.items():
             found = []
-            for i in data.groups:
-                table = [row[:n] for row in scores[i][:n]]
-                done = simulation.cluster(table, data.rule(comparisons, k), i, sketch[i])
+            for i, table in cut.items():
+                done = simulation.cluster(table, data.rule(comparisons, k, reading), i, sketch[i])
                 full.setdefault(i, done.placed)
                 prompt, cached = simulation.judge_tokens(done.asked, data.tokens[i][:n], n, data.frame[i])
-                asked = {"calls": sum(map(len, done.asked)), "prompt tokens": prompt, "computed tokens": prompt - cached}
+                asked = {
+                    "calls": sum(map(len, done.asked)),
+                    "prompt tokens": prompt,
+                    "computed tokens": prompt - cached,
+                }
                 found.append(asked | outcome(data, i, done.placed, full[i]))
-            rows.append({"mode": mode, "n": n, "K": k} | summary(found))
-        if data.args.assign == "best":  # the limit is not known for 'first'
-            least = [
-                {"calls": simulation.least_comparisons([r[:n] for r in scores[i][:n]], data.rule("all", k), i)}
-                for i in data.groups
-            ]
-            rows.append({"mode": LEAST, "n": n, "K": k} | summary(least))
+            rows.append({"mode": mode} | case | summary(found))
+        least = [
+            {"calls": simulation.least_comparisons(table, data.rule("all", k, reading), i)} for i, table in cut.items()
+        ]
+        rows.append({"mode": LEAST} | case | summary(least))
     result = pd.DataFrame(rows)
-    for column in ("calls", "computed tokens"):
-        base = result[result["mode"] == FULL].set_index(["n", "K"])["prompt tokens" if column != "calls" else column]
-        result[f"{column} / full rule{'' if column == 'calls' else ' without a cache'}"] = [
-            value / base[n, k] for value, n, k in zip(result[column], result["n"], result["K"], strict=True)
-        ]  # fmt: skip
+    for column, of, name in (
+        ("calls", "calls", "calls / full rule"),
+        ("computed tokens", "prompt tokens", "computed tokens / full rule without a cache"),
+    ):
+        base = result[result["mode"] == FULL].set_index(CASE)[of]
+        result[name] = (
+            result[column].to_numpy() / base.loc[list(result[CASE].itertuples(index=False, name=None))].to_numpy()
+        )
     return result
 
 
@@ -290,7 +312,9 @@ def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[
         started = time.perf_counter()
         clusters = {}
         for some in [ids] if together else [[i] for i in ids]:
-            runs = {i: clustering.greedy(n, data.rule(comparisons, k), i, sketch=sketch[i]) for i in some}
+            runs = {
+                i: clustering.greedy(n, data.rule(comparisons, k, args.readings[0]), i, sketch=sketch[i]) for i in some
+            }
             clusters |= clustering.lockstep(runs, score)
         seconds = time.perf_counter() - started
         placed = {i: finishing.placed_of(clusters[i], n) for i in ids}
@@ -315,7 +339,7 @@ def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[
             run(mode, judge, comparisons, together)
         judge.close()
     if args.listwise:
-        judge = judges.open_judge("listwise", args.listwise, **options | {"max_model_len": args.list_max_model_len})
+        judge = judges.open_judge("listwise", args.listwise, **options)
         judge.score([Request("Warm-up?", f"one {i}", "two", "a", "b") for i in range(2)])
         run("list-wise judge, prefix cache", judge, "listwise")
         judge.close()
@@ -338,11 +362,18 @@ def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[
 
 
 def figure(numbers: pd.DataFrame):
-    """Calls against n (largest K) and against K (largest n), a line a mode."""
+    """Calls against n (largest K) and against K (largest n), a line a mode, of the first judge and reading; the exact rule's
+    share by judge and reading where there are several.
+    """
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2))
-    questions = int(numbers["questions"].iloc[0])
+    several = len(numbers[["judge", "reading"]].drop_duplicates()) > 1
+    figure, axes = plt.subplots(1, 2 + several, figsize=(11 + 5.5 * several, 4.2))
+    if several:
+        shares(axes[2], numbers[(numbers["n"] == numbers["n"].max()) & (numbers["K"] == numbers["K"].max())])
+    first = numbers.iloc[0]
+    numbers = numbers[(numbers["judge"] == first["judge"]) & (numbers["reading"] == first["reading"])]
+    questions = int(first["questions"])
     for axis, x, fixed in ((axes[0], "n", "K"), (axes[1], "K", "n")):
         some = numbers[numbers[fixed] == numbers[fixed].max()]
         for mode, rows in some.groupby("mode", sort=False):
@@ -352,7 +383,27 @@ def figure(numbers: pd.DataFrame):
         axis.set_xticks(sorted(some[x].unique()), [str(v) for v in sorted(some[x].unique())])
         axis.minorticks_off()
     axes[0].legend(fontsize=8)
+    figure.suptitle(f"{first['judge']}, {first['reading']}", fontsize=10)
     return figure
+
+
+def shares(axis, some: pd.DataFrame) -> None:
+    """Exact calls / full rule: needed (filled) and the least possible (outlined), a group a judge, a colour a reading."""
+    named, readings = some["judge"].unique(), some["reading"].unique()
+    width = 0.8 / len(readings)
+    for at, reading in enumerate(readings):
+        for mode, look in ((EXACT, {"alpha": 0.5, "label": reading}), (LEAST, {"fill": False})):
+            values = some[(some["mode"] == mode) & (some["reading"] == reading)].set_index("judge")["calls / full rule"]
+            axis.bar(
+                np.arange(len(named)) + at * width, values[named], width, edgecolor=f"C{at}", color=f"C{at}", **look
+            )
+    axis.axhline(1 / 3, color="grey", lw=0.8, ls=":")
+    axis.set_xticks(
+        np.arange(len(named)) + 0.4 - width / 2, [name.replace("simulated, ", "") for name in named], fontsize=8
+    )
+    axis.set(ylabel="calls / full rule", ylim=(0, 1.05),
+             title=f"exact savings (outlined: least possible), n = {some['n'].iloc[0]}, K = {some['K'].iloc[0]}")  # fmt: skip
+    axis.legend(fontsize=8)
 
 
 @command
@@ -362,20 +413,22 @@ def main() -> None:
     data = Data(args)
     alike = cosines(data)
     numbers = counted(data, alike)
-    shown = ["mode", "n", "K", "calls", "calls / full rule", "computed tokens / full rule without a cache", "adjusted Rand index",
+    shown = ["mode", *CASE, "calls", "calls / full rule", "computed tokens / full rule without a cache", "adjusted Rand index",
              "same clusters", "accuracy", "diversity"]  # fmt: skip
     print(numbers[shown].round(3).to_string(index=False))
     jsonl.write_text(f"{args.output}.csv", numbers.to_csv(index=False))
     plotting.save(figure(numbers), f"{args.output}.png")
     about = {
         "settings": {k: v for k, v in vars(args).items() if k not in ("problems", "traces", "model", "listwise", "only", "output", "store")},
-        "judge": judge_name(args), "questions": list(data.groups), "commit": manifest.code_commit(),
+        "judges": list(numbers["judge"].unique()), "questions": list(data.groups), "commit": manifest.code_commit(),
         "packages": manifest.package_versions(),
         "inputs": {Path(p).name: manifest.file_hash(p) for p in [*args.problems, *args.traces]},
     }  # fmt: skip
 
     def save(rows: list[dict]) -> None:
-        jsonl.write_text(f"{args.output}.json", json.dumps(about | ({"timed": rows} if args.timed else {}), indent=1) + "\n")
+        jsonl.write_text(
+            f"{args.output}.json", json.dumps(about | ({"timed": rows} if args.timed else {}), indent=1) + "\n"
+        )
 
     save([])
     if args.timed:

@@ -16,7 +16,8 @@ from deepprune.errors import UserError
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
 SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first"), ("join", "drop")
-COMPARISONS = ("all", "needed", "representative", "listwise", "sketched")
+COMPARISONS = ("all", "needed", "likely", "representative", "listwise", "sketched")
+WITHOUT_SKETCH = COMPARISONS[:-1]
 Sketch = Callable[[int, int], float]  # (member, new trace) -> how alike they look, cheaply
 
 
@@ -38,11 +39,13 @@ class ClusterSettings:
     # Which of a new trace's comparisons are asked for:
     #   all             every sampled member of every cluster (the paper's rule)
     #   needed          the same clusters, cheaper: until no further answer can change where the trace goes
+    #   likely          approximate: as needed, but until the missing answers are unlikely to change where the trace goes
     #   representative  approximate: each cluster's first member; the sampled ones too where that is near tau or the best
     #   listwise        for a judge that reads each cluster's first member and the new trace in one prompt
     #   sketched        approximate: the clusters that a cheap sketch likes best first (as 'needed'), the others if none is
     #                   above tau
     comparisons: str = "all"
+    surety: float = 2.0  # likely: how many standard errors a mean may be off (more: nearer to 'needed')
     margin: float = 0.1  # representative: how near counts as near
     tries: int = 3  # sketched: clusters tried first
     seed: int = 0
@@ -53,6 +56,8 @@ class ClusterSettings:
         for name in ("k", "k1", "tries"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} should be at least 1, found {getattr(self, name)}")
+        if not self.surety > 0:
+            raise UserError(f"surety should be above 0, found {self.surety}")
         for name, choices in (("overflow", OVERFLOWS), ("similarity", SIMILARITIES), ("assign", ASSIGNMENTS),
                               ("comparisons", COMPARISONS)):  # fmt: skip
             if getattr(self, name) not in choices:
@@ -79,6 +84,7 @@ def greedy(
         raise UserError("comparisons 'sketched' need a sketch (a sentence encoder)")
     rng = random.Random(f"{settings.seed}/{key}")
     clusters = [] if clusters is None else clusters
+    spread = _Spread()
     for new in range(count):
         if not clusters:
             clusters.append([new])
@@ -90,6 +96,10 @@ def greedy(
             chosen = yield from _place_all(new, sampled, settings, forced)
         elif settings.comparisons == "needed":
             chosen = yield from _place_needed(new, sampled, settings, forced)
+        elif settings.comparisons == "likely":
+            answered: list[list[float]] = [[] for _ in sampled]
+            chosen = yield from _place_needed(new, sampled, settings, forced, answered, spread)
+            spread.learn(answered)
         elif settings.comparisons == "representative":
             chosen = yield from _place_by_representative(new, clusters, sampled, settings, forced)
         elif settings.comparisons == "listwise":
@@ -132,18 +142,38 @@ def _mean(values: Sequence[float], missing: float = 0.0, size: int | None = None
     return math.fsum([*values, missing]) / (size or len(values))
 
 
+class _Spread:
+    """The standard deviation of answers about one cluster and one new trace, pooled over what was asked so far."""
+
+    def __init__(self) -> None:
+        self.squares, self.freedom = 2 / 12, 2  # to begin with, two answers' worth of anything from 0 to 1
+
+    def learn(self, answered: Sequence[Sequence[float]]) -> None:
+        for got in answered:
+            if len(got) > 1:
+                mean = _mean(got)
+                self.squares += math.fsum((value - mean) ** 2 for value in got)
+                self.freedom += len(got) - 1
+
+    def error(self, known: int, size: int) -> float:
+        """Standard error of a mean of `size` answers of which `known` are known (drawn without replacement)."""
+        return math.sqrt(self.squares / self.freedom * (1 / known - 1 / size))
+
+
 def _place_needed(
     new: int,
     sampled: list[list[int]],
     settings: ClusterSettings,
     forced: bool,
     answered: list[list[float]] | None = None,
+    spread: _Spread | None = None,
 ) -> Generator:
     """Ask until the answers that are missing cannot change the choice; the choice of `_place_all`.
 
     What is missing of a cluster counts 0 at least and 1 at most, so its mean has bounds. The cluster with the highest
     upper bound is asked about next: no other order can do without those answers, unless it is luckier. answered: what is
-    known already of each cluster's members, in their order; extended here.
+    known already of each cluster's members, in their order; extended here. spread: narrows the bounds to what is likely
+    (surety standard errors), so that the choice is likely that of `_place_all`.
     """
     sizes = [len(members) for members in sampled]
     answered = [[] for _ in sampled] if answered is None else answered
@@ -152,6 +182,9 @@ def _place_needed(
     def bound(index: int) -> None:
         got, size = answered[index], sizes[index]
         low[index], high[index] = _mean(got, 0, size), _mean(got, size - len(got), size)
+        if spread and got:
+            mean, off = _mean(got), settings.surety * spread.error(len(got), size)
+            low[index], high[index] = max(low[index], mean - off), min(high[index], mean + off)
 
     for index in range(len(sampled)):
         bound(index)

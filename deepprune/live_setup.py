@@ -40,9 +40,9 @@ class LivePruneSettings(RuleSettings):
     )
     tokenizer: str | None = setting(None, "truncation by tokens: model whose tokenizer cuts (default: the reasoner's)")
     comparisons: str = setting(
-        "needed", "all: the paper's rule; needed: the same clusters, asking only as far as decides; representative: approximate; "
-        "listwise: for a list-wise judge",
-        choices=clustering.COMPARISONS[:4],
+        "needed", "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative: "
+        "approximate; listwise: for a list-wise judge",
+        choices=clustering.WITHOUT_SKETCH,
     )  # fmt: skip
     on_judge_failure: str = setting(
         "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from deepprune import answers, prompts
 from deepprune.errors import UserError
 from deepprune.problems import normalised_question
-from deepprune.records import Pair, Problem, Trace, content_hash
+from deepprune.records import ListItem, Pair, Problem, Trace, content_hash
 from deepprune.truncation import Truncation
 
 
@@ -83,15 +83,6 @@ def build(
     return result, len(possible) - len(known)
 
 
-@dataclasses.dataclass
-class ListItem:
-    """What a list-wise judge is asked: a representative's prefix of each open cluster, a new trace's; which one fits."""
-
-    representatives: list[str]
-    new: str
-    label: int | None  # the representative's position; None: none
-
-
 def build_lists(
     traces: Sequence[Trace],
     problem: Problem,
@@ -128,8 +119,12 @@ def build_lists(
             continue
         new, representatives = rng.choice(wanted)
         where = next((at for at, r in enumerate(representatives) if labels[r] == labels[new]), None)
-        cut = [truncation.cut(traces[i].text, tokenizer) for i in [*representatives, new]]
-        result.append(ListItem(cut[:-1], cut[-1], where))
+        chosen = [traces[i] for i in [*representatives, new]]
+        cut = [truncation.cut(t.text, tokenizer) for t in chosen]
+        item_id = content_hash("list", [t.trace_id for t in chosen], dataclasses.asdict(truncation))
+        result.append(
+            ListItem(item_id, problem.problem_id, problem.question, cut[:-1], cut[-1], where, traces[new].model)
+        )
     return result
 
 

@@ -38,10 +38,11 @@ class RuleSettings(CutSettings):
     assign: str = setting("best", "join the best cluster above tau, or the first", choices=clustering.ASSIGNMENTS)
     comparisons: str = setting(
         "all",
-        "all: the paper's rule; needed: the same clusters, asking only as far as decides; representative: approximate; listwise: "
-        "for a list-wise judge",
-        choices=clustering.COMPARISONS[:4],
+        "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative: approximate; "
+        "listwise: for a list-wise judge",
+        choices=clustering.WITHOUT_SKETCH,
     )
+    surety: float = setting(2.0, "comparisons likely: standard errors that a cluster's mean may be off")
     margin: float = setting(0.1, "comparisons representative: how near tau or the best more members are asked about")
     finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
     k2: int = setting(20, "most traces finished (K2)")
@@ -61,7 +62,7 @@ class RuleSettings(CutSettings):
     def cluster_rule(self) -> ClusterSettings:
         """Raises UserError for values that make no sense."""
         return ClusterSettings(
-            self.tau, self.k, self.k1, self.overflow, self.similarity, self.assign, self.comparisons, self.margin,
+            self.tau, self.k, self.k1, self.overflow, self.similarity, self.assign, self.comparisons, self.surety, self.margin,
             seed=self.seed,
         )  # fmt: skip
 

@@ -157,7 +157,7 @@ def test_approximate_comparisons_are_exact_with_a_clear_judge(labels, k1, tries,
         return float(labels[a] == labels[b]) if helpful else -float(labels[a] == labels[b])
 
     clusters, asked = counted(len(labels), rule, p_same)
-    for comparisons in ("representative", "sketched"):
+    for comparisons in ("likely", "representative", "sketched"):
         found: list = []
         runs = {
             "": clustering.greedy(len(labels), dataclasses.replace(rule, comparisons=comparisons), "", None, sketch)
@@ -168,8 +168,39 @@ def test_approximate_comparisons_are_exact_with_a_clear_judge(labels, k1, tries,
         assert len(set(found)) == len(found)
         if len(set(labels)) <= 5:  # past K clusters a sketch may place what is like nothing elsewhere
             assert result == clusters
-        if comparisons == "representative" and len(set(labels)) <= 5:
+        if comparisons == "likely" or (comparisons == "representative" and len(set(labels)) <= 5):
             assert len(found) <= len(asked)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 30), rules, st.integers(0, 1000))
+def test_likely_comparisons_are_the_needed_ones_for_who_must_be_sure(count, rule, noise):
+    def p_same(a, b):
+        return random.Random(f"{noise}/{a}/{b}").random()
+
+    needed = counted(count, dataclasses.replace(rule, comparisons="needed"), p_same, "q")
+    assert counted(count, dataclasses.replace(rule, comparisons="likely", surety=1e9), p_same, "q") == needed
+
+
+def test_likely_comparisons_by_hand():
+    """Two clusters of ten, then one more of the first, whose answers differ by 0.1 at most."""
+    labels = [0] * 10 + [1] * 10 + [0]
+
+    def p_same(a, b):
+        return (0.7 if labels[a] == labels[b] else 0.3) + (0.05 if a % 2 else -0.05)
+
+    last = {}
+    for comparisons, surety in (("needed", 2.0), ("likely", 2.0), ("likely", 0.5)):
+        rule = ClusterSettings(comparisons=comparisons, surety=surety)
+        clusters, asked = counted(21, rule, p_same)
+        assert [len(c) for c in clusters] == [11, 10]
+        found = [a // 10 for a, b in asked if b == 20]
+        last[comparisons, surety] = found.count(0), found.count(1)
+    # Exact: ten answers of 0.7 are a mean of 0.7, and five of 0.3 leave one of 0.65 at most.
+    assert last["needed", 2.0] == (10, 5)
+    # One answer each, 0.65 and 0.25: sd 0.06 by now, so a mean may be off by 0.03 (half a standard error) or by 0.12 (two),
+    # and what is asked about next is the better one, down from 0.77 to where it beats 0.37 and tau.
+    assert last["likely", 0.5] == (1, 1) and last["likely", 2.0] == (2, 1)
 
 
 def test_a_helpful_sketch_saves_most_comparisons():
@@ -243,6 +274,8 @@ def test_k1_bounds_the_calls():
 
 
 def test_settings_are_checked():
+    with pytest.raises(UserError, match="surety should be above 0"):
+        ClusterSettings(surety=0.0)
     for wrong in ({"tau": 1.5}, {"k": 0}, {"overflow": "ask"}):
         with pytest.raises(UserError):
             ClusterSettings(**wrong)

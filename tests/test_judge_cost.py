@@ -34,10 +34,15 @@ def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
                 store.add([(g[a].trace_id, g[b].trace_id, Score(p_same[i, a, b], 100, 50))])
     done = run_stage(
         "benchmarks/judge_cost.py", "--problems", problems, "--traces", traces, "--model", tiny, "--truncation-k", "1", "--tokenizer",
-        SMOL, "--n", "4", "6", "--k", "2", "6", "--k1", "10", "--sketch", "all-MiniLM-L6-v2", "--output", tmp_path / "cost",
+        SMOL, "--n", "4", "6", "--k", "2", "6", "--k1", "10", "--sketch", "all-MiniLM-L6-v2", "--readings", "p_same/best",
+        "verdict/first", "--output", tmp_path / "cost",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    table = pd.read_csv(tmp_path / "cost.csv").set_index(["mode", "n", "K"])
+    table = pd.read_csv(tmp_path / "cost.csv").set_index(["reading", "mode", "n", "K"])
+    first = table.loc["verdict/first"]
+    assert first.loc[("exact savings", 6, 6), "same clusters"] == 1
+    assert first.loc[("full rule", 6, 6), "clusters"] != table.loc[("p_same/best", "full rule", 6, 6), "clusters"]
+    table = table.loc["p_same/best"]
     for n in (4, 6):
         # K1 and K above n: every new trace is compared with every earlier one.
         assert table.loc[("full rule", n, 6), "calls"] == n * (n - 1) / 2
@@ -48,7 +53,7 @@ def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
         assert table.loc[("representative", n, 6), "calls"] <= n * (n - 1) / 2
     about = json.loads((tmp_path / "cost.json").read_text())
     assert (
-        about["judge"] == name
+        about["judges"] == [name]
         and len(about["questions"]) == 6
         and set(about["inputs"]) == {"problems.jsonl", "traces.jsonl"}
     )
@@ -65,7 +70,7 @@ def test_a_simulated_oracle_asks_for_one_trace_of_each_answer(sample, tmp_path):
     problems, traces = sample
     common = ("benchmarks/judge_cost.py", "--problems", problems, "--traces", traces, "--truncation-k", "1", "--tokenizer", SMOL,
               "--n", "6", "--k", "32", "--k1", "1", "--sketch", "all-MiniLM-L6-v2")  # fmt: skip
-    done = run_stage(*common, "--judge", "simulated", "--auroc", "1.0", "--output", tmp_path / "cost")
+    done = run_stage(*common, "--judge", "simulated", "--auroc", "1.0", "0.7", "--output", tmp_path / "cost")
     assert done.returncode == 0, done.stderr[-2000:]
     calls, groups = [], {}
     for t in records.read(records.Trace, traces):
@@ -76,9 +81,9 @@ def test_a_simulated_oracle_asks_for_one_trace_of_each_answer(sample, tmp_path):
             asked += len(seen)
             seen.add(t.answer if t.answer is not None else t.trace_id)
         calls.append(asked)
-    table = pd.read_csv(tmp_path / "cost.csv").set_index("mode")
-    assert table.loc["full rule", "calls"] == pytest.approx(sum(calls) / len(calls))
-    assert json.loads((tmp_path / "cost.json").read_text())["judge"] == "simulated, AUROC 1.0"
+    table = pd.read_csv(tmp_path / "cost.csv").set_index(["judge", "mode"])
+    assert table.loc[("simulated, AUROC 1", "full rule"), "calls"] == pytest.approx(sum(calls) / len(calls))
+    assert json.loads((tmp_path / "cost.json").read_text())["judges"] == ["simulated, AUROC 1", "simulated, AUROC 0.7"]
     alike = run_stage(*common, "--judge", "sbert", "--tau", "1.0", "--output", tmp_path / "sbert")
     assert alike.returncode == 0, alike.stderr[-2000:]
     # Nothing is more than alike: every trace opens a cluster, all earlier ones asked.

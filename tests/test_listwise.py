@@ -1,6 +1,7 @@
 """The list-wise judge: its data, its prompt, its scores against plain transformers, and the sketch beside it."""
 
 import json
+import re
 
 import pytest
 from conftest import engine_scores, make_problem, make_trace, run_stage
@@ -74,7 +75,7 @@ def test_scores_are_those_of_one_forward_pass_a_new_trace(tmp_path, smol):
         ids = prompts.list_prompt_ids(tokenizer, question, first[:m], new)
         with torch.no_grad():
             p = model(torch.tensor([ids])).logits[0, -1, labels].double().softmax(-1).tolist()
-        expected += [p[i + 1] / (p[i + 1] + p[0]) for i in range(m)]
+        expected += [(1 - p[0]) * p[i + 1] / max(p[1:]) for i in range(m)]  # the likeliest: 1 - p(none)
         tokens += [len(ids)] + [0] * (m - 1)
         calls += [1] + [0] * (m - 1)
     assert len({round(p, 3) for p in expected}) > 3
@@ -116,8 +117,39 @@ def test_stage_02_writes_its_rows_and_they_are_checked(sample, tmp_path):
     assert {r["problem_id"] for r in rows} == {r["problem_id"] for r in pair_rows} and not {
         r["problem_id"] for r in rows
     } & tested
+    items = list(records.read(records.ListItem, tmp_path / "data" / "offline_test_data" / "few_lists.jsonl"))
+    assert items and {i.problem_id for i in items} <= tested
+    assert {i.label is None for i in items} == {True, False}
     info = json.loads((tmp_path / "data" / "dataset_info.json").read_text())
     assert info["few_lists"]["file_name"] == "finetune_data/few_lists.jsonl" and "few" in info
+
+
+def test_a_judge_is_measured_on_its_test_items(tmp_path, smol):
+    """The printed shares against plain loops over the scores that were written."""
+    texts = ["12 plus 30 is 42", "Ten apples are left", "Multiply 7 by 6", "We cannot know"]
+    items = [
+        records.ListItem(f"i{n}", f"p{n % 5}", "How many are left?", texts[: 1 + n % 3], f"{texts[n % 4]} and so {n}",
+                         [None, 0, n % 3][n % 3])
+        for n in range(30)
+    ]  # fmt: skip
+    records.write(tmp_path / "lists.jsonl", items)
+    command = ("Offline/test_listwise_judge.py", "--model", smol, "--lists", tmp_path / "lists.jsonl", "--max-model-len", "1024",
+               "--output", tmp_path / "scores.jsonl", "--resamples", "20")  # fmt: skip
+    done = run_stage(*command)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {row["item_id"]: row["p_same"] for _, row in jsonl.read(tmp_path / "scores.jsonl")}
+    assert [len(rows[i.item_id]) for i in items] == [len(i.representatives) for i in items]
+    several = [i for i in items if i.label is not None and len(i.representatives) > 1]
+    right = sum(rows[i.item_id].index(max(rows[i.item_id])) == i.label for i in several) / len(several)
+    fits, not_fits = ([max(rows[i.item_id]) for i in items if (i.label is None) == none] for none in (False, True))
+    auroc = sum((a > b) + (a == b) / 2 for a in fits for b in not_fits) / len(fits) / len(not_fits)
+    shown = {name: float(value) for name, value in re.findall(r"^  (\S.*?) {2,}(\d\.\d+) \[", done.stdout, re.MULTILINE)}
+    assert shown["fits one at all, AUROC, list-wise judge"] == pytest.approx(auroc, abs=6e-4)
+    assert shown["the right one, list-wise judge"] == pytest.approx(right, abs=6e-4)
+    assert shown["the right one, chance"] == pytest.approx(sum(1 / len(i.representatives) for i in several) / len(several), abs=6e-4)
+    (tmp_path / "lists.jsonl").write_text(json.dumps(records.to_row(items[1]) | {"label": 7}) + "\n")
+    refused = run_stage(*command)
+    assert refused.returncode == 2 and "lists.jsonl:1: label must be null or the position" in refused.stderr
 
 
 def test_a_sketch_saves_calls_and_leaves_the_oracles_clusters(sample, tmp_path):

@@ -6,13 +6,18 @@ grow with the number of clusters, and the representatives come first in the prom
 
 from __future__ import annotations
 
+import math
+
 from deepprune import engine, prompts
 from deepprune.judges import Score, better
 from deepprune.judges.vllm import VLLMJudge
 
 
 class ListwiseJudge(VLLMJudge):
-    """p_same of a representative = p(its letter) / (p(its letter) + p(none)): above 0.5 where it is likelier than none.
+    """p_same of the likeliest representative = 1 - p(none); of the others less, in proportion to their letters' probabilities.
+
+    Clusters with the same answer share its probability between their letters: whether the trace is like any is not for one
+    letter to say.
 
     Neighbouring requests of one new trace are one prompt (clustering with comparisons 'listwise' asks so); prompt tokens and
     the call are counted with the first of them. A score depends on what else is in the prompt: not for a score store.
@@ -41,9 +46,12 @@ class ListwiseJudge(VLLMJudge):
 
         for number, output in engine.run(self.llm, prompts_of(), self.window):
             at = output.outputs[0].logprobs[0]
-            for letter, (position, _) in enumerate(groups[int(number)], start=1):
-                p_same = better(at[labels[letter]].logprob, at[labels[0]].logprob)
-                if letter == 1:
+            group = groups[int(number)]
+            none, *letters = (at[label].logprob for label in labels[: len(group) + 1])
+            p_any = better(math.log(sum(math.exp(x - max(letters)) for x in letters)) + max(letters), none)
+            for (position, _), letter in zip(group, letters, strict=True):
+                p_same = p_any * math.exp(letter - max(letters))
+                if position == group[0][0]:
                     yield position, Score(p_same, len(output.prompt_token_ids), output.num_cached_tokens or 0)
                 else:
                     yield position, Score(p_same, calls=0)
