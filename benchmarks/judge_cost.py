@@ -29,6 +29,7 @@ import pandas as pd
 from deepprune import (
     answers,
     clustering,
+    comparison,
     finishing,
     jsonl,
     judges,
@@ -230,11 +231,10 @@ def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dic
     played = finishing.play(placed, labels[:n], [t.n_tokens for t in group[:n]], [t.prefix_tokens for t in group[:n]],
                             FinishSettings(seed=data.args.seed), problem)  # fmt: skip
     right = answers.right_class(labels, [t.correct for t in group])
-    everywhere = set(labels[:n]) - {None}
     return {
         "clusters": len(set(placed) - {-1}), "adjusted Rand index": adjusted_rand_score(full, placed),
         "same clusters": full == placed, "accuracy": played.answer is not None and played.answer == right,
-        "diversity": len({labels[x] for x in played.finished} - {None}) / len(everywhere) if everywhere else 1.0,
+        "diversity": comparison.survivors(labels[:n], right, played.finished)[1],
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -149,7 +149,7 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
         for name, keep in (("deepconf-low", 0.1), ("deepconf-high", 0.9)):
             plain[name] = baselines.deepconf(labels, lengths, question.confidences, keep, grid.warmup)
     for name, done in plain.items():
-        kept = _survivors(question, done.finished)
+        kept = survivors(question.labels, question.right, done.finished)
         yield (name, *[None] * (len(KEYS) - 1)), [
             _hit(question, done.answer), done.tokens, done.sequential, 0, 0, 0, done.tokens, done.tokens, *kept[:1], *kept[:1],
             *kept[1:], *kept[1:], done.opened, len(done.finished), 0,
@@ -180,8 +180,8 @@ def _pruned(question: Question, judged: Judged, prefixes: Sequence[int], cluster
         prompt = cached = 0
     tokens = done.prefix + done.rest
     clusters = finishing.clusters_of(clustered.placed[: done.opened])
-    finished = _survivors(question, done.finished)
-    represented = _survivors(question, {*(c[0] for c in clusters), *done.finished})
+    finished = survivors(question.labels, question.right, done.finished)
+    represented = survivors(question.labels, question.right, {*(c[0] for c in clusters), *done.finished})
     return [
         _hit(question, done.answer), tokens, done.sequential, sum(map(len, asked)), prompt, cached,
         tokens + (prompt - cached) * judged.ratio, tokens + prompt * judged.ratio, finished[0], represented[0],
@@ -193,11 +193,11 @@ def _hit(question: Question, answer: int | None) -> bool:
     return answer is not None and answer == question.right
 
 
-def _survivors(question: Question, kept) -> tuple[bool, float]:
-    """(a right answer is among these traces, share of all distinct answers that is)."""
-    here = {question.labels[i] for i in kept} - {None}
-    everywhere = set(question.labels) - {None}
-    return question.right is not None and question.right in here, len(here) / len(everywhere) if everywhere else 1.0
+def survivors(labels: Sequence[int | None], right: int | None, kept: Iterable[int]) -> tuple[bool, float]:
+    """(a right answer is among the traces kept, share of all distinct answers that is)."""
+    here = {labels[i] for i in kept} - {None}
+    everywhere = set(labels) - {None}
+    return right is not None and right in here, len(here) / len(everywhere) if everywhere else 1.0
 
 
 def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
