@@ -144,6 +144,25 @@ def pruning_numbers(
     return result
 
 
+def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
+    """A name for each pruning run: its judge, which comparisons it was asked for if not all, and what else tells it apart
+    from other runs of the same judge.
+    """
+    settings = [run[0].settings for run in runs]
+    result = []
+    for run, own in zip(runs, settings, strict=True):
+        others = [s for other, s in zip(runs, settings, strict=True) if other[0].judge == run[0].judge]
+        parts = [run[0].judge]
+        if own.get("comparisons", "all") != "all":
+            parts.append(own["comparisons"])
+        parts += [
+            f"{key} {value}" for key, value in own.items()
+            if key != "comparisons" and any(key in s and s[key] != value for s in others)
+        ]  # fmt: skip
+        result.append(", ".join(parts))
+    return result
+
+
 def _interval(row: dict[str, float] | None, digits: int = 3, percent: bool = False) -> str:
     if row is None:
         return "not known"

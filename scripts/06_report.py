@@ -76,17 +76,22 @@ def pruning(settings: ReportSettings) -> dict:
     """Numbers of the pruning part."""
     problems = {p.problem_id: p for p in records.read(records.Problem, *settings.problems)}
     traces = list(records.read(records.Trace, *settings.traces))
-    prunings, parameters = {}, {}
+    runs: list[list[records.Pruning]] = []
     for path in settings.pruning:
         rows = list(records.read(records.Pruning, path))
         if not rows:
             raise UserError(f"{path}: no Pruning records; run stage 05 again")
-        if prunings and {r.problem_id for r in rows} != {r.problem_id for r in next(iter(prunings.values()))}:
+        if runs and {r.problem_id for r in rows} != {r.problem_id for r in runs[0]}:
             raise UserError(f"{path}: prunes other problems than {settings.pruning[0]}; compare the same problems")
-        prunings[rows[0].judge] = rows
+        runs.append(rows)
+    prunings, parameters = {}, {}
+    for path, name, rows in zip(settings.pruning, report.names(runs), runs, strict=True):
+        if name in prunings:
+            raise UserError(f"{path}: {name} with the same settings was given before; give each run once")
+        prunings[name] = rows
         made = manifest.manifest_path(path)
         if made.is_file():
-            parameters[rows[0].judge] = json.loads(made.read_text()).get("judge_parameters", 0)
+            parameters[name] = json.loads(made.read_text()).get("judge_parameters", 0)
     used = {r.problem_id for r in next(iter(prunings.values()))}
     missing = used - set(problems)
     if missing:

@@ -70,6 +70,28 @@ def test_reports_that_make_no_sense_are_refused(live, more, message):
     assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_runs_of_one_judge_are_told_apart_by_their_settings(live):
+    """Every mode stands in the table and the figure; the same run twice is refused."""
+    plain = list(records.read(Pruning, live / "live.jsonl"))
+    whole = [dataclasses.replace(t, finish_reason="stop") for t in records.read(records.Trace, live / "live.traces.jsonl")]
+    records.write(live / "live.traces.jsonl", whole)
+    files = []
+    for name, settings in (
+        ("all", {"comparisons": "all", "tau": 0.5}), ("needed", {"comparisons": "needed", "tau": 0.5}),
+        ("lower", {"comparisons": "needed", "tau": 0.25}),
+    ):  # fmt: skip
+        files.append(live / f"{name}.jsonl")
+        records.write(files[-1], [dataclasses.replace(p, settings=settings) for p in plain])
+    common = options(live)[:-3]
+    done = run_stage(*common, *files, "--resamples", "50")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((live / "report/report.json").read_text())["pruning"]["deepprune"]
+    assert list(found) == ["judge, tau 0.5", "judge, needed, tau 0.5", "judge, needed, tau 0.25"]
+    assert "| DeepPrune, judge, needed, tau 0.25 |" in (live / "report/report.md").read_text()
+    refused = run_stage(*common, live / "live.jsonl", live / "live.jsonl")
+    assert refused.returncode == 2 and "judge with the same settings was given before" in refused.stderr
+
+
 def test_a_report_of_nothing_is_refused(tmp_path):
     done = run_stage(REPORT, "--output", tmp_path)
     assert done.returncode != 0 and "nothing to report" in done.stderr
