@@ -378,10 +378,13 @@ def figure(numbers: pd.DataFrame):
         some = numbers[numbers[fixed] == numbers[fixed].max()]
         for mode, rows in some.groupby("mode", sort=False):
             axis.plot(rows[x], rows["calls"], marker="o", ls="--" if mode == LEAST else "-", label=mode)
-        axis.set(xscale="log", yscale="log", xlabel={"n": "traces a question, n", "K": "most clusters, K"}[x],
+        axis.set(xscale="log", xlabel={"n": "traces a question, n", "K": "most clusters, K"}[x],
                  ylabel="judge calls a question", title=f"{fixed} = {numbers[fixed].max()}, mean of {questions} questions")  # fmt: skip
         axis.set_xticks(sorted(some[x].unique()), [str(v) for v in sorted(some[x].unique())])
         axis.minorticks_off()
+    axes[0].set_yscale("log")
+    axes[1].set_ylim(0)  # linear: a straight line would be growth with K
+    axes[1].set_xscale("linear")
     axes[0].legend(fontsize=8)
     figure.suptitle(f"{first['judge']}, {first['reading']}", fontsize=10)
     return figure
@@ -402,7 +405,7 @@ def shares(axis, some: pd.DataFrame) -> None:
         np.arange(len(named)) + 0.4 - width / 2, [name.replace("simulated, ", "") for name in named], fontsize=8
     )
     axis.set(ylabel="calls / full rule", ylim=(0, 1.05),
-             title=f"exact savings (outlined: least possible), n = {some['n'].iloc[0]}, K = {some['K'].iloc[0]}")  # fmt: skip
+             title=f"exact savings, outlined: least possible\nn = {some['n'].iloc[0]}, K = {some['K'].iloc[0]}")  # fmt: skip
     axis.legend(fontsize=8)
 
 

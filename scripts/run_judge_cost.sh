@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# What the judge costs, and what makes it cheaper (benchmarks/judge_cost.py); tables and figures go to Online/results/.
+#   scripts/run_judge_cost.sh listwise  train and test a list-wise judge on the recorded sample; an hour on two cores
+#   scripts/run_judge_cost.sh deep      512 traces each of 8 problems: counted with the trained judge, simulated judges and
+#                                       Sentence-BERT, then timed, with the list-wise judge if it is there; about an hour
+#   scripts/run_judge_cost.sh r1        the same on the R1 study's test problems (after run_study.sh r1 FOLDER); about an hour
+# The judge is Offline/DeepPrune-Judge-mini (JUDGE=FOLDER: another). Run it again to continue after a kill.
+# DTYPE=bfloat16 scores the counted pairs in bfloat16, 3.5 times as fast as float32 on a processor with AMX.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-}
+case "$what" in
+  listwise | deep | r1) ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
+bash scripts/setup.sh
+
+python=.venv/bin/python
+judge=${JUDGE:-Offline/DeepPrune-Judge-mini}
+dtype=${DTYPE:-auto}
+data=DeepPrune_data
+lists=results/lists
+readings=(p_same/best p_same/first verdict/best verdict/first) # of the paper
+mkdir -p results Online/results
+
+cost() { # name, further settings
+  echo; echo "== $1"
+  $python benchmarks/judge_cost.py --output "results/judge_cost_$1" "${@:2}"
+  for end in csv json png; do cp "results/judge_cost_$1.$end" Online/results/; done
+}
+
+case "$what" in
+  listwise)
+    $python Offline/build_pair_dataset.py --config scripts/recipes/study_miniature.yaml --data-dir $lists \
+      --problems $data/problems/arithmetic.jsonl $data/problems/words.jsonl $data/problems/unseen.jsonl \
+      --traces $data/traces/qwen2.5-coder-0.5b-arithmetic.jsonl.gz $data/traces/qwen2.5-coder-0.5b-words.jsonl.gz \
+      --test-traces $data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz --lists-per-problem 16 --cutoff 1536
+    $python LLaMA-Factory/train.py Offline/Qwen2.5_0.5B_listwise_lora_cpu.yaml dataset_dir=$lists dataset=miniature_lists output_dir=$lists/judge
+    [ -f $lists/judge-packed/adapter_config.json ] || $python -m deepprune.judges.weights pack $lists/judge $lists/judge-packed
+    $python Offline/test_listwise_judge.py --model $lists/judge-packed --lists $lists/offline_test_data/miniature_lists.jsonl \
+      --dtype "$dtype" --max-model-len 4096 --output $lists/scores.jsonl
+    ;;
+  deep)
+    traces=(--problems $data/problems/arithmetic.jsonl --traces $data/traces/qwen2.5-coder-0.5b-deep.jsonl.gz
+      --truncation-k 2 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct)
+    sizes=(--n 16 32 64 128 256 512 --k 4 8 16 32)
+    cost deep "${traces[@]}" --model "$judge" --dtype "$dtype" --store results/comparison/deep-64.trained.sqlite --max-model-len 2048 \
+      --n 16 32 64 --k 4 8 16 32 --readings "${readings[@]}"
+    cost deep_aurocs "${traces[@]}" --judge simulated --auroc 0.65 0.75 0.87 0.95 0.99 1 --n 64 512 --k 32 --readings "${readings[@]}"
+    cost deep_simulated "${traces[@]}" --judge simulated --auroc 0.87 "${sizes[@]}"
+    cost deep_sbert "${traces[@]}" --judge sbert --tau 0.9 "${sizes[@]}"
+    listwise=()
+    [ ! -f $lists/judge-packed/adapter_config.json ] || listwise=(--listwise $lists/judge-packed)
+    # Float32: in bfloat16 the clusters of a judge whose scores lie near tau are not the same twice.
+    cost deep_timed "${traces[@]}" --model "$judge" --dtype float32 --max-model-len 8192 --limit 4 --n 16 --k 32 --timed 4 --timed-n 32 \
+      "${listwise[@]}"
+    ;;
+  r1)
+    from=results/study/r1
+    traces=(--problems $from/r1_distill_llama8b_math500.problems.jsonl --traces $from/r1_distill_llama8b_math500.jsonl
+      --only $from/pairs.jsonl --truncation-k 25 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct)
+    cost r1_simulated "${traces[@]}" --judge simulated --auroc 0.87 --n 16 32 64 --k 4 8 16 32 --readings "${readings[@]}"
+    cost r1_sbert "${traces[@]}" --judge sbert --tau 0.9 --n 16 32 64 --k 4 8 16 32
+    cost r1_trained "${traces[@]}" --model $from/qwen2.5-0.5b-packed --store results/comparison/r1-32.trained.sqlite --dtype bfloat16 \
+      --max-model-len 8192 --limit 4 --n 8 16 32 --k 32 --readings "${readings[@]}"
+    cost r1_timed "${traces[@]}" --model "$judge" --dtype bfloat16 --max-model-len 8192 --limit 2 --n 16 --k 32 --timed 2 --timed-n 64
+    ;;
+esac
