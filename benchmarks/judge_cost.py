@@ -6,7 +6,8 @@
 1. Counted: every pair of the largest n is scored once into OUTPUT.sqlite (a killed run goes on), then each mode is replayed from
    the store for every n, K and reading of the paper (--readings): judge calls, prompt tokens without and with a perfect prefix cache, the clusters' agreement with
    the full rule (adjusted Rand index), accuracy and answer diversity under the paper's finish rule. 'least possible' is the
-   fewest calls with which any exact rule could justify the same clusters. Where an LLM judge for every pair of hundreds of
+   fewest calls with which any exact rule could justify the same clusters. 'largest first, likely' is not a reading of the paper
+   but ours: the largest cluster that is likely above tau is joined. Where an LLM judge for every pair of hundreds of
    traces is too much: --judge sbert (a sentence encoder's similarity, its own --tau) or simulated (scores drawn to have each
    --auroc; 1 is the oracle).
 2. Timed (--timed questions, --timed-n traces): the modes really run, one after the other in this process: wall time, and prompt
@@ -54,7 +55,10 @@ from deepprune.truncation import Truncation
 
 FULL = "full rule"
 EXACT = "exact savings"
-COUNTED = {FULL: "all", EXACT: "needed", "likely": "likely", "representative": "representative", "sketched": "sketched"}
+COUNTED = {  # mode: comparisons, and assign where it is not the reading's
+    FULL: ("all", None), EXACT: ("needed", None), "likely": ("likely", None), "representative": ("representative", None),
+    "sketched": ("sketched", None), "largest first, likely": ("likely", "largest"),
+}  # fmt: skip
 JUDGES = ("vllm", "sbert", "simulated")
 LEAST = "least possible, exact"
 READINGS = [f"{similarity}/{assign}" for similarity in clustering.SIMILARITIES for assign in clustering.ASSIGNMENTS]
@@ -83,7 +87,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--k1", type=int, default=10, help="K1")
     parser.add_argument("--tau", type=float, default=0.5, help="tau")
     parser.add_argument("--readings", nargs="+", choices=READINGS, default=READINGS[:1],
-                        help="of the paper: mean of what, and which of the clusters above tau a trace joins; the first is timed")  # fmt: skip
+                        help="of the paper: mean of what, and which of the clusters above tau a trace joins (the largest: ours); the first is timed")  # fmt: skip
     parser.add_argument("--tries", type=int, default=3, help="sketched: clusters tried first")
     parser.add_argument("--surety", type=float, default=2.0, help="likely: standard errors a mean may be off")
     parser.add_argument("--margin", type=float, default=0.1, help="representative: how near is near")
@@ -139,9 +143,9 @@ class Data:
         first, second = self.groups[problem][a], self.groups[problem][b]
         return Request(self.by_id[problem].question, first.prefix, second.prefix, first.trace_id, second.trace_id)
 
-    def rule(self, comparisons: str, k: int, reading: str) -> ClusterSettings:
-        a, (similarity, assign) = self.args, reading.split("/")
-        return ClusterSettings(a.tau, k, a.k1, similarity=similarity, assign=assign, comparisons=comparisons, surety=a.surety,
+    def rule(self, comparisons: str, k: int, reading: str, assign: str | None = None) -> ClusterSettings:
+        a, (similarity, usual) = self.args, reading.split("/")
+        return ClusterSettings(a.tau, k, a.k1, similarity=similarity, assign=assign or usual, comparisons=comparisons, surety=a.surety,
                                margin=a.margin, tries=a.tries, seed=a.seed)  # fmt: skip
 
 
@@ -222,8 +226,8 @@ def sketches(alike: dict[str, list[list[float]]]) -> dict[str, clustering.Sketch
 
 
 def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dict:
-    """How near a question's clusters (of its first len(placed) traces) are to the full rule's, and what the paper's finish
-    rule makes of them: accuracy, and the share of distinct answers that are finished.
+    """How near a question's clusters (of its first len(placed) traces) are to the full rule's and to the answers, and what the
+    paper's finish rule makes of them: accuracy, and the share of distinct answers that are finished.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -231,9 +235,12 @@ def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dic
     played = finishing.play(placed, labels[:n], [t.n_tokens for t in group[:n]], [t.prefix_tokens for t in group[:n]],
                             FinishSettings(seed=data.args.seed), problem)  # fmt: skip
     right = answers.right_class(labels, [t.correct for t in group])
+    alone = [
+        -1 - i if label is None else label for i, label in enumerate(labels[:n])
+    ]  # an unknown answer is like nothing
     return {
         "clusters": len(set(placed) - {-1}), "adjusted Rand index": adjusted_rand_score(full, placed),
-        "same clusters": full == placed, "accuracy": played.answer is not None and played.answer == right,
+        "same clusters": full == placed, "adjusted Rand index to the answers": adjusted_rand_score(alone, placed), "accuracy": played.answer is not None and played.answer == right,
         "diversity": comparison.survivors(labels[:n], right, played.finished)[1],
     }  # fmt: skip
 
@@ -246,10 +253,10 @@ def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
         case = dict(zip(CASE, (judge, reading, n, k), strict=True))
         cut = {i: [row[:n] for row in scores[i][:n]] for i in data.groups}
         full = {}
-        for mode, comparisons in COUNTED.items():
+        for mode, (comparisons, assign) in COUNTED.items():
             found = []
             for i, table in cut.items():
-                done = simulation.cluster(table, data.rule(comparisons, k, reading), i, sketch[i])
+                done = simulation.cluster(table, data.rule(comparisons, k, reading, assign), i, sketch[i])
                 full.setdefault(i, done.placed)
                 prompt, cached = simulation.judge_tokens(done.asked, data.tokens[i][:n], n, data.frame[i])
                 asked = {
@@ -294,7 +301,7 @@ def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[
     ids, n, k = list(data.groups)[: args.timed], args.timed_n, max(args.k)
     sketch, rows, full = sketches(alike), [], {}
 
-    def run(mode: str, judge: judges.Judge, comparisons: str, together: bool = True) -> None:
+    def run(mode: str, judge: judges.Judge, comparisons: str, assign: str | None = None, together: bool = True) -> None:
         spent, calls = [0, 0, 0], 0
         reset = getattr(getattr(judge, "llm", None), "reset_prefix_cache", None)
         if reset:
@@ -312,9 +319,8 @@ def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[
         started = time.perf_counter()
         clusters = {}
         for some in [ids] if together else [[i] for i in ids]:
-            runs = {
-                i: clustering.greedy(n, data.rule(comparisons, k, args.readings[0]), i, sketch=sketch[i]) for i in some
-            }
+            rule = data.rule(comparisons, k, args.readings[0], assign)
+            runs = {i: clustering.greedy(n, rule, i, sketch=sketch[i]) for i in some}
             clusters |= clustering.lockstep(runs, score)
         seconds = time.perf_counter() - started
         placed = {i: finishing.placed_of(clusters[i], n) for i in ids}
@@ -329,14 +335,14 @@ def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[
 
     options = {"dtype": args.dtype, "max_model_len": args.max_model_len, "batch": args.batch}
     print(f"timed: {len(ids)} questions, n = {n}, K = {k}, K1 = {args.k1}")
-    for caching, modes in ((False, [(FULL, "all", True)]), (True, [
-        (f"{FULL}, prefix cache", "all", True), (f"{FULL}, prefix cache, one question at a time", "all", False),
-        *((f"{mode}, prefix cache", COUNTED[mode], True) for mode in list(COUNTED)[1:]),
+    for caching, modes in ((False, [(FULL, "all")]), (True, [
+        (f"{FULL}, prefix cache", "all"), (f"{FULL}, prefix cache, one question at a time", "all", None, False),
+        *((f"{mode}, prefix cache", *COUNTED[mode]) for mode in list(COUNTED)[1:]),
     ])):  # fmt: skip
         judge = judges.open_judge("vllm", args.model, prefix_caching=caching, **options)
         judge.score([Request("Warm-up?", f"one {i}", f"two {i}", "a", "b") for i in range(4)])
-        for mode, comparisons, together in modes:
-            run(mode, judge, comparisons, together)
+        for mode, *how in modes:
+            run(mode, judge, *how)
         judge.close()
     if args.listwise:
         judge = judges.open_judge("listwise", args.listwise, **options)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Hashable, Sequence
 from deepprune.errors import UserError
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
-SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first"), ("join", "drop")
+SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first", "largest"), ("join", "drop")
 COMPARISONS = ("all", "needed", "likely", "representative", "listwise", "sketched")
 WITHOUT_SKETCH = COMPARISONS[:-1]
 Sketch = Callable[[int, int], float]  # (member, new trace) -> how alike they look, cheaply
@@ -27,7 +27,8 @@ class ClusterSettings:
 
     Descriptions of the paper differ on two points, so both ways are settings: the similarity to a cluster is the mean
     over sampled members of p_same or of the verdicts (p_same > 0.5), and a trace joins the most similar cluster or
-    the first, in the order of opening, whose similarity is above tau.
+    the first, in the order of opening, whose similarity is above tau. The largest of those is ours: most traces belong to a
+    large cluster, and looked through by size few clusters have to be asked about.
     """
 
     tau: float = 0.5  # join a cluster when the similarity to it is above tau
@@ -35,7 +36,7 @@ class ClusterSettings:
     k1: int = 10  # most members of a cluster that a new trace is compared with (K1)
     overflow: str = "join"  # K clusters are open and none is similar: 'join' the best one, or 'drop' the trace
     similarity: str = "p_same"  # or 'verdict'
-    assign: str = "best"  # or 'first'
+    assign: str = "best"  # or 'first', or 'largest'
     # Which of a new trace's comparisons are asked for:
     #   all             every sampled member of every cluster (the paper's rule)
     #   needed          the same clusters, cheaper: until no further answer can change where the trace goes
@@ -92,21 +93,22 @@ def greedy(
         sampled = [c if len(c) <= settings.k1 else rng.sample(c, settings.k1) for c in clusters]
         # At K clusters with overflow 'join' the most similar cluster is needed even when none is above tau.
         forced = len(clusters) >= settings.k and settings.overflow == "join"
+        order = search_order(clusters, settings)
         if settings.comparisons == "all":
-            chosen = yield from _place_all(new, sampled, settings, forced)
+            chosen = yield from _place_all(new, sampled, settings, forced, order)
         elif settings.comparisons == "needed":
-            chosen = yield from _place_needed(new, sampled, settings, forced)
+            chosen = yield from _place_needed(new, sampled, settings, forced, order)
         elif settings.comparisons == "likely":
             answered: list[list[float]] = [[] for _ in sampled]
-            chosen = yield from _place_needed(new, sampled, settings, forced, answered, spread)
+            chosen = yield from _place_needed(new, sampled, settings, forced, order, answered, spread)
             spread.learn(answered)
         elif settings.comparisons == "representative":
-            chosen = yield from _place_by_representative(new, clusters, sampled, settings, forced)
+            chosen = yield from _place_by_representative(new, clusters, sampled, settings, forced, order)
         elif settings.comparisons == "listwise":
             scores = yield [(members[0], new) for members in clusters]
-            chosen = _choose(similarities(scores, settings), settings, forced)
+            chosen = _choose(similarities(scores, settings), settings, forced, order)
         else:
-            chosen = yield from _place_sketched(new, clusters, sampled, settings, forced, sketch)
+            chosen = yield from _place_sketched(new, clusters, sampled, settings, forced, order, sketch)
         if chosen is not None:
             clusters[chosen].append(new)
         elif len(clusters) < settings.k:
@@ -119,19 +121,26 @@ def similarities(scores: Sequence[float], settings: ClusterSettings) -> Sequence
     return [float(p > 0.5) for p in scores] if settings.similarity == "verdict" else scores
 
 
-def _choose(means: Sequence[float], settings: ClusterSettings, forced: bool) -> int | None:
+def search_order(clusters: Sequence[Sequence[int]], settings: ClusterSettings) -> Sequence[int]:
+    """The order in which clusters are looked through for the first whose similarity is above tau."""
+    if settings.assign == "largest":
+        return sorted(range(len(clusters)), key=lambda i: -len(clusters[i]))
+    return range(len(clusters))
+
+
+def _choose(means: Sequence[float], settings: ClusterSettings, forced: bool, order: Sequence[int]) -> int | None:
     """The cluster to join given the similarity to each; None: none."""
-    above = [index for index, mean in enumerate(means) if mean > settings.tau]
-    if above and settings.assign == "first":
+    above = [index for index in order if means[index] > settings.tau]
+    if above and settings.assign != "best":
         return above[0]
     return max(range(len(means)), key=means.__getitem__) if above or forced else None
 
 
-def _place_all(new: int, sampled: list[list[int]], settings: ClusterSettings, forced: bool) -> Generator:
+def _place_all(new: int, sampled: list[list[int]], settings: ClusterSettings, forced: bool, order) -> Generator:
     """Ask about every sampled member at once."""
     scores = yield [(member, new) for members in sampled for member in members]
     scores = iter(similarities(scores, settings))
-    return _choose([_mean([next(scores) for _ in members]) for members in sampled], settings, forced)
+    return _choose([_mean([next(scores) for _ in members]) for members in sampled], settings, forced, order)
 
 
 def _mean(values: Sequence[float], missing: float = 0.0, size: int | None = None) -> float:
@@ -165,6 +174,7 @@ def _place_needed(
     sampled: list[list[int]],
     settings: ClusterSettings,
     forced: bool,
+    order: Sequence[int],
     answered: list[list[float]] | None = None,
     spread: _Spread | None = None,
 ) -> Generator:
@@ -189,11 +199,15 @@ def _place_needed(
     for index in range(len(sampled)):
         bound(index)
     while True:
-        wanted = _first_open(low, high, sizes, settings) if settings.assign == "first" else None
+        wanted = None if settings.assign == "best" else _first_open(low, high, sizes, settings, order)
         if wanted is None:  # 'best', or none can be above tau and the most similar is wanted all the same
             wanted = _best_open(low, high, sizes, answered, settings, forced)
         if not wanted:
-            return _choose(low, settings, forced)  # what is still open cannot matter: the least it can be stands for it
+            return _choose(
+                low, settings, forced, order
+            )  # what is still open cannot matter: the least it can be stands for it
+        if spread:  # bounds narrow faster than by 1 / size an answer
+            wanted = [(index, min(more, max(1, len(answered[index])))) for index, more in wanted]
         asked = [(index, member) for index, more in wanted for member in sampled[index][len(answered[index]) :][:more]]
         scores = yield [(member, new) for _, member in asked]
         for (index, _), value in zip(asked, similarities(scores, settings), strict=True):
@@ -202,13 +216,13 @@ def _place_needed(
             bound(index)
 
 
-def _first_open(low, high, sizes, settings: ClusterSettings) -> list[tuple[int, int]] | None:
+def _first_open(low, high, sizes, settings: ClusterSettings, order: Sequence[int]) -> list[tuple[int, int]] | None:
     """(cluster, answers to ask for) of the first cluster that may be above tau; []: one is; None: none can be."""
-    for index, (least, most) in enumerate(zip(low, high, strict=True)):
-        if least > settings.tau:
+    for index in order:
+        if low[index] > settings.tau:
             return []
-        if most > settings.tau:  # nothing after it matters before it is known
-            return [(index, _least_answers(least, most, settings.tau, sizes[index]))]
+        if high[index] > settings.tau:  # nothing after it matters before it is known
+            return [(index, _least_answers(low[index], high[index], settings.tau, sizes[index]))]
     return None
 
 
@@ -228,7 +242,11 @@ def _best_open(low, high, sizes, answered, settings: ClusterSettings, forced: bo
         return [(i, _least_answers(low[i], high[i], high[leader], sizes[i])) for i in rivals if low[i] != high[i]]
     if not rivals and low[leader] > floor:
         return []
-    if settings.similarity == "verdict" and high[leader] == 1.0 and not any(answered[i] for i in clusters if i != leader):
+    if (
+        settings.similarity == "verdict"
+        and high[leader] == 1.0
+        and not any(answered[i] for i in clusters if i != leader)
+    ):
         # Verdicts are often all 'same' in a trace's own cluster, and no mean is above 1: the others may not be needed at all.
         return [(leader, max(1, len(answered[leader])))]
     next_best = max([floor, *(high[i] for i in rivals)])
@@ -243,7 +261,7 @@ def _least_answers(low: float, high: float, level: float, size: int) -> int:
     return max(1, math.ceil(min(high - level, level - low) * size - 1e-6))
 
 
-def _place_by_representative(new: int, clusters, sampled, settings: ClusterSettings, forced: bool) -> Generator:
+def _place_by_representative(new: int, clusters, sampled, settings: ClusterSettings, forced: bool, order) -> Generator:
     """Each cluster's first member, then the sampled members of those that are near tau or near the best."""
     scores = yield [(members[0], new) for members in clusters]
     answered = [{members[0]: value} for members, value in zip(clusters, similarities(scores, settings), strict=True)]
@@ -260,18 +278,23 @@ def _place_by_representative(new: int, clusters, sampled, settings: ClusterSetti
             scores = yield [(member, new) for _, member in wanted]
             for (index, member), value in zip(wanted, similarities(scores, settings), strict=True):
                 answered[index][member] = value
-    return _choose([_mean(got.values()) for got in answered], settings, forced)
+    return _choose([_mean(got.values()) for got in answered], settings, forced, order)
 
 
-def _place_sketched(new: int, clusters, sampled, settings: ClusterSettings, forced: bool, sketch: Sketch) -> Generator:
+def _place_sketched(
+    new: int, clusters, sampled, settings: ClusterSettings, forced: bool, order, sketch: Sketch
+) -> Generator:
     """The clusters whose first member looks most like the new trace, then the others if none of them is above tau."""
     liked = sorted(range(len(clusters)), key=lambda i: (-sketch(clusters[i][0], new), i))
     first = sorted(liked[: settings.tries])
     answered: list[list[float]] = [[] for _ in sampled]
-    chosen = yield from _place_needed(new, [sampled[i] for i in first], settings, False, [answered[i] for i in first])
+    among = [first.index(i) for i in order if i in first]
+    chosen = yield from _place_needed(
+        new, [sampled[i] for i in first], settings, False, among, [answered[i] for i in first]
+    )
     if chosen is not None:
         return first[chosen]
-    return (yield from _place_needed(new, sampled, settings, forced, answered))
+    return (yield from _place_needed(new, sampled, settings, forced, order, answered))
 
 
 def lockstep(

@@ -35,7 +35,9 @@ class RuleSettings(CutSettings):
     similarity: str = setting(
         "p_same", "to a cluster: mean of p_same, or of the verdicts p_same > 0.5", choices=clustering.SIMILARITIES
     )
-    assign: str = setting("best", "join the best cluster above tau, or the first", choices=clustering.ASSIGNMENTS)
+    assign: str = setting(
+        "best", "of the clusters above tau join the best, the first or the largest", choices=clustering.ASSIGNMENTS
+    )
     comparisons: str = setting(
         "all",
         "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative: approximate; "

@@ -151,11 +151,14 @@ def least_comparisons(scores: Sequence[Sequence[float]], settings: clustering.Cl
         for (member, _), value in zip(pairs, clustering.similarities(reply, settings), strict=True):
             values.setdefault(owner[member], []).append(value)
         forced = len(clusters) >= settings.k and settings.overflow == "join"
-        total += _certificate(list(values.values()), settings.tau, forced, settings.assign)
+        order = None if settings.assign == "best" else clustering.search_order(clusters, settings)
+        total += _certificate(list(values.values()), settings.tau, forced, order)
 
 
-def _certificate(values: list[list[float]], tau: float, forced: bool, assign: str) -> int:
-    """Fewest revealed values that settle which cluster is chosen: of those whose mean is above tau the best or the first."""
+def _certificate(values: list[list[float]], tau: float, forced: bool, order: Sequence[int] | None) -> int:
+    """Fewest revealed values that settle which cluster is chosen: of those whose mean is above tau the first in this order, or
+    the best (order None).
+    """
 
     def to_stay_under(some: list[float], level: float, strictly: bool) -> float:
         """Answers to reveal, the lowest first, until the mean cannot come above (strictly: up to) the level; inf: it does."""
@@ -170,13 +173,14 @@ def _certificate(values: list[list[float]], tau: float, forced: bool, assign: st
     best = max(range(len(means)), key=means.__getitem__)
     if means[best] <= tau and not forced:
         return int(sum(to_stay_under(some, tau, False) for some in values))
-    if means[best] > tau and assign == "first":
-        first = next(i for i, mean in enumerate(means) if mean > tau)
+    if means[best] > tau and order is not None:
+        first = next(i for i in order if means[i] > tau)
+        before = [values[i] for i in order[: order.index(first)]]
         low = [0.0, *np.cumsum(sorted(values[first], reverse=True)) / len(values[first])]
         least = math.inf
         for revealed, bound in enumerate(low):
             if bound > tau:  # the others after it do not matter
-                return int(min(least, revealed + sum(to_stay_under(some, tau, False) for some in values[:first])))
+                return int(min(least, revealed + sum(to_stay_under(some, tau, False) for some in before)))
             if forced:  # not known to be above tau, but none else is, and it is the best
                 others = sum(to_stay_under(some, bound, i < first) for i, some in enumerate(values) if i != first)
                 least = min(least, revealed + others)

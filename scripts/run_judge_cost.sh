@@ -20,7 +20,7 @@ judge=${JUDGE:-Offline/DeepPrune-Judge-mini}
 dtype=${DTYPE:-auto}
 data=DeepPrune_data
 lists=results/lists
-readings=(p_same/best p_same/first verdict/best verdict/first) # of the paper
+readings=({p_same,verdict}/{best,first,largest}) # best, first: of the paper
 mkdir -p results Online/results
 
 cost() { # name, further settings

@@ -33,6 +33,8 @@ def paper_text(count, rule, p_same, key=""):
         above = [index for index, s in enumerate(similarities) if s > rule.tau]
         if above and rule.assign == "first":
             clusters[above[0]].append(new)
+        elif above and rule.assign == "largest":
+            clusters[max(above, key=lambda index: (len(clusters[index]), -index))].append(new)
         elif above:
             clusters[similarities.index(max(similarities))].append(new)
         elif len(clusters) < rule.k:
@@ -45,7 +47,7 @@ def paper_text(count, rule, p_same, key=""):
 rules = st.builds(
     ClusterSettings, tau=st.sampled_from([0.25, 0.5, 0.75]), k=st.integers(1, 6), k1=st.integers(1, 4),
     overflow=st.sampled_from(["join", "drop"]), similarity=st.sampled_from(["p_same", "verdict"]),
-    assign=st.sampled_from(["best", "first"]), seed=st.integers(0, 3),
+    assign=st.sampled_from(["best", "first", "largest"]), seed=st.integers(0, 3),
 )  # fmt: skip
 
 
@@ -240,6 +242,21 @@ def test_verdicts_and_first_above_tau_by_hand():
     assert run(3, ClusterSettings(assign="first"), p_same) == [[0, 2], [1]]
     assert run(3, ClusterSettings(similarity="verdict"), p_same) == [[0, 2], [1]]  # two verdicts "same": a tie
     assert run(3, ClusterSettings(tau=0.6, assign="first"), p_same) == [[0], [1, 2]]
+
+
+def test_the_largest_cluster_above_tau_is_asked_first_and_joined():
+    """Trace 4 is like both clusters, more like the small one; trace 5 is like the small one alone."""
+    scores = {(0, 4): 0.95, (1, 4): 0.6, (2, 4): 0.6, (3, 4): 0.6, (0, 5): 0.9, **dict.fromkeys([(x, 5) for x in (1, 2, 3, 4)], 0.1)}
+
+    def p_same(a, b):
+        return scores.get((a, b), float(a > 0))
+
+    for comparisons in ("all", "needed", "likely"):
+        clusters, asked = counted(6, ClusterSettings(assign="largest", comparisons=comparisons), p_same)
+        assert clusters == [[0, 5], [1, 2, 3, 4]]
+    # The last was 'likely': trace 4 asks the largest cluster alone.
+    assert {a for a, b in asked if b == 4} <= {1, 2, 3}
+    assert run(6, ClusterSettings(), p_same)[0][:2] == [0, 4]
 
 
 def test_at_tau_exactly_a_trace_does_not_join():

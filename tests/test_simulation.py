@@ -133,8 +133,9 @@ def settled(known, values, tau, forced, assign):
     def choice(full):
         means = [sum(some) / len(some) for some in full]
         best = max(range(len(means)), key=means.__getitem__)
-        if assign == "first" and means[best] > tau:
-            return next(i for i, mean in enumerate(means) if mean > tau)
+        above = [i for i, mean in enumerate(means) if mean > tau]
+        if assign != "best" and above:
+            return above[0 if assign == "first" else -1]
         return best if means[best] > tau or forced else None
 
     flat = [(c, m) for c, some in enumerate(values) for m in range(len(some))]
@@ -151,7 +152,7 @@ def settled(known, values, tau, forced, assign):
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0]), min_size=1, max_size=3), min_size=1, max_size=3),
-    st.sampled_from([0.25, 0.5, 0.8]), st.booleans(), st.sampled_from(["best", "first"]),
+    st.sampled_from([0.25, 0.5, 0.8]), st.booleans(), st.sampled_from(["best", "first", "last"]),
 )  # fmt: skip
 def test_the_least_comparisons_are_the_smallest_set_that_settles_a_placement(values, tau, forced, assign):
     flat = [(c, m) for c, some in enumerate(values) for m in range(len(some))]
@@ -159,10 +160,11 @@ def test_the_least_comparisons_are_the_smallest_set_that_settles_a_placement(val
         size for size in range(len(flat) + 1)
         if any(settled(known, values, tau, forced, assign) for known in itertools.combinations(flat, size))
     )  # fmt: skip
-    assert simulation._certificate(values, tau, forced, assign) == least
+    order = {"best": None, "first": range(len(values)), "last": range(len(values))[::-1]}[assign]
+    assert simulation._certificate(values, tau, forced, order) == least
 
 
-@pytest.mark.parametrize("assign", ["best", "first"])
+@pytest.mark.parametrize("assign", ["best", "first", "largest"])
 @pytest.mark.parametrize("similarity", ["p_same", "verdict"])
 @pytest.mark.parametrize("auroc", [0.7, 0.95, 1.0])
 def test_no_exact_rule_asks_less_than_the_least(auroc, similarity, assign):
