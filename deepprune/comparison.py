@@ -77,7 +77,9 @@ class Grid:
     k2s: list[int] = setting([20], "values of K2 (most traces finished)")
     k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
     comparisons: list[str] = setting(
-        ["all", "needed"], "all: every sampled member is compared; needed: only as far as decides (the same clusters)"
+        ["all", "needed", "likely/largest"],
+        "all: every sampled member is compared; needed: only as far as decides (the same clusters); likely: as far as likely "
+        "decides. With /largest (or /first) a trace joins not the best but the largest (first) cluster above tau",
     )
     overflow: str = setting(
         "join", "K clusters open and none similar: join the best, or drop the trace", choices=clustering.OVERFLOWS
@@ -159,9 +161,11 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
         table = judged.scores[np.ix_(order, order)].tolist()
         prefixes = [judged.prefixes[i] for i in order] if len(judged.prefixes) else [0] * len(order)
         for tau, k, k1, comparisons in itertools.product(grid.taus, grid.ks, grid.k1s, grid.comparisons):
-            clustered = simulation.cluster(
-                table, ClusterSettings(tau, k, k1, grid.overflow, comparisons=comparisons, seed=grid.seed), key
+            asked, _, assign = comparisons.partition("/")
+            settings = ClusterSettings(
+                tau, k, k1, grid.overflow, assign=assign or "best", comparisons=asked, seed=grid.seed
             )
+            clustered = simulation.cluster(table, settings, key)
             for rule, k2 in itertools.product(grid.rules, grid.k2s):
                 how = FinishSettings(rule, k2, grid.k3, threshold=grid.threshold, trust=grid.trust, batch=grid.finish_batch,
                                      start=grid.start, seed=grid.seed)  # fmt: skip
@@ -252,8 +256,8 @@ SHOWN = ["method", "judge", "tau", "K", "K1", "K2", "comparisons", "accuracy", "
 
 
 def digest(numbers: pd.DataFrame) -> pd.DataFrame:
-    """The rows to read first: every baseline; of each judge the paper's rule with the largest K1 and all comparisons, and each
-    rule with the smallest K1 and the last of the comparisons; tau nearest 0.5, the largest K and K2.
+    """The rows to read first: every baseline; of each judge the paper's rule with the largest K1 and the first of the
+    comparisons, and each rule with the last of them and the smallest and the largest K1; tau nearest 0.5, the largest K and K2.
     """
     pruned = numbers["judge"].notna()
     taus = sorted(numbers.loc[pruned, "tau"].unique(), key=lambda t: (abs(t - 0.5), t))
@@ -265,7 +269,8 @@ def digest(numbers: pd.DataFrame) -> pd.DataFrame:
         & (some["K1"] == some["K1"].max())
         & (some["comparisons"] == compared[0] if compared else False)
     )
-    cheap = (some["K1"] == some["K1"].min()) & (some["comparisons"] == compared[-1] if compared else False)
+    ends = some["K1"].isin([some["K1"].min(), some["K1"].max()])
+    cheap = ends & (some["comparisons"] == compared[-1] if compared else False)
     return pd.concat([numbers[~pruned], some[full | cheap]])
 
 
@@ -316,7 +321,7 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge", lines: bool 
     rules = list(dict.fromkeys(pruned["method"]))
     colours = dict(zip(rules, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
     settings = [key for key, _ in pruned.groupby(["K1", "comparisons"])]
-    styles = dict(zip(settings, ("-", ":", "--", "-."), strict=False))
+    styles = dict(zip(settings, ("-", ":", "--", "-.", (0, (1, 4)), (0, (6, 1))), strict=False))
     shapes = dict(zip(dict.fromkeys(pruned[label]), itertools.cycle("ov^s<D>p8"), strict=False))
     line = numbers[numbers["m"].notna()]
     others = numbers[numbers["judge"].isna() & numbers["m"].isna()]
@@ -335,7 +340,7 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge", lines: bool 
         for (rule, judge), some in pruned.groupby(["method", label], sort=False) if not lines else ():
             axis.plot(some["total"] / 1000, some[column], shapes[judge], color=colours[rule], markersize=4, alpha=0.7)
         for (rule, k1, compared), some in pruned.groupby(["method", "K1", "comparisons"], sort=False) if lines else ():
-            axis.plot(some["total"] / 1000, some[column], styles.get((k1, compared), "-"), color=colours[rule], linewidth=0.8,
+            axis.plot(some["total"] / 1000, some[column], ls=styles.get((k1, compared), "-"), color=colours[rule], linewidth=0.8,
                       marker="o", markersize=3, label=f"{rule}, K1 {k1:.0f}, {compared} compared")  # fmt: skip
             for _, row in some.iloc[[0, -1]].iterrows():
                 axis.annotate(str(row[label]).removeprefix("AUROC "), (row["total"] / 1000, row[column]), fontsize=6,

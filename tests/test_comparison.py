@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from deepprune import baselines, comparison, confidence, metrics, simulation
+from deepprune.clustering import ClusterSettings
 from deepprune.comparison import Grid, Judged, Question
+from deepprune.errors import UserError
 from deepprune.prompts import Frame
 
 RNG = np.random.default_rng(5)
@@ -146,6 +148,25 @@ def test_the_table_counts_differences_in_pairs():
     ]
 
 
+def test_comparisons_may_name_the_cluster_that_is_joined():
+    """A cell 'likely/largest' is the clustering with those two settings; without a name the best cluster is joined."""
+    q = question(4)
+    scores = simulation.simulated_scores(q.labels, 0.8, 0, "q4")
+    one = grid(taus=(0.5,), ks=(32,), comparisons=["all", "likely/largest"], rules=("paper",), orders=1)
+    row = comparison.compare(q, one, lambda number: {"judge": Judged(scores, 0.5, [5] * len(q.labels), Frame(1, 1, 1))})
+    calls = {}
+    for name, settings in (
+        ("all", ClusterSettings(k1=10)), ("likely/largest", ClusterSettings(k1=10, assign="largest", comparisons="likely"))
+    ):  # fmt: skip
+        done = simulation.cluster(scores, settings, f"{q.dataset}/{q.problem_id}/0")
+        calls[name] = sum(map(len, done.asked))
+        found = method(row, "paper", judge="judge", comparisons=name)
+        assert found["judge_calls"] == calls[name] and found["clusters"] == len(set(done.placed))
+    assert calls["likely/largest"] < calls["all"]
+    with pytest.raises(UserError, match="assign should be one of best, first, largest, found 'x'"):
+        comparison.compare(q, grid(comparisons=["all/x"]), lambda number: {"judge": Judged(scores)})
+
+
 def test_the_digest_is_the_baselines_and_each_judges_main_settings():
     q = question(3)
     judges = {"oracle": Judged(simulation.simulated_scores(q.labels, 1.0, 0, "q3"))}
@@ -163,5 +184,5 @@ def test_the_digest_is_the_baselines_and_each_judges_main_settings():
     kept = short[short["judge"].notna()]
     assert (kept["tau"] == 0.5).all() and (kept["K"] == 8).all()
     assert set(zip(kept["method"], kept["K1"], kept["comparisons"], strict=True)) == {
-        ("paper", 3, "all"), ("paper", 1, "needed"), ("staged", 1, "needed")
+        ("paper", 3, "all"), *((rule, k1, "needed") for rule in ("paper", "staged") for k1 in (1, 3))
     }  # fmt: skip
