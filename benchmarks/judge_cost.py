@@ -254,6 +254,8 @@ def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
         cut = {i: [row[:n] for row in scores[i][:n]] for i in data.groups}
         full = {}
         for mode, (comparisons, assign) in COUNTED.items():
+            if assign and reading.endswith(assign):
+                continue  # that reading's own 'likely'
             found = []
             for i, table in cut.items():
                 done = simulation.cluster(table, data.rule(comparisons, k, reading, assign), i, sketch[i])
@@ -368,32 +370,64 @@ def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[
 
 
 def figure(numbers: pd.DataFrame):
-    """Calls against n (largest K) and against K (largest n), a line a mode, of the first judge and reading; the exact rule's
-    share by judge and reading where there are several.
+    """One judge: calls against n and K, a line a mode, of the first reading. Several: clusters against calls. And the exact
+    rule's share by judge and reading where there are several.
     """
     import matplotlib.pyplot as plt
 
-    several = len(numbers[["judge", "reading"]].drop_duplicates()) > 1
-    figure, axes = plt.subplots(1, 2 + several, figsize=(11 + 5.5 * several, 4.2))
-    if several:
-        shares(axes[2], numbers[(numbers["n"] == numbers["n"].max()) & (numbers["K"] == numbers["K"].max())])
     first = numbers.iloc[0]
-    numbers = numbers[(numbers["judge"] == first["judge"]) & (numbers["reading"] == first["reading"])]
-    questions = int(first["questions"])
-    for axis, x, fixed in ((axes[0], "n", "K"), (axes[1], "K", "n")):
-        some = numbers[numbers[fixed] == numbers[fixed].max()]
-        for mode, rows in some.groupby("mode", sort=False):
-            axis.plot(rows[x], rows["calls"], marker="o", ls="--" if mode == LEAST else "-", label=mode)
-        axis.set(xscale="log", xlabel={"n": "traces a question, n", "K": "most clusters, K"}[x],
-                 ylabel="judge calls a question", title=f"{fixed} = {numbers[fixed].max()}, mean of {questions} questions")  # fmt: skip
+    largest = numbers[(numbers["n"] == numbers["n"].max()) & (numbers["K"] == numbers["K"].max())]
+    one = numbers[(numbers["judge"] == first["judge"]) & (numbers["reading"] == first["reading"])]
+    panels = []
+    if numbers["judge"].nunique() > 1:
+        panels.append(lambda axis: trade_off(axis, largest[largest["reading"] == first["reading"]]))
+    else:
+        panels += [lambda axis, x=x: growth(axis, one, x) for x in ("n", "K") if one[x].nunique() > 1 or x == "n"]
+    if len(numbers[["judge", "reading"]].drop_duplicates()) > 1:
+        panels.append(lambda axis: shares(axis, largest))
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 4.4), squeeze=False, layout="constrained")
+    for axis, draw in zip(axes[0], panels, strict=True):
+        draw(axis)
+    return figure
+
+
+def growth(axis, some: pd.DataFrame, x: str) -> None:
+    """Calls against n (log-log: a straight line is a power) or K (linear: a straight line is growth with K)."""
+    fixed = {"n": "K", "K": "n"}[x]
+    first, some = some.iloc[0], some[some[fixed] == some[fixed].max()]
+    for mode, rows in some.groupby("mode", sort=False):
+        axis.plot(rows[x], rows["calls"], marker="o", ls="--" if mode == LEAST else "-", label=mode)
+    axis.set(xlabel={"n": "traces a question, n", "K": "most clusters, K"}[x], ylabel="judge calls a question")
+    axis.set_title(f"{first['judge']}, {first['reading']}\n{fixed} = {some[fixed].max()}, mean of {first['questions']} questions",
+                   fontsize=10)  # fmt: skip
+    if x == "n":
+        axis.set(xscale="log", yscale="log")
         axis.set_xticks(sorted(some[x].unique()), [str(v) for v in sorted(some[x].unique())])
         axis.minorticks_off()
-    axes[0].set_yscale("log")
-    axes[1].set_ylim(0)  # linear: a straight line would be growth with K
-    axes[1].set_xscale("linear")
-    axes[0].legend(fontsize=8)
-    figure.suptitle(f"{first['judge']}, {first['reading']}", fontsize=10)
-    return figure
+        axis.legend(fontsize=8)
+    else:
+        axis.set_ylim(0)
+
+
+def trade_off(axis, some: pd.DataFrame) -> None:
+    """How near the clusters are to the answers, against calls: a line a mode through judges."""
+    for mode, rows in some[some["mode"] != LEAST].groupby("mode", sort=False):
+        axis.plot(rows["calls"], rows["adjusted Rand index to the answers"], marker="o", ms=4, label=mode)
+        for _, row in rows.iterrows():
+            axis.annotate(short(row["judge"]), (row["calls"], row["adjusted Rand index to the answers"]), fontsize=6,
+                          xytext=(3, 3), textcoords="offset points")  # fmt: skip
+    axis.set(xscale="log", xlabel="judge calls a question", ylabel="adjusted Rand index to the answers")
+    low, high = some["calls"].min(), some["calls"].max()
+    ticks = [digit * 10**power for power in range(7) for digit in (1, 2, 5) if low <= digit * 10**power <= high]
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_title(f"{some['reading'].iloc[0]}, n = {some['n'].iloc[0]}, K = {some['K'].iloc[0]}; small numbers: the judge's AUROC",
+                   fontsize=10)  # fmt: skip
+    axis.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.95))
+
+
+def short(judge: str) -> str:
+    return judge.replace("simulated, AUROC ", "")
 
 
 def shares(axis, some: pd.DataFrame) -> None:
@@ -407,11 +441,11 @@ def shares(axis, some: pd.DataFrame) -> None:
                 np.arange(len(named)) + at * width, values[named], width, edgecolor=f"C{at}", color=f"C{at}", **look
             )
     axis.axhline(1 / 3, color="grey", lw=0.8, ls=":")
-    axis.set_xticks(
-        np.arange(len(named)) + 0.4 - width / 2, [name.replace("simulated, ", "") for name in named], fontsize=8
+    axis.set_xticks(np.arange(len(named)) + 0.4 - width / 2, [short(name) for name in named], fontsize=8)
+    axis.set(ylabel="calls / full rule", ylim=(0, 1.05))
+    axis.set_title(
+        f"exact savings, outlined: least possible\nn = {some['n'].iloc[0]}, K = {some['K'].iloc[0]}", fontsize=10
     )
-    axis.set(ylabel="calls / full rule", ylim=(0, 1.05),
-             title=f"exact savings, outlined: least possible\nn = {some['n'].iloc[0]}, K = {some['K'].iloc[0]}")  # fmt: skip
     axis.legend(fontsize=8)
 
 

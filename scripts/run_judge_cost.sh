@@ -47,6 +47,8 @@ case "$what" in
     cost deep "${traces[@]}" --model "$judge" --dtype "$dtype" --store results/comparison/deep-64.trained.sqlite --max-model-len 2048 \
       --n 16 32 64 --k 4 8 16 32 --readings "${readings[@]}"
     cost deep_aurocs "${traces[@]}" --judge simulated --auroc 0.65 0.75 0.87 0.95 0.99 1 --n 64 512 --k 32 --readings "${readings[@]}"
+    cost deep_aurocs_surety1.5 "${traces[@]}" --judge simulated --auroc 0.75 0.87 0.95 0.99 1 --n 64 512 --k 32 --surety 1.5 \
+      --readings p_same/best p_same/first
     cost deep_simulated "${traces[@]}" --judge simulated --auroc 0.87 "${sizes[@]}"
     cost deep_sbert "${traces[@]}" --judge sbert --tau 0.9 "${sizes[@]}"
     listwise=()
