@@ -152,18 +152,19 @@ def test_a_judge_is_measured_on_its_test_items(tmp_path, smol):
     assert refused.returncode == 2 and "lists.jsonl:1: label must be null or the position" in refused.stderr
 
 
-def test_a_sketch_saves_calls_and_leaves_the_oracles_clusters(sample, tmp_path):
+def test_approximate_modes_save_calls_and_leave_the_oracles_clusters(sample, tmp_path):
     problems, traces = sample
     found = {}
-    for comparisons in ("needed", "sketched"):
+    for comparisons, assign in (("needed", "best"), ("sketched", "best"), ("likely", "largest")):
         done = run_stage(
             "Online/greedy_cluster_threshold.py", "--problems", problems, "--traces", traces, "--judge", "oracle", "--comparisons",
-            comparisons, "--tries", "1", "--sketch", "all-MiniLM-L6-v2", "--tokenizer", "HuggingFaceTB/SmolLM2-135M-Instruct",
+            comparisons, "--assign", assign, "--tries", "1", "--sketch", "all-MiniLM-L6-v2", "--tokenizer", "HuggingFaceTB/SmolLM2-135M-Instruct",
             "--output", tmp_path / f"{comparisons}.jsonl",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[comparisons] = list(records.read(records.Pruning, tmp_path / f"{comparisons}.jsonl"))
-    assert [p.clusters for p in found["sketched"]] == [p.clusters for p in found["needed"]]
-    assert all(p.settings["comparisons"] == "sketched" for p in found["sketched"])
+    for mode in ("sketched", "likely"):
+        assert [p.clusters for p in found[mode]] == [p.clusters for p in found["needed"]]
+        assert all(p.settings["comparisons"] == mode for p in found[mode])
     calls = {name: sum(p.judge_calls for p in some) for name, some in found.items()}
-    assert 0 < calls["sketched"] <= calls["needed"]
+    assert 0 < calls["sketched"] <= calls["needed"] and 0 < calls["likely"] <= calls["needed"]
