@@ -51,6 +51,7 @@ case "$what" in
       --readings p_same/best p_same/first
     cost deep_simulated "${traces[@]}" --judge simulated --auroc 0.87 "${sizes[@]}"
     cost deep_sbert "${traces[@]}" --judge sbert --tau 0.9 "${sizes[@]}"
+    cost deep_sbert_surety1 "${traces[@]}" --judge sbert --tau 0.9 --n 64 512 --k 32 --surety 1 --readings p_same/best p_same/first p_same/largest
     listwise=()
     [ ! -f $lists/judge-packed/adapter_config.json ] || listwise=(--listwise $lists/judge-packed)
     # Float32: in bfloat16 the clusters of a judge whose scores lie near tau are not the same twice.
