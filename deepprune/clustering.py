@@ -203,9 +203,8 @@ def _place_needed(
         if wanted is None:  # 'best', or none can be above tau and the most similar is wanted all the same
             wanted = _best_open(low, high, sizes, answered, settings, forced)
         if not wanted:
-            return _choose(
-                low, settings, forced, order
-            )  # what is still open cannot matter: the least it can be stands for it
+            # What is still open cannot matter: the least it can be stands for it.
+            return _choose(low, settings, forced, order)
         if spread:  # bounds narrow faster than by 1 / size an answer
             wanted = [(index, min(more, max(1, len(answered[index])))) for index, more in wanted]
         asked = [(index, member) for index, more in wanted for member in sampled[index][len(answered[index]) :][:more]]
