@@ -55,7 +55,7 @@ case "$what" in
     listwise=()
     [ ! -f $lists/judge-packed/adapter_config.json ] || listwise=(--listwise $lists/judge-packed)
     # Float32: in bfloat16 the clusters of a judge whose scores lie near tau are not the same twice.
-    cost deep_timed "${traces[@]}" --model "$judge" --dtype float32 --max-model-len 8192 --limit 4 --n 16 --k 32 --timed 4 --timed-n 32 \
+    cost deep_timed "${traces[@]}" --model "$judge" --dtype float32 --max-model-len 8192 --limit 4 --n 16 --k 32 --timed 2 --timed-n 32 \
       "${listwise[@]}"
     ;;
   r1)
@@ -64,8 +64,6 @@ case "$what" in
       --only $from/pairs.jsonl --truncation-k 25 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct)
     cost r1_simulated "${traces[@]}" --judge simulated --auroc 0.87 --n 16 32 64 --k 4 8 16 32 --readings "${readings[@]}"
     cost r1_sbert "${traces[@]}" --judge sbert --tau 0.9 --n 16 32 64 --k 4 8 16 32
-    cost r1_trained "${traces[@]}" --model $from/qwen2.5-0.5b-packed --store results/comparison/r1-32.trained.sqlite --dtype bfloat16 \
-      --max-model-len 8192 --limit 4 --n 8 16 32 --k 32 --readings "${readings[@]}"
-    cost r1_timed "${traces[@]}" --model "$judge" --dtype bfloat16 --max-model-len 8192 --limit 2 --n 16 --k 32 --timed 2 --timed-n 64
+    cost r1_timed "${traces[@]}" --model "$judge" --dtype bfloat16 --max-model-len 8192 --limit 1 --n 16 --k 32 --timed 1 --timed-n 64
     ;;
 esac
