@@ -64,6 +64,6 @@ case "$what" in
       --only $from/pairs.jsonl --truncation-k 25 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct)
     cost r1_simulated "${traces[@]}" --judge simulated --auroc 0.87 --n 16 32 64 --k 4 8 16 32 --readings "${readings[@]}"
     cost r1_sbert "${traces[@]}" --judge sbert --tau 0.9 --n 16 32 64 --k 4 8 16 32
-    cost r1_timed "${traces[@]}" --model "$judge" --dtype bfloat16 --max-model-len 8192 --limit 1 --n 16 --k 32 --timed 1 --timed-n 64
+    cost r1_timed "${traces[@]}" --model "$judge" --dtype bfloat16 --max-model-len 8192 --limit 1 --n 16 --k 32 --timed 1 --timed-n 24
     ;;
 esac
