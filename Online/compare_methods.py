@@ -48,6 +48,7 @@ from deepprune.score_store import ScoreStore
 
 SIMULATED = prompts.Frame(60, 9, 26)  # a simulated judge's prompt beside the prefixes; the small judge's is about so
 
+
 @dataclasses.dataclass
 class CompareSettings(CutSettings, comparison.Grid):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")

@@ -4,12 +4,12 @@
         --model results/demo/judge --truncation-k 2 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --n 16 32 64 --output results/judge_cost
 
 1. Counted: every pair of the largest n is scored once into OUTPUT.sqlite (a killed run goes on), then each mode is replayed from
-   the store for every n, K and reading of the paper (--readings): judge calls, prompt tokens without and with a perfect prefix cache, the clusters' agreement with
-   the full rule (adjusted Rand index), accuracy and answer diversity under the paper's finish rule. 'least possible' is the
-   fewest calls with which any exact rule could justify the same clusters. 'largest first, likely' is not a reading of the paper
-   but ours: the largest cluster that is likely above tau is joined. Where an LLM judge for every pair of hundreds of
-   traces is too much: --judge sbert (a sentence encoder's similarity, its own --tau) or simulated (scores drawn to have each
-   --auroc; 1 is the oracle).
+   the store for every n, K and reading of the paper (--readings): judge calls, prompt tokens without and with a perfect prefix
+   cache, the clusters' agreement with the full rule (adjusted Rand index), accuracy and answer diversity under the paper's
+   finish rule. 'least possible' is the fewest calls with which any exact rule could justify the same clusters. 'largest first,
+   likely' is not a reading of the paper but ours: the largest cluster that is likely above tau is joined. Where an LLM judge for
+   every pair of hundreds of traces is too much: --judge sbert (a sentence encoder's similarity, its own --tau) or simulated
+   (scores drawn to have each --auroc; 1 is the oracle).
 2. Timed (--timed questions, --timed-n traces): the modes really run, one after the other in this process: wall time, and prompt
    tokens computed and cached by vLLM's own count. One pair at a time with transformers is timed on --slow-pairs pairs and
    scaled up.
@@ -235,9 +235,8 @@ def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dic
     played = finishing.play(placed, labels[:n], [t.n_tokens for t in group[:n]], [t.prefix_tokens for t in group[:n]],
                             FinishSettings(seed=data.args.seed), problem)  # fmt: skip
     right = answers.right_class(labels, [t.correct for t in group])
-    alone = [
-        -1 - i if label is None else label for i, label in enumerate(labels[:n])
-    ]  # an unknown answer is like nothing
+    # An unknown answer is like nothing.
+    alone = [-1 - i if label is None else label for i, label in enumerate(labels[:n])]
     return {
         "clusters": len(set(placed) - {-1}), "adjusted Rand index": adjusted_rand_score(full, placed),
         "same clusters": full == placed, "adjusted Rand index to the answers": adjusted_rand_score(alone, placed), "accuracy": played.answer is not None and played.answer == right,

@@ -85,7 +85,7 @@ def greedy(
         raise UserError("comparisons 'sketched' need a sketch (a sentence encoder)")
     rng = random.Random(f"{settings.seed}/{key}")
     clusters = [] if clusters is None else clusters
-    spread = _Spread()
+    spread = _Spread() if settings.comparisons == "likely" else None
     for new in range(count):
         if not clusters:
             clusters.append([new])
@@ -96,12 +96,8 @@ def greedy(
         order = search_order(clusters, settings)
         if settings.comparisons == "all":
             chosen = yield from _place_all(new, sampled, settings, forced, order)
-        elif settings.comparisons == "needed":
-            chosen = yield from _place_needed(new, sampled, settings, forced, order)
-        elif settings.comparisons == "likely":
-            answered: list[list[float]] = [[] for _ in sampled]
-            chosen = yield from _place_needed(new, sampled, settings, forced, order, answered, spread)
-            spread.learn(answered)
+        elif settings.comparisons in ("needed", "likely"):
+            chosen = yield from _place_needed(new, sampled, settings, forced, order, spread=spread)
         elif settings.comparisons == "representative":
             chosen = yield from _place_by_representative(new, clusters, sampled, settings, forced, order)
         elif settings.comparisons == "listwise":
@@ -183,7 +179,7 @@ def _place_needed(
     What is missing of a cluster counts 0 at least and 1 at most, so its mean has bounds. The cluster with the highest
     upper bound is asked about next: no other order can do without those answers, unless it is luckier. answered: what is
     known already of each cluster's members, in their order; extended here. spread: narrows the bounds to what is likely
-    (surety standard errors), so that the choice is likely that of `_place_all`.
+    (surety standard errors), so that the choice is likely that of `_place_all`; learns from the answers.
     """
     sizes = [len(members) for members in sampled]
     answered = [[] for _ in sampled] if answered is None else answered
@@ -203,6 +199,8 @@ def _place_needed(
         if wanted is None:  # 'best', or none can be above tau and the most similar is wanted all the same
             wanted = _best_open(low, high, sizes, answered, settings, forced)
         if not wanted:
+            if spread:
+                spread.learn(answered)
             # What is still open cannot matter: the least it can be stands for it.
             return _choose(low, settings, forced, order)
         if spread:  # bounds narrow faster than by 1 / size an answer

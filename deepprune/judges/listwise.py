@@ -48,9 +48,11 @@ class ListwiseJudge(VLLMJudge):
             at = output.outputs[0].logprobs[0]
             group = groups[int(number)]
             none, *letters = (at[label].logprob for label in labels[: len(group) + 1])
-            p_any = better(math.log(sum(math.exp(x - max(letters)) for x in letters)) + max(letters), none)
-            for (position, _), letter in zip(group, letters, strict=True):
-                p_same = p_any * math.exp(letter - max(letters))
+            top = max(letters)
+            shares = [math.exp(letter - top) for letter in letters]
+            p_any = better(math.log(sum(shares)) + top, none)
+            for (position, _), share in zip(group, shares, strict=True):
+                p_same = p_any * share
                 if position == group[0][0]:
                     yield position, Score(p_same, len(output.prompt_token_ids), output.num_cached_tokens or 0)
                 else:
