@@ -65,6 +65,29 @@ def smol() -> str:
 
 
 @pytest.fixture(scope="session")
+def byte_bpe(tmp_path_factory) -> str:
+    """Folder of a tokenizer of another make than SmolLM2's: a byte-level BPE learned here, with a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    text = ["yes no Problem: Solution A (beginning): Will solutions A and B end in the same final answer? Reply yes or no."]
+    bpe.train_from_iterator(text, trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=special[1], pad_token=special[1])
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    folder = tmp_path_factory.mktemp("byte-bpe")
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory, smol) -> str:
     """Folder of a random two-layer Llama with SmolLM2's tokenizer: fast, and wrong about everything."""
     import torch

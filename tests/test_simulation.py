@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from deepprune import clustering, metrics, models, prompts, simulation
+from deepprune import clustering, metrics, prompts, simulation
 from deepprune.clustering import ClusterSettings
 from deepprune.errors import UserError
 from deepprune.prompts import Frame
@@ -80,10 +80,10 @@ def test_judge_tokens_by_hand():
     assert simulation.judge_tokens(asked, prefixes, 2, frame) == (total[0], 0)
 
 
-@pytest.mark.parametrize("model", ["HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen2.5-Coder-0.5B-Instruct"])
-def test_a_perfect_cache_is_what_real_prompts_have_in_common(model):
+@pytest.mark.parametrize("model", ["smol", "byte_bpe"])
+def test_a_perfect_cache_is_what_real_prompts_have_in_common(model, request):
     """Counted on the prompts' own token ids: what a prompt shares with the longest start of an earlier one."""
-    tokenizer = AutoTokenizer.from_pretrained(models.resolve(model).path)
+    tokenizer = AutoTokenizer.from_pretrained(request.getfixturevalue(model))
     question = "How many {prefix_a} are there?"
     texts = ["First, 3 plus 4", "We see that 12 is", "So let us multiply the two", "Then"]
     asked = [[], [0], [1, 0], [2, 0, 1]]
