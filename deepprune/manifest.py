@@ -10,10 +10,12 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,33 @@ def file_hash(path: str | Path) -> str:
             while block := data.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _places(path: str | Path) -> set:
+    """What tells a file or folder from others: its path with links followed and, if it is there, its inode."""
+    real = Path(path).resolve()
+    places = {real}
+    if real.exists():
+        stat = real.stat()
+        places.add((stat.st_dev, stat.st_ino))
+    return places
+
+
+def check_paths(outputs: Sequence[str | Path], inputs: Sequence[str | Path] = ()) -> None:
+    """Raise UserError if an output (or its manifest) is one of the inputs, or is another output; links are followed."""
+    for output in outputs:
+        for path in (Path(output), manifest_path(output)):
+            for given in inputs:
+                if _places(path) & _places(given):
+                    beside = "" if path == Path(output) else f" (the manifest of {output})"
+                    raise UserError(f"{path}{beside} would overwrite the input {given}; choose another output")
+    for first, second in itertools.combinations(outputs, 2):
+        if _places(first) & _places(second):
+            raise UserError(f"{first} and {second} are one file; choose an output of its own for each")
+        if _places(manifest_path(first)) & _places(manifest_path(second)):
+            raise UserError(
+                f"{first} and {second} would have one manifest, {manifest_path(first).name}; choose other names"
+            )
 
 
 def code_commit() -> str:
@@ -99,8 +128,9 @@ class Manifest:
 
         settings: resolved settings; inputs: files whose hashes are recorded; free: settings that may change
         between the runs of one output (batch sizes, progress). models: role -> 'name (source)'.
-        Raises UserError if the output exists but was made from other settings or inputs.
+        Raises UserError if the output exists but was made from other settings or inputs, and if it is one of its inputs.
         """
+        check_paths([output], inputs)
         output, path = Path(output), manifest_path(output)
         # Inputs are known by what they hold, not by where they lie: the same file elsewhere is the same input.
         data = {

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +56,37 @@ def test_output_without_manifest_is_refused_and_overwrite_starts_anew(made):
 def test_manifest_path(name):
     assert manifest.manifest_path(name).name == "x.manifest.json"
     assert manifest.manifest_path("results/judge").name == "manifest.json"
+
+
+@pytest.mark.parametrize("way", ["same", "relative", "symlink", "hardlink", "through a linked folder", "the manifest"])
+def test_an_output_that_is_an_input_is_refused(tmp_path, monkeypatch, way):
+    monkeypatch.chdir(tmp_path)
+    given = tmp_path / "in.jsonl"
+    given.write_text("{}\n")
+    output = tmp_path / "out.jsonl"
+    if way == "same":
+        output = given
+    elif way == "relative":
+        (tmp_path / "folder").mkdir()
+        output = Path("folder/../in.jsonl")
+    elif way == "symlink":
+        output.symlink_to(given)
+    elif way == "hardlink":
+        output.hardlink_to(given)
+    elif way == "the manifest":
+        given = given.rename(tmp_path / "out.manifest.json")
+    else:
+        (tmp_path / "link").symlink_to(tmp_path)
+        output = tmp_path / "link" / "in.jsonl"
+    with pytest.raises(UserError, match="would overwrite the input"):
+        Manifest.open(output, "stage", {}, [given], overwrite=True)
+    assert given.read_text() == "{}\n"
+
+
+def test_two_outputs_of_one_path_are_refused(tmp_path):
+    manifest.check_paths([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], [tmp_path / "c.jsonl"])
+    for other in ("a.jsonl", "x/../a.jsonl"):
+        with pytest.raises(UserError, match="are one file"):
+            manifest.check_paths([tmp_path / "a.jsonl", tmp_path / other])
+    with pytest.raises(UserError, match="would have one manifest, a.manifest.json"):
+        manifest.check_paths([tmp_path / "a.jsonl", tmp_path / "a.jsonl.gz"])
