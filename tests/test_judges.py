@@ -118,6 +118,9 @@ def test_limits():
     assert scores == [s.p_same for s in judges.open_judge("random", seed=3).score(swapped)]
     assert scores != [s.p_same for s in judges.open_judge("random", seed=4).score(asked)]
     assert all(0 <= s < 1 for s in scores)
+    # Live, a trace is known by its place in its question: another question's traces 0 and 1 are another draw.
+    live = [Request(f"question {i}", "a", "b", "0", "1") for i in range(5)]
+    assert len({s.p_same for s in judges.open_judge("random").score(live)}) == 5
 
 
 def test_sentence_bert_encodes_each_prefix_once():

@@ -21,7 +21,7 @@ class OracleJudge(Judge):
 
 
 class RandomJudge(Judge):
-    """p_same uniform in [0, 1), the same for a pair of traces in either order."""
+    """p_same uniform in [0, 1), the same for a question's pair of traces in either order."""
 
     def __init__(self, seed: int = 0):
         self.seed = seed
@@ -30,4 +30,4 @@ class RandomJudge(Judge):
     def stream(self, requests):
         for position, request in enumerate(requests):
             low, high = sorted((request.trace_a, request.trace_b))
-            yield position, Score(random.Random(f"{self.seed}/{low}/{high}").random())
+            yield position, Score(random.Random(f"{self.seed}/{request.question}/{low}/{high}").random())
