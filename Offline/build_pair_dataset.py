@@ -222,7 +222,7 @@ def register(root: Path, name: str) -> None:
         "formatting": "alpaca",
         "columns": {"system": "system", "prompt": "instruction", "query": "input", "response": "output"},
     }
-    jsonl.write_text(path, json.dumps(dict(sorted(info.items())), indent=2) + "\n")
+    jsonl.write_json(path, dict(sorted(info.items())), indent=2)
 
 
 if __name__ == "__main__":

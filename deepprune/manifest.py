@@ -183,7 +183,7 @@ class Manifest:
         return self.data["complete"]
 
     def save(self) -> None:
-        jsonl.write_text(self.path, json.dumps(self.data, indent=1, ensure_ascii=False) + "\n")
+        jsonl.write_json(self.path, self.data)
 
     def finish(self, rows: int, **extra: Any) -> None:
         """Mark the output complete, with its row count and whatever else should be traceable."""

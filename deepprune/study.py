@@ -78,7 +78,7 @@ def readable(numbers: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     shown = numbers.copy()
     for title in [c for c in numbers.columns if f"{c} low" in numbers.columns]:
         shown[title] = [
-            "n/a" if pd.isna(v) else f"{v:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+            "n/a" if pd.isna(v) else f"{v:.{digits}f} {metrics.in_brackets(low, high, f".{digits}f")}"
             for v, low, high in zip(numbers[title], numbers[f"{title} low"], numbers[f"{title} high"], strict=True)
         ]
         shown = shown.drop(columns=[f"{title} low", f"{title} high"])
