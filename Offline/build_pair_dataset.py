@@ -109,7 +109,7 @@ def main() -> None:
 
     rows = {
         "finetune": (
-            prompts.training_row(p.question, p.prefix_a, p.prefix_b, p.label)
+            prompts.training_row(p.question, p.prefix_a, p.prefix_b, p.label, tokenizer)
             | {"pair_id": p.pair_id, "problem_id": p.problem_id, "label": p.label}
             for p in final
         ),
@@ -161,7 +161,7 @@ def write_lists(
     random.Random(settings.seed).shuffle(kept["training"])
     rows = {
         "finetune": (
-            prompts.list_training_row(x.question, x.representatives, x.new, x.label)
+            prompts.list_training_row(x.question, x.representatives, x.new, x.label, tokenizer)
             | {"problem_id": x.problem_id, "clusters": len(x.representatives)}
             for x in kept["training"]
         ),
