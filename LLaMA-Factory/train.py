@@ -321,7 +321,7 @@ def open_manifest(args: dict, settings: dict, files: list[Path], judge: dict, fi
     if not first:
         if anew or not manifest_path(output).is_file():
             return None
-        return Manifest.open(output, "train", settings, files, FREE, models=judge)
+        return Manifest.open(output, "train", settings, files, FREE, models=judge, read_only=True)
     if anew and manifest_path(output).is_file():  # ours, so its checkpoints are ours to remove
         for old in output.glob("checkpoint-*"):
             shutil.rmtree(old)
@@ -408,7 +408,7 @@ def name_base_model(output: Path, name: str) -> None:
     file = output / "adapter_config.json"
     if file.is_file():
         adapter = json.loads(file.read_text())
-        jsonl.write_json(file, adapter | {"base_model_name_or_path": name}, indent=2)
+        jsonl.write_text(file, json.dumps(adapter | {"base_model_name_or_path": name}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

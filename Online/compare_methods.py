@@ -96,7 +96,7 @@ def main() -> None:
     )
     tables = {name: scored(name, model, settings, by_id, groups, tokenizer) for name, model in named.items()}
     sbert = encoded(settings, groups)
-    with jsonl.Appender(settings.output) as out:
+    with manifest.appender() as out:
         rows = {r["problem_id"]: r for _, r in jsonl.read(settings.output)}
         todo = [i for i in groups if i not in rows]
         for problem_id in progress.bar(todo, desc="problems", unit="problem"):

@@ -25,7 +25,6 @@ from deepprune import (
     config,
     costs,
     finishing,
-    jsonl,
     judges,
     models,
     prefixes,
@@ -99,7 +98,7 @@ def main() -> None:
         config.free_settings(PruneSettings), settings.overwrite, {"judge": name},
     )  # fmt: skip
 
-    with jsonl.Appender(settings.output) as out:
+    with manifest.appender() as out:
         done = {p.problem_id for p in records.read(records.Pruning, settings.output)}
         todo = [i for i in groups if i not in done]
         print(f"{len(groups)} problems: {len(groups) - len(todo)} done before, {len(todo)} to prune with {name}")

@@ -55,9 +55,9 @@ def main() -> None:
         kept.pop(place)
     manifest = Manifest.open(
         settings.output, "live", kept, settings.problems, config.free_settings(LivePruneSettings), settings.overwrite,
-        {"reasoner": models.resolve(settings.reasoner).name, "judge": name},
+        {"reasoner": models.resolve(settings.reasoner).name, "judge": name}, also=places(settings.output),
     )  # fmt: skip
-    with Files(settings.output, settings.overwrite) as files:
+    with Files(manifest) as files:
         todo = [p for p in problems if p.problem_id not in files.done]
         print(
             f"{len(problems)} questions x {settings.n} traces: {len(files.done)} done before, {len(todo)} to answer, judge {name}"
@@ -88,35 +88,37 @@ class Outcome:
     judge_parameters: int
 
 
+def places(output: str | Path) -> list[Path]:
+    """The files that a live run writes beside its output: traces, events, and traces of questions that were interrupted."""
+    base = Path(output).with_suffix("")
+    return [Path(f"{base}.{what}.jsonl") for what in ("traces", "events", "interrupted")]
+
+
 class Files:
     """OUTPUT, its traces and its events, each appended to; unfinished questions' traces are moved aside on opening."""
 
-    def __init__(self, output: str, overwrite: bool):
-        base = Path(output).with_suffix("")
-        self.paths = [Path(output), base.with_suffix(".traces.jsonl"), base.with_suffix(".events.jsonl")]
-        if overwrite:
-            for path in self.paths[1:]:
-                path.unlink(missing_ok=True)
-        self.appenders = [jsonl.Appender(path) for path in self.paths]
+    def __init__(self, manifest: Manifest):
+        traces, events, aside = places(manifest.output)
+        self.paths = [manifest.output, traces, events]
+        self.appenders = [manifest.appender(path, is_log=path == events) for path in self.paths]
         self.done = {p.problem_id for p in records.read(records.Pruning, self.paths[0])}
         rows = [row for _, row in jsonl.read(self.paths[1])]
         unfinished = [row for row in rows if row["problem_id"] not in self.done]
         if unfinished:
-            aside = base.with_suffix(".interrupted.jsonl")
             with jsonl.Appender(aside) as out:
                 for row in unfinished:
                     out.append(row)
             self.appenders[1].file.close()
             jsonl.write(self.paths[1], [row for row in rows if row["problem_id"] in self.done])
-            self.appenders[1] = jsonl.Appender(self.paths[1])
+            self.appenders[1] = manifest.appender(self.paths[1])
             print(f"{len(unfinished)} traces of questions that were interrupted moved to {aside}")
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *error) -> None:
         for appender in self.appenders:
-            appender.__exit__()
+            appender.__exit__(*error)
 
     def prune(self, row: records.Pruning) -> None:
         self.appenders[0].append(records.to_row(row))

@@ -45,7 +45,7 @@ def main() -> None:
     manifest = Manifest.open(
         settings.output, "simulate", kept, settings.answers, config.free_settings(SimulateSettings), settings.overwrite
     )
-    with jsonl.Appender(settings.output) as out:
+    with manifest.appender() as out:
         rows = {(r["dataset"], r["problem_id"]): r for _, r in jsonl.read(settings.output)}
         todo = [q for q in answered if (q.dataset, q.problem_id) not in rows]
         for question in progress.bar(todo, desc="problems", unit="problem"):

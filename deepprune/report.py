@@ -166,10 +166,11 @@ def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
 def _interval(row: dict[str, float] | None, digits: int = 3, percent: bool = False) -> str:
     if row is None:
         return "not known"
-    if math.isnan(row["value"]):
+    if any(math.isnan(row[k]) for k in ("value", "low", "high")):
         return "n/a (one class)"
-    form = ".1%" if percent else f",.{digits}f"
-    return f"{row['value']:{form}} {metrics.in_brackets(row['low'], row['high'], form)}"
+    if percent:
+        return f"{row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]"
+    return f"{row['value']:,.{digits}f} [{row['low']:,.{digits}f}, {row['high']:,.{digits}f}]"
 
 
 def to_markdown(numbers: dict) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepprune import prompts
+from deepprune import locks, prompts
 from deepprune.errors import UserError
 from deepprune.judges import Score
 from deepprune.records import content_hash
@@ -46,10 +46,11 @@ class ScoreStore:
     def __init__(self, path: str | Path, identity: Mapping[str, Any]):
         """Open or create. identity: what makes a score what it is (judge, prompt version, truncation, dtype ...).
 
-        Raises UserError if the file is no store, or was made with another identity.
+        Raises UserError if the file is no store, was made with another identity, or is in use by another process.
         """
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        locks.hold(self.path)
         self.scores: dict[tuple[str, str], Score] = {}
         try:
             self.db = sqlite3.connect(self.path)
@@ -81,6 +82,7 @@ class ScoreStore:
 
     def __exit__(self, *_) -> None:
         self.db.close()
+        locks.release(self.path)
 
     def __len__(self) -> int:
         return len(self.scores)

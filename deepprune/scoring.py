@@ -9,13 +9,12 @@ A record: {"pair_id": "77ab...", "judge": "judge@1f3c9a2b", "p_same": 0.81, "ver
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepprune import config, jsonl, judges, metrics, pairs, progress, records
+from deepprune import config, judges, metrics, pairs, progress, records
 from deepprune.config import setting
 from deepprune.errors import UserError
 from deepprune.judges import Judge, Request
@@ -66,7 +65,7 @@ def run(settings: ScoringSettings, name: str, open_judge: Callable[[], Judge], k
         settings.output, "evaluate", kept, [settings.pairs], config.free_settings(type(settings)),
         settings.overwrite, {"judge": name},
     )  # fmt: skip
-    with jsonl.Appender(settings.output) as out:
+    with manifest.appender() as out:
         if out.repaired:
             print(f"{settings.output}: removed a cut-off last line left by a killed run")
         scores = {s.pair_id: s for s in records.read(records.PairScore, settings.output)}
@@ -95,8 +94,7 @@ def run(settings: ScoringSettings, name: str, open_judge: Callable[[], Judge], k
     problems = len({p.problem_id for p in some})
     print(f"{len(some)} pairs of {problems} problems, judge {name}; 95 % intervals over problems")
     for metric, row in table.items():
-        value = "n/a (one class)" if math.isnan(row["value"]) else f"{row['value']:.4f}"
-        print(f"  {metric:<22} {value}  {metrics.in_brackets(row['low'], row['high'], '.4f')}")
+        print(f"  {metric:<22} {row['value']:.4f}  [{row['low']:.4f}, {row['high']:.4f}]")
     print(f"prompt tokens {tokens:,}, of which {cached:,} ({cached / max(tokens, 1):.1%}) from the prefix cache")
     manifest.finish(len(scores), metrics=table, prompt_tokens=tokens, cached_tokens=cached)
 

@@ -12,7 +12,7 @@ A record: {"trace_id": "b0e1...", "problem_id": "6c1f...", "model": "Qwen/Qwen2.
 
 import dataclasses
 
-from deepprune import confidence, config, jsonl, models, progress, prompts, records, runtime, traces
+from deepprune import confidence, config, jsonl, models, progress, records, runtime, traces
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
@@ -65,15 +65,13 @@ def main() -> None:
         settings.output, "sample", kept, [settings.problems], config.free_settings(SampleSettings),
         settings.overwrite, {"reasoner": f"{name} ({model.source})"},
     )  # fmt: skip
-    with jsonl.Appender(settings.output) as out:
+    with manifest.appender() as out:
         if out.repaired:
             print(f"{settings.output}: removed a cut-off last line left by a killed run")
         done = {(t.problem_id, t.sample_index) for t in records.read(records.Trace, settings.output)}
         todo = [(p, i) for p in problems for i in range(settings.n) if (p.problem_id, i) not in done]
         print(f"{len(problems)} problems x {settings.n} traces: {len(done)} on disk, {len(todo)} to sample")
         if todo:
-            manifest.data["complete"] = False
-            manifest.save()
             sample(settings, model.path, name, todo, len(done), out)
     everything = list(records.read(records.Trace, settings.output))
     by_id = {p.problem_id: p for p in problems}
@@ -88,8 +86,6 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
 
     from deepprune import engine
 
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    prompts.reasoner_prompt_ids(tokenizer, todo[0][0].question, settings.system)  # refused before the engine starts
     seed = engine.resume_seed(settings.seed, done)
     top_k = settings.confidence_top_k
     llm = engine.start(
@@ -97,6 +93,9 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
         max_num_seqs=settings.max_num_seqs, tensor_parallel=settings.tensor_parallel,
         data_parallel=settings.data_parallel, max_logprobs=max(top_k, 1),
     )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if tokenizer.chat_template is None:
+        raise UserError(f"{path}: the tokenizer has no chat template; use an instruct model")
     params = SamplingParams(
         temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
         logprobs=top_k or None, detokenize=True,
@@ -110,10 +109,12 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
 
     def requests():
         for problem, index in todo:
-            ids = prompts.reasoner_prompt_ids(tokenizer, problem.question, settings.system, settings.suffix)
+            chat = [{"role": "system", "content": settings.system}] if settings.system else []
+            chat.append({"role": "user", "content": problem.question + settings.suffix})
+            prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
             request = f"{problem.problem_id}/{index}"
             open_requests[request] = (problem, index)
-            yield request, {"prompt_token_ids": ids}, params
+            yield request, prompt, params
 
     tokens = 0
     with progress.bar(total=len(todo), desc="traces", unit="trace") as bar:

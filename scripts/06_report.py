@@ -65,7 +65,7 @@ def main() -> None:
     if settings.pruning:
         numbers["pruning"] = pruning(settings)
         plotting.save(figure(numbers["pruning"]), out / "tokens_accuracy.png")
-    jsonl.write_json(out / "report.json", numbers)
+    jsonl.write_text(out / "report.json", json.dumps(numbers, indent=1) + "\n")
     page = report.to_markdown(numbers)
     jsonl.write_text(out / "report.md", page)
     print(page)
@@ -127,10 +127,10 @@ def figure(p: dict):
 
 
 def describe(path: str) -> dict[str, str]:
-    """Name, hash and, from its manifest, the commit that made an input."""
+    """Name, hash and, from its manifest, the commits that made an input."""
     made = manifest.manifest_path(path)
-    commit = json.loads(made.read_text()).get("commit", "unknown") if made.is_file() else "no manifest"
-    return {"file": Path(path).name, "sha256": manifest.file_hash(path), "commit": commit}
+    commits = manifest.commits(json.loads(made.read_text())) if made.is_file() else ["no manifest"]
+    return {"file": Path(path).name, "sha256": manifest.file_hash(path), "commit": ", ".join(commits)}
 
 
 if __name__ == "__main__":

@@ -16,16 +16,126 @@ def start(tmp_path, settings, *, free=(), **options):
 def made(tmp_path):
     (tmp_path / "in.jsonl").write_text("{}\n")
     first = start(tmp_path, {"tau": 0.5, "batch": 8})
-    (tmp_path / "out.jsonl").write_text("{}\n")
+    with first.appender() as out:
+        out.append({})
     first.finish(1)
     return tmp_path
 
 
+def on_disk(folder):
+    return json.loads((folder / "out.manifest.json").read_text())
+
+
 def test_same_settings_and_inputs_resume(made):
     again = start(made, {"tau": 0.5, "batch": 8})
-    assert again.resumed and again.complete and again.data["runs"] == 2
-    data = json.loads((made / "out.manifest.json").read_text())
+    assert again.resumed and again.complete
+    again.finish(1)  # it wrote no row
+    data = on_disk(made)
     assert data["rows"] == 1 and len(data["inputs"][0]["sha256"]) == 64 and "torch" in data["packages"]
+    assert [run["rows"] for run in data["runs"]] == [1] and data["complete"]
+
+
+def test_complete_is_false_from_a_resumed_runs_first_row_to_its_end(made, monkeypatch):
+    monkeypatch.setattr(manifest, "code_commit", lambda: "later")
+    again = start(made, {"tau": 0.5, "batch": 8})
+    with again.appender() as out:
+        assert on_disk(made)["complete"]
+        out.append({})
+        assert not on_disk(made)["complete"]
+        out.append({})
+    assert not on_disk(made)["complete"]
+    again.finish(3)
+    data = on_disk(made)
+    assert data["complete"] and data["rows"] == 3 and data["commit"] == "later"
+    assert [run["rows"] for run in data["runs"]] == [1, 2]
+    assert manifest.commits(data) == [data["runs"][0]["commit"], "later"] and "torch" in data["runs"][1]["packages"]
+
+
+def test_a_killed_runs_rows_are_counted_by_the_next(made):
+    killed = start(made, {"tau": 0.5, "batch": 8}).appender()  # and never closed
+    killed.append({})
+    killed.append({})
+    assert on_disk(made)["runs"][1]["rows"] is None and not on_disk(made)["complete"]
+    again = start(made, {"tau": 0.5, "batch": 8})
+    with again.appender() as out:
+        out.append({})
+    again.finish(4)
+    assert [run["rows"] for run in on_disk(made)["runs"]] == [1, 2, 1]
+
+
+def test_an_older_manifest_that_counts_its_runs_is_read(made):
+    data = on_disk(made)
+    old = data | {"runs": 3, "commit": "before"}
+    (made / "out.manifest.json").write_text(json.dumps(old))
+    assert manifest.commits(old) == ["before"]
+    again = start(made, {"tau": 0.5, "batch": 8})
+    assert again.resumed and again.complete
+    with again.appender() as out:
+        out.append({})
+    again.finish(2)
+    assert [(run["rows"], run["commit"]) for run in on_disk(made)["runs"]] == [(1, "before"), (1, data["commit"])]
+
+
+def test_the_recorded_manifests_are_readable():
+    recorded = [p for p in Path(__file__).parent.parent.glob("*/**/*manifest.json") if ".venv" not in p.parts]
+    assert len(recorded) > 10
+    for path in recorded:
+        data = json.loads(path.read_text())
+        assert manifest._runs(data) and all(len(commit) >= 7 for commit in manifest.commits(data)), path
+
+
+def test_a_run_that_fails_before_its_first_row_refuses_nothing(tmp_path):
+    (tmp_path / "in.jsonl").write_text("{}\n")
+    with pytest.raises(ZeroDivisionError):
+        with start(tmp_path, {"temperature": -1.0}).appender():
+            raise ZeroDivisionError
+    assert {p.name for p in tmp_path.iterdir()} == {"in.jsonl", ".out.jsonl.lock"}
+    start(tmp_path, {"temperature": -2.0}).appender()  # killed: an empty file stays
+    assert (tmp_path / "out.jsonl").read_text() == "" and not (tmp_path / "out.manifest.json").exists()
+    mended = start(tmp_path, {"temperature": 0.8})
+    with mended.appender() as out:
+        out.append({})
+    mended.finish(1)
+    assert on_disk(tmp_path)["settings"] == {"temperature": 0.8}
+
+
+def test_a_folder_without_a_checkpoint_refuses_nothing(tmp_path):
+    def open_folder(rate, **options):
+        return Manifest.open(tmp_path / "judge", "train", {"rate": rate}, [], **options)
+
+    open_folder(-1.0)
+    (tmp_path / "judge" / "log").write_text("failed")
+    first = open_folder(0.1)
+    assert not first.resumed and not open_folder(0.1, read_only=True).resumed
+    (tmp_path / "judge" / "checkpoint-2").mkdir()  # its manifest was not saved any more
+    with pytest.raises(UserError, match="rate: 0.1 there, 0.2 now"):
+        open_folder(0.2)
+    first.save()
+    with pytest.raises(UserError, match="rate: 0.1 there, 0.2 now"):
+        open_folder(0.2)
+    assert open_folder(0.1).resumed
+
+
+def test_overwrite_replaces_all_files_of_a_stage(made):
+    (made / "out.traces.jsonl").write_text("{}\n")
+    anew = start(made, {"tau": 0.9}, overwrite=True)
+    assert (made / "out.jsonl").exists()  # until the first appender is there
+    with anew.appender() as out, anew.appender(made / "out.traces.jsonl") as traces:
+        assert not (made / "out.manifest.json").exists()
+        traces.append({"new": 1})
+        assert on_disk(made)["settings"] == {"tau": 0.9}
+        out.append({"new": 1})
+    assert {p.read_text() for p in made.glob("out*.jsonl")} == {'{"new":1}\n'}
+
+
+def test_no_credentials_in_a_manifest(tmp_path):
+    (tmp_path / "in.jsonl").write_text("")
+    for _ in range(2):  # and the second is not taken for another
+        opened = start(tmp_path, {"url": "http://me:secret@host:1/v1"}, models={"judge": "https://me:secret@hub/x"})
+        with opened.appender() as out:
+            out.append({})
+    text = (tmp_path / "out.manifest.json").read_text()
+    assert "secret" not in text and "http://host:1/v1" in text and "https://hub/x" in text
 
 
 def test_other_settings_are_refused_free_ones_not(made):
@@ -45,8 +155,6 @@ def test_changed_input_or_model_is_refused(made):
 
 def test_output_without_manifest_is_refused_and_overwrite_starts_anew(made):
     assert not start(made, {"tau": 0.9}, overwrite=True).resumed
-    assert not (made / "out.jsonl").exists()
-    (made / "out.jsonl").write_text("{}\n")
     (made / "out.manifest.json").unlink()
     with pytest.raises(UserError, match="what made it is unknown"):
         start(made, {"tau": 0.5})
