@@ -408,7 +408,7 @@ def name_base_model(output: Path, name: str) -> None:
     file = output / "adapter_config.json"
     if file.is_file():
         adapter = json.loads(file.read_text())
-        jsonl.write_text(file, json.dumps(adapter | {"base_model_name_or_path": name}, indent=2) + "\n")
+        jsonl.write_json(file, adapter | {"base_model_name_or_path": name}, indent=2)
 
 
 if __name__ == "__main__":

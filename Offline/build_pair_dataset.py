@@ -109,7 +109,7 @@ def main() -> None:
 
     rows = {
         "finetune": (
-            prompts.training_row(p.question, p.prefix_a, p.prefix_b, p.label)
+            prompts.training_row(p.question, p.prefix_a, p.prefix_b, p.label, tokenizer)
             | {"pair_id": p.pair_id, "problem_id": p.problem_id, "label": p.label}
             for p in final
         ),
@@ -161,7 +161,7 @@ def write_lists(
     random.Random(settings.seed).shuffle(kept["training"])
     rows = {
         "finetune": (
-            prompts.list_training_row(x.question, x.representatives, x.new, x.label)
+            prompts.list_training_row(x.question, x.representatives, x.new, x.label, tokenizer)
             | {"problem_id": x.problem_id, "clusters": len(x.representatives)}
             for x in kept["training"]
         ),
@@ -222,7 +222,7 @@ def register(root: Path, name: str) -> None:
         "formatting": "alpaca",
         "columns": {"system": "system", "prompt": "instruction", "query": "input", "response": "output"},
     }
-    jsonl.write_text(path, json.dumps(dict(sorted(info.items())), indent=2) + "\n")
+    jsonl.write_json(path, dict(sorted(info.items())), indent=2)
 
 
 if __name__ == "__main__":

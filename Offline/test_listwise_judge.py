@@ -110,7 +110,7 @@ def show(name: str, items: Sequence[ListItem], values, statistic, settings: List
     value, low, high = metrics.bootstrap(
         [i.problem_id for i in items], lambda r: statistic(r, values), settings.resamples, settings.seed
     )
-    print(f"  {name:<60} {value:.3f} [{low:.3f}, {high:.3f}]")
+    print(f"  {name:<60} {value:.3f} {metrics.in_brackets(low, high)}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ Writes OUTPUT.csv, OUTPUT.json (with the timings) and OUTPUT.png.
 
 import argparse
 import itertools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -468,9 +467,7 @@ def main() -> None:
     }  # fmt: skip
 
     def save(rows: list[dict]) -> None:
-        jsonl.write_text(
-            f"{args.output}.json", json.dumps(about | ({"timed": rows} if args.timed else {}), indent=1) + "\n"
-        )
+        jsonl.write_json(f"{args.output}.json", about | ({"timed": rows} if args.timed else {}))
 
     save([])
     if args.timed:

@@ -7,11 +7,9 @@ vLLM's prefix cache. Start-up is not timed; both run in float32 on CPU.
 """
 
 import argparse
-import json
 import time
-from pathlib import Path
 
-from deepprune import judges, manifest, pairs, records, runtime
+from deepprune import jsonl, judges, manifest, pairs, records, runtime
 from deepprune.errors import UserError, command
 
 
@@ -62,7 +60,7 @@ def main() -> None:
         f"ratio vLLM / transformers {numbers['ratio']:.2f}; largest difference in p_same {numbers['largest_difference']:.4f}"
     )
     if args.output:
-        Path(args.output).write_text(json.dumps(numbers, indent=1) + "\n")
+        jsonl.write_json(args.output, numbers)
 
 
 if __name__ == "__main__":

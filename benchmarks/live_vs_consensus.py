@@ -142,9 +142,9 @@ def show(numbers: dict, settings: live_setup.LivePruneSettings) -> None:
         row = numbers[way]
         value, low, high = row["accuracy"]
         print(f"  {way:<10} {row['seconds']:8.1f} s  {row['tokens']:>9,} tokens (engine: {row['engine_tokens']:,})  "
-              f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} [{low:.3f}, {high:.3f}]")  # fmt: skip
+              f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} {metrics.in_brackets(low, high)}")  # fmt: skip
     for name, (value, low, high) in numbers["ratios"].items():
-        print(f"  {name}: {value:.3f} [{low:.3f}, {high:.3f}]")
+        print(f"  {name}: {value:.3f} {metrics.in_brackets(low, high)}")
     print(f"  live / consensus, wall time: {numbers['live']['seconds'] / numbers['consensus']['seconds']:.2f}")
 
 

@@ -3,6 +3,9 @@
     python -m deepprune.jsonl pack traces.jsonl     # -> traces.jsonl.gz, the same bytes every time
 
 Files ending in .gz are read and (in one atomic step) written compressed. Appending is for plain files.
+
+Every JSON file of the project is written here, and NaN never stands in one: a number that does not exist (the AUROC of
+one class, a mean over nothing) is null, an infinite one is an error. A record holds neither (`records.to_row`).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import argparse
 import gzip
 import io
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -28,27 +32,34 @@ def _open_text(path: Path) -> IO[str]:
     return open(path, encoding="utf-8")
 
 
-def read(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, object) for each non-blank line.
+def read(path: str | Path, strict: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each non-blank line; a byte order mark is passed over.
 
-    Raises UserError naming file and line for a missing file, broken JSON (a truncated last line included),
-    a line that is not an object, broken UTF-8 or a broken gzip stream.
+    Raises UserError naming file and line for a missing file, broken JSON (a truncated last line included), a line that
+    is not an object, a key twice in one object, a number that JSON does not know (NaN, Infinity, 1e999) or half a
+    surrogate pair, broken UTF-8 or a broken gzip stream. strict False, for files that others made: such numbers are
+    floats (nan, inf) and such halves stay in the text.
     """
     path = Path(path)
     number = 0
+    remedy = "remove the line, or run the stage that writes this file again"
     with _open_text(path) as file:
         try:
             for number, line in enumerate(file, 1):
+                line = line.lstrip("\ufeff")  # where files with a mark were put together, it stands at later lines too
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line)
+                    row = _STRICT.decode(line) if strict else _LENIENT.decode(line)
+                    if strict and "\\ud" in line.lower():
+                        _utf8(row)
                 except json.JSONDecodeError as error:
                     cut = "" if line.endswith("\n") else " (the last line, cut off: the run that wrote it was killed?)"
-                    raise UserError(
-                        f"{path}:{number}: not valid JSON{cut}: {error.msg}; "
-                        "remove the line, or run the stage that writes this file again"
-                    ) from error
+                    raise UserError(f"{path}:{number}: not valid JSON{cut}: {error.msg}; {remedy}") from error
+                except RecursionError as error:
+                    raise UserError(f"{path}:{number}: nested too deep to be read; {remedy}") from error
+                except ValueError as error:  # ours, and an integer of more digits than Python reads
+                    raise UserError(f"{path}:{number}: {error}; {remedy}") from error
                 if not isinstance(row, dict):
                     raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
                 yield number, row
@@ -56,9 +67,77 @@ def read(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise UserError(f"{path}:{number + 1}: cannot be read ({error}); fetch or write the file again") from error
 
 
-def dumps(row: dict[str, Any]) -> str:
-    """One line of JSON, without newline."""
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+def _utf8(row: dict[str, Any]) -> None:
+    """Raise ValueError for text that UTF-8 cannot hold."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise ValueError(f"half a surrogate pair ({half}: a character cut in two) in a text") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return row
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _no_constant(digits)
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
+_LENIENT = json.JSONDecoder(object_pairs_hook=_once)
+
+
+def dumps(data: Any, indent: int | None = None) -> str:
+    """JSON text, without newline; on one line unless `indent` is given. NaN is written as null.
+
+    Raises UserError for an infinite number.
+    """
+    options = {"ensure_ascii": False, "indent": indent, "separators": (",", ":") if indent is None else None}
+    try:
+        return json.dumps(data, allow_nan=False, **options)
+    except ValueError:
+        try:
+            return json.dumps(nan_to_none(data), allow_nan=False, **options)
+        except ValueError as error:
+            raise UserError(f"an infinite number cannot be written as JSON ({error})") from error
+
+
+def nan_to_none(data: Any) -> Any:
+    """The same dicts, lists and values, with None for every float that is NaN."""
+    if isinstance(data, dict):
+        return {key: nan_to_none(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [nan_to_none(value) for value in data]
+    return None if isinstance(data, float) and math.isnan(data) else data
+
+
+def write_json(path: str | Path, data: Any, indent: int = 1) -> None:
+    """Write one JSON file (a manifest, a report) atomically; NaN is written as null."""
+    write_text(path, dumps(data, indent) + "\n")
+
+
+def whole(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair (half an emoji, cut off by another program)."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return whole(text).encode()
 
 
 def write(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
@@ -71,7 +150,7 @@ def write(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
         packed = gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") if path.suffix == ".gz" else None
         out = packed or raw
         for row in rows:
-            out.write((dumps(row) + "\n").encode())
+            out.write(encode(dumps(row) + "\n"))
             count += 1
         if packed:
             packed.close()
@@ -107,7 +186,7 @@ class atomic:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic(path) as file:
-        file.write(text.encode())
+        file.write(encode(text))
 
 
 class Appender:
@@ -126,7 +205,7 @@ class Appender:
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one row. Raises UserError on a full disk; earlier rows stay."""
-        data = (dumps(row) + "\n").encode()
+        data = encode(dumps(row) + "\n")
         start = self.file.tell()
         try:
             while data:

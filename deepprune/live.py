@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deepprune import answers, clustering, finishing, rules, traces
+from deepprune import answers, clustering, finishing, prompts, rules, traces
 from deepprune.clustering import ClusterSettings
 from deepprune.errors import UserError
 from deepprune.finishing import FinishSettings
@@ -115,10 +115,9 @@ class Question:
                  tokenizer: Any, tell: Callable[[dict], None], keep: Callable[[Trace], None]):  # fmt: skip
         self.problem, self.reasoner, self.judge, self.settings = problem, reasoner, judge, settings
         self.slots, self.tokenizer, self.tell, self.keep = slots, tokenizer, tell, keep
-        chat = [{"role": "system", "content": settings.system}] if settings.system else []
-        chat.append({"role": "user", "content": problem.question + settings.suffix})
-        text = reasoner.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        self.prompt = list(reasoner.tokenizer.encode(text, add_special_tokens=False))
+        self.prompt = prompts.reasoner_prompt_ids(
+            reasoner.tokenizer, problem.question, settings.system, settings.suffix
+        )
         self.live = [Live(number) for number in range(settings.n)]
         self.arrived: list[Live] = []  # in the order of being held
         self.more = asyncio.Condition()

@@ -175,7 +175,7 @@ class Manifest:
         another process is writing it.
         """
         check_paths([output, *also], inputs)
-        settings, models = json.loads(without_credentials(json.dumps([settings, models or {}])))
+        settings, models = without_credentials(settings), without_credentials(models or {})
         output, path = Path(output), manifest_path(output)
         if not read_only:
             locks.hold(output)
@@ -264,7 +264,7 @@ class Manifest:
 
     def _store(self, begun: bool = True) -> None:
         data = self.data if begun else self.data | {"begun": False}
-        jsonl.write_text(self.path, without_credentials(json.dumps(data, indent=1, ensure_ascii=False)) + "\n")
+        jsonl.write_json(self.path, without_credentials(data))
 
     def finish(self, rows: int, **extra: Any) -> None:
         """Mark the output complete, with its row count and whatever else should be traceable; unlock it.

@@ -1,6 +1,8 @@
 """AUROC, TNR at a given FNR, calibration, pass@k, cons@k, and bootstrap intervals over problems.
 
 Positive class: pairs with the same answer (label 1). Tests hold the estimators equal to scikit-learn's and scipy's.
+A number that does not exist (one class only, no rows, the interval of one problem) is nan. A score that is not finite is
+an error (UserError): it comes from a broken judge.
 """
 
 from __future__ import annotations
@@ -11,6 +13,17 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
+from deepprune.errors import UserError
+
+
+def _finite(scores: Sequence[float]) -> np.ndarray:
+    """The scores as float64. Raises UserError for NaN and infinite ones."""
+    p = np.asarray(scores, dtype=np.float64)
+    wrong = int(p.size - np.isfinite(p).sum())
+    if wrong:
+        raise UserError(f"{wrong} of {p.size} scores are not finite numbers: the judge that gave them is broken")
+    return p
+
 
 def auroc(labels: Sequence[int], scores: Sequence[float]) -> float:
     """Area under the ROC curve (ties count half); nan when only one class is there.
@@ -20,7 +33,7 @@ def auroc(labels: Sequence[int], scores: Sequence[float]) -> float:
     """
     from scipy.stats import rankdata
 
-    same = np.asarray(labels) == 1
+    same, scores = np.asarray(labels) == 1, _finite(scores)
     positives, negatives = int(same.sum()), int((~same).sum())
     if not positives or not negatives:
         return float("nan")
@@ -34,7 +47,7 @@ def tnr_at_fnr(labels: Sequence[int], scores: Sequence[float], fnr: float = 0.2)
     A real threshold, no interpolation between two (paper: TNR@0.2): the highest score of a same-answer pair that
     leaves at most that share of them below it.
     """
-    same, scores = np.asarray(labels) == 1, np.asarray(scores)
+    same, scores = np.asarray(labels) == 1, _finite(scores)
     positives, negatives = scores[same], scores[~same]
     if not len(positives) or not len(negatives):
         return float("nan")
@@ -45,16 +58,17 @@ def tnr_at_fnr(labels: Sequence[int], scores: Sequence[float], fnr: float = 0.2)
 
 
 def accuracy(labels: Sequence[int], scores: Sequence[float], threshold: float = 0.5) -> float:
-    """Share of pairs on the right side of the threshold."""
-    return float(np.mean((np.asarray(scores) > threshold) == (np.asarray(labels) == 1)))
+    """Share of pairs on the right side of the threshold; nan for no pairs."""
+    right = (_finite(scores) > threshold) == (np.asarray(labels) == 1)
+    return float(right.mean()) if right.size else float("nan")
 
 
 def within_problem_auroc(labels: Sequence[int], scores: Sequence[float], problems: Sequence[Hashable]) -> float:
-    """Mean over problems (with both classes) of the AUROC inside the problem.
+    """Mean over problems (with both classes) of the AUROC inside the problem; nan when no problem has both.
 
     The pooled AUROC can come from telling easy problems from hard ones; this one cannot.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores)
+    labels, scores = np.asarray(labels), _finite(scores)
     groups: dict[Hashable, list[int]] = {}
     for i, problem in enumerate(problems):
         groups.setdefault(problem, []).append(i)
@@ -65,7 +79,7 @@ def within_problem_auroc(labels: Sequence[int], scores: Sequence[float], problem
 
 def reliability(labels: Sequence[int], scores: Sequence[float], bins: int = 10) -> list[dict[str, float]]:
     """Equal-width bins of p_same that hold a pair: {"mean_p", "same_share", "count"}, lowest bin first."""
-    y, p = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    y, p = np.asarray(labels), _finite(scores)
     which = np.minimum((p * bins).astype(int), bins - 1)
     return [
         {
@@ -78,19 +92,26 @@ def reliability(labels: Sequence[int], scores: Sequence[float], bins: int = 10) 
 
 
 def expected_calibration_error(labels: Sequence[int], scores: Sequence[float], bins: int = 10) -> float:
-    """ECE: mean over pairs of |share of same - mean p_same| of the pair's bin (Guo et al., arXiv 1706.04599)."""
+    """ECE: mean over pairs of |share of same - mean p_same| of the pair's bin (Guo et al., arXiv 1706.04599).
+
+    nan for no pairs.
+    """
     table = reliability(labels, scores, bins)
+    if not table:
+        return float("nan")
     return sum(r["count"] * abs(r["same_share"] - r["mean_p"]) for r in table) / sum(r["count"] for r in table)
 
 
 def fit_temperature(labels: Sequence[int], scores: Sequence[float]) -> float:
     """The T > 0 that minimises the log loss of `with_temperature(scores, T)` (Guo et al.); between e^-6 and e^6.
 
-    Fit it on other problems than those it is judged on.
+    Fit it on other problems than those it is judged on. Raises UserError for pairs of one class (any of them would do).
     """
     from scipy.optimize import minimize_scalar
 
     y, z = np.asarray(labels), _logit(scores)
+    if len(np.unique(y)) < 2:
+        raise UserError(f"a temperature is fitted on pairs of both classes; here are {len(y)} pairs of one or none")
 
     def log_loss(log_t: float) -> float:
         gap = z / math.exp(log_t)
@@ -105,7 +126,7 @@ def with_temperature(scores: Sequence[float], temperature: float) -> np.ndarray:
 
 
 def _logit(scores: Sequence[float]) -> np.ndarray:
-    p = np.clip(np.asarray(scores, dtype=np.float64), 1e-12, 1.0 - 1e-12)
+    p = np.clip(_finite(scores), 1e-12, 1.0 - 1e-12)
     return np.log(p) - np.log1p(-p)
 
 
@@ -173,13 +194,18 @@ def bootstrap(
     """(value, low, high): percentile interval from resampling whole problems with replacement.
 
     groups: the problem of each row; statistic: takes row indices (repeats allowed). Rows of a problem stay
-    together because they are not independent. Resamples without a value (one class only) are left out.
+    together because they are not independent. Resamples without a value (one class only) are left out. One problem
+    says nothing of others: no interval (nan, nan). Raises UserError for no rows.
     """
+    if not len(groups):
+        raise UserError("nothing to average: no rows")
     members: dict[Hashable, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
     blocks = [np.asarray(m) for m in members.values()]
     value = statistic(np.arange(len(groups)))
+    if len(blocks) == 1:
+        return value, float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(resamples):
@@ -193,14 +219,21 @@ def bootstrap(
     return value, float(low), float(high)
 
 
+def in_brackets(low: float | None, high: float | None, form: str = ",.3f") -> str:
+    """An interval for a reader: [0.612, 0.741], or [n/a] where there is none (nan, or null in a JSON file)."""
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return "[n/a]"
+    return f"[{low:{form}}, {high:{form}}]"
+
+
 def judge_table(
     labels: Sequence[int], scores: Sequence[float], problems: Sequence[Hashable], resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """AUROC, within-problem AUROC, TNR@0.2 and accuracy with 95 % intervals over problems.
 
-    Returns metric -> {value, low, high}.
+    Returns metric -> {value, low, high}; the interval is nan where only one problem has a value.
     """
-    y, p, g = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(problems, dtype=object)
+    y, p, g = np.asarray(labels), _finite(scores), np.asarray(problems, dtype=object)
 
     # The mean over resampled problems of each one's own AUROC: a row stands for its share of its problem.
     groups = {x: np.flatnonzero(g == x) for x in dict.fromkeys(g)}
@@ -221,5 +254,7 @@ def judge_table(
     table = {}
     for name, statistic in statistics.items():
         value, low, high = bootstrap(list(g), statistic, resamples, seed)
+        if name == "within_problem_auroc" and len(set(g[~np.isnan(own)])) < 2:
+            low = high = float("nan")
         table[name] = {"value": value, "low": low, "high": high}
     return table

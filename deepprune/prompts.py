@@ -4,11 +4,16 @@ What repeats comes first (instructions, question, trace A = the cluster's repres
 last (trace B = the new trace), so that an engine's prefix cache does most of the work.
 
 The judge answers with one token: LABELS[1] when both traces will end in the same answer, else LABELS[0].
+
+The reasoner's prompt is made here too (`reasoner_prompt_ids`), for recorded and live traces alike. Prompts are token ids:
+an engine that is handed text would put its own first token before the chat template's.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,40 +56,67 @@ New solution (beginning):
 Which solution will end in the same final answer as the new one? Reply with its letter, or 0 if none will."""
 
 
-def user_message(question: str, prefix_a: str, prefix_b: str) -> str:
-    """The user turn for one pair (str.format is not used: traces hold braces)."""
+# What chat templates steer models with, in whatever tokenizer: <|im_end|>, <｜User｜>, </s>, <end_of_turn>, [INST], <<SYS>>.
+_CONTROL = r"<[|｜][^<>|｜\n]{1,64}[|｜]>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>"
+
+
+@functools.lru_cache(maxsize=8)
+def _control(tokenizer: Any) -> re.Pattern:
+    """The control tokens as they stand in text: the usual ones, and this tokenizer's special tokens."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    own = {token.content for token in added if token.special} | set(getattr(tokenizer, "all_special_tokens", ()))
+    longest_first = sorted((token for token in own if len(token) > 1), key=lambda token: (-len(token), token))
+    return re.compile("|".join([*map(re.escape, longest_first), _CONTROL]))
+
+
+def plain(text: str, tokenizer: Any = None) -> str:
+    """A question or trace in which control tokens are mere text: a space follows their first character.
+
+    tokenizer: its special tokens are broken up too. Other text comes back as it is.
+    """
+    return _control(tokenizer).sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+
+def user_message(question: str, prefix_a: str, prefix_b: str, tokenizer: Any = None) -> str:
+    """The user turn for one pair (str.format is not used: traces hold braces). tokenizer: the judge's, see `plain`."""
     parts = {"{question}": question, "{prefix_a}": prefix_a, "{prefix_b}": prefix_b}
     text, rest = "", USER
     for slot, value in parts.items():
         before, rest = rest.split(slot, 1)
-        text += before + value.strip()
+        text += before + plain(value, tokenizer).strip()
     return text + rest
 
 
-def list_user_message(question: str, representatives: Sequence[str], new: str) -> str:
+def list_user_message(question: str, representatives: Sequence[str], new: str, tokenizer: Any = None) -> str:
     """The user turn of a list-wise judge. What repeats comes first: an opened cluster leaves the start as it was.
 
-    Raises UserError for more representatives than LETTERS.
+    tokenizer: the judge's, see `plain`. Raises UserError for more representatives than LETTERS.
     """
     if len(representatives) > len(LETTERS):
         raise UserError(
             f"a list-wise judge tells at most {len(LETTERS)} clusters apart, found {len(representatives)}: lower K"
         )
     listed = "".join(
-        f"\nSolution {letter} (beginning):\n{prefix.strip()}\n"
+        f"\nSolution {letter} (beginning):\n{plain(prefix, tokenizer).strip()}\n"
         for letter, prefix in zip(LETTERS, representatives, strict=False)
     )
     start, rest = LIST_USER.split("{question}")
     middle, end = rest.split("{representatives}")
     before, after = end.split("{new}")
-    return start + question.strip() + middle + listed + before + new.strip() + after
+    asked, added = plain(question, tokenizer).strip(), plain(new, tokenizer).strip()
+    return start + asked + middle + listed + before + added + after
 
 
-def list_training_row(question: str, representatives: Sequence[str], new: str, label: int | None) -> dict[str, str]:
-    """A row for a list-wise judge in LLaMA-Factory's alpaca format. label: the representative's position; None: none."""
+def list_training_row(
+    question: str, representatives: Sequence[str], new: str, label: int | None, tokenizer: Any = None
+) -> dict[str, str]:
+    """A row for a list-wise judge in LLaMA-Factory's alpaca format. label: the representative's position; None: none.
+
+    tokenizer: the judge's, as for `training_row`.
+    """
     return {
         "system": LIST_SYSTEM,
-        "instruction": list_user_message(question, representatives, new),
+        "instruction": list_user_message(question, representatives, new, tokenizer),
         "input": "",
         "output": NONE if label is None else LETTERS[label],
     }
@@ -92,14 +124,18 @@ def list_training_row(question: str, representatives: Sequence[str], new: str, l
 
 def list_prompt_ids(tokenizer: Any, question: str, representatives: Sequence[str], new: str) -> list[int]:
     """Token ids of a list-wise judge's prompt."""
-    return _ids(tokenizer, LIST_SYSTEM, list_user_message(question, representatives, new))
+    return _ids(tokenizer, LIST_SYSTEM, list_user_message(question, representatives, new, tokenizer))
 
 
-def training_row(question: str, prefix_a: str, prefix_b: str, label: int) -> dict[str, str]:
-    """A pair in LLaMA-Factory's alpaca format (system, instruction, input, output)."""
+def training_row(question: str, prefix_a: str, prefix_b: str, label: int, tokenizer: Any = None) -> dict[str, str]:
+    """A pair in LLaMA-Factory's alpaca format (system, instruction, input, output).
+
+    tokenizer: the judge's. LLaMA-Factory takes its special tokens in a row's text for what they are, so they are broken up
+    here, as they are when the judge is asked.
+    """
     return {
         "system": SYSTEM,
-        "instruction": user_message(question, prefix_a, prefix_b),
+        "instruction": user_message(question, prefix_a, prefix_b, tokenizer),
         "input": "",
         "output": LABELS[label],
     }
@@ -108,9 +144,49 @@ def training_row(question: str, prefix_a: str, prefix_b: str, label: int) -> dic
 def prompt_ids(tokenizer: Any, question: str, prefix_a: str, prefix_b: str) -> list[int]:
     """Token ids of the prompt, up to where the label token is generated.
 
-    Thinking templates (Qwen3) are asked not to think: the label must be the first token.
+    Thinking templates (Qwen3) are asked not to think: the label must be the first token. Raises UserError as `templated`.
     """
-    return _ids(tokenizer, SYSTEM, user_message(question, prefix_a, prefix_b))
+    return _ids(tokenizer, SYSTEM, user_message(question, prefix_a, prefix_b, tokenizer))
+
+
+def reasoner_prompt_ids(tokenizer: Any, question: str, system: str | None = None, suffix: str = "") -> list[int]:
+    """Token ids of the prompt that a trace goes on from: the question with the suffix, in the reasoner's chat template.
+
+    Raises UserError as `templated`.
+    """
+    user = plain(question, tokenizer) + suffix
+    return list(tokenizer.encode(templated(tokenizer, system, user), add_special_tokens=False))
+
+
+def templated(tokenizer: Any, system: str | None, user: str, **options: Any) -> str:
+    """The two messages in the tokenizer's chat template, up to where the answer begins. options: of the template.
+
+    Where the template knows no system role (Gemma) or leaves it out, the system text stands before the user's, an empty line
+    between. Raises UserError if the tokenizer has no chat template or its template takes no question.
+    """
+    from jinja2 import TemplateError
+
+    def write(*turns: tuple[str, str]) -> str:
+        chat = [{"role": role, "content": content} for role, content in turns]
+        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
+
+    name = getattr(tokenizer, "name_or_path", "the model")
+    if getattr(tokenizer, "chat_template", "") is None:
+        raise UserError(f"{name} has no chat template: take an instruct model")
+    if system:
+        try:
+            text = write(("system", system), ("user", user))
+            if system.strip() in text:
+                return text
+        except TemplateError:
+            pass
+        user = f"{system}\n\n{user}"
+    try:
+        return write(("user", user))
+    except (TemplateError, ValueError) as error:
+        raise UserError(
+            f"{name}: its chat template takes no question ({error}): take another instruct model"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +201,13 @@ class Frame:
 def frame(tokenizer: Any, question: str) -> Frame:
     """A question's Frame, in this tokenizer's tokens."""
     first, second = "<<first prefix>>", "<<second prefix>>"
-    text = _text(tokenizer, SYSTEM, user_message(question, first, second))
+    text = _text(tokenizer, SYSTEM, user_message(question, first, second, tokenizer))
     head, rest = text.rsplit(first, 1)
     return Frame(*(len(tokenizer.encode(part, add_special_tokens=False)) for part in (head, *rest.split(second, 1))))
 
 
 def _text(tokenizer: Any, system: str, user: str) -> str:
-    chat = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    return templated(tokenizer, system, user, enable_thinking=False)
 
 
 def _ids(tokenizer: Any, system: str, user: str) -> list[int]:
@@ -140,7 +215,11 @@ def _ids(tokenizer: Any, system: str, user: str) -> list[int]:
 
 
 def label_token_ids(tokenizer: Any, labels: Sequence[str] = LABELS) -> tuple[int, ...]:
-    """Token ids of the labels (LABELS: different, same). Raises UserError if one is not exactly one token."""
+    """Token ids of the labels (LABELS: different, same).
+
+    Raises UserError if one is not exactly one token, or if the tokenizer's chat template cannot write the judge's prompt.
+    """
+    _text(tokenizer, SYSTEM, USER)
     ids = []
     for label in labels:
         tokens = tokenizer.encode(label, add_special_tokens=False)

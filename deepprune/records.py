@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator
@@ -80,8 +81,8 @@ class Trace:
         return self.finish_reason == "abort"
 
     def check(self) -> str | None:
-        if not self.text.strip() and self.n_tokens > 1:  # one token: the model ended the trace at once
-            return f"text is empty although n_tokens is {self.n_tokens}; remove the line or sample the trace again"
+        if not self.text.strip() and self.answer is not None:
+            return f"text is empty although the answer is {self.answer!r}; remove the line or sample the trace again"
         if self.n_tokens < 1:
             return f"n_tokens must be at least 1, found {self.n_tokens}"
         return None
@@ -169,8 +170,22 @@ Record = TypeVar("Record", Problem, Trace, Pair, ListItem, PairScore, Pruning)
 
 
 def to_row(record: Any) -> dict[str, Any]:
-    """The record as a JSON object (fields in their declared order)."""
-    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    """The record as a JSON object (fields in their declared order). Raises UserError for NaN or an infinite number."""
+    row = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    for name, value in row.items():
+        if not _finite(value):
+            kind, identity = type(record).__name__, row[record.id_field]
+            raise UserError(f"{name} of the {kind} {identity} holds a number that is not finite: {value!r:.80}")
+    return row
+
+
+def _finite(value: Any) -> bool:
+    """Whether no float in it is NaN or infinite."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    return all(map(_finite, value)) if isinstance(value, (list, tuple)) else True
 
 
 def _matches(value: Any, hint: Any) -> bool:

@@ -166,11 +166,10 @@ def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
 def _interval(row: dict[str, float] | None, digits: int = 3, percent: bool = False) -> str:
     if row is None:
         return "not known"
-    if any(math.isnan(row[k]) for k in ("value", "low", "high")):
+    if math.isnan(row["value"]):
         return "n/a (one class)"
-    if percent:
-        return f"{row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]"
-    return f"{row['value']:,.{digits}f} [{row['low']:,.{digits}f}, {row['high']:,.{digits}f}]"
+    form = ".1%" if percent else f",.{digits}f"
+    return f"{row['value']:{form}} {metrics.in_brackets(row['low'], row['high'], form)}"
 
 
 def to_markdown(numbers: dict) -> str:

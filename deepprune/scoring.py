@@ -9,6 +9,7 @@ A record: {"pair_id": "77ab...", "judge": "judge@1f3c9a2b", "p_same": 0.81, "ver
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -94,7 +95,8 @@ def run(settings: ScoringSettings, name: str, open_judge: Callable[[], Judge], k
     problems = len({p.problem_id for p in some})
     print(f"{len(some)} pairs of {problems} problems, judge {name}; 95 % intervals over problems")
     for metric, row in table.items():
-        print(f"  {metric:<22} {row['value']:.4f}  [{row['low']:.4f}, {row['high']:.4f}]")
+        value = "n/a (one class)" if math.isnan(row["value"]) else f"{row['value']:.4f}"
+        print(f"  {metric:<22} {value}  {metrics.in_brackets(row['low'], row['high'], '.4f')}")
     print(f"prompt tokens {tokens:,}, of which {cached:,} ({cached / max(tokens, 1):.1%}) from the prefix cache")
     manifest.finish(len(scores), metrics=table, prompt_tokens=tokens, cached_tokens=cached)
 

@@ -75,10 +75,10 @@ def table(data: pd.DataFrame, by: str | None = None, resamples: int = 1000, seed
 
 def readable(numbers: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """A table with every 'X', 'X low', 'X high' written as one cell: value [low, high]."""
-    shown = numbers.copy()
+    shown, form = numbers.copy(), f".{digits}f"
     for title in [c for c in numbers.columns if f"{c} low" in numbers.columns]:
         shown[title] = [
-            "n/a" if pd.isna(v) else f"{v:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+            "n/a" if pd.isna(v) else f"{v:{form}} {metrics.in_brackets(low, high, form)}"
             for v, low, high in zip(numbers[title], numbers[f"{title} low"], numbers[f"{title} high"], strict=True)
         ]
         shown = shown.drop(columns=[f"{title} low", f"{title} high"])

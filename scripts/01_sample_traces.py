@@ -12,7 +12,7 @@ A record: {"trace_id": "b0e1...", "problem_id": "6c1f...", "model": "Qwen/Qwen2.
 
 import dataclasses
 
-from deepprune import confidence, config, jsonl, models, progress, records, runtime, traces
+from deepprune import confidence, config, jsonl, models, progress, prompts, records, runtime, traces
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
@@ -86,6 +86,8 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
 
     from deepprune import engine
 
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    prompts.reasoner_prompt_ids(tokenizer, todo[0][0].question, settings.system)  # refused before the engine starts
     seed = engine.resume_seed(settings.seed, done)
     top_k = settings.confidence_top_k
     llm = engine.start(
@@ -93,9 +95,6 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
         max_num_seqs=settings.max_num_seqs, tensor_parallel=settings.tensor_parallel,
         data_parallel=settings.data_parallel, max_logprobs=max(top_k, 1),
     )  # fmt: skip
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    if tokenizer.chat_template is None:
-        raise UserError(f"{path}: the tokenizer has no chat template; use an instruct model")
     params = SamplingParams(
         temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
         logprobs=top_k or None, detokenize=True,
@@ -109,12 +108,10 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
 
     def requests():
         for problem, index in todo:
-            chat = [{"role": "system", "content": settings.system}] if settings.system else []
-            chat.append({"role": "user", "content": problem.question + settings.suffix})
-            prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            ids = prompts.reasoner_prompt_ids(tokenizer, problem.question, settings.system, settings.suffix)
             request = f"{problem.problem_id}/{index}"
             open_requests[request] = (problem, index)
-            yield request, prompt, params
+            yield request, {"prompt_token_ids": ids}, params
 
     tokens = 0
     with progress.bar(total=len(todo), desc="traces", unit="trace") as bar:

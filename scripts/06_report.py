@@ -65,7 +65,7 @@ def main() -> None:
     if settings.pruning:
         numbers["pruning"] = pruning(settings)
         plotting.save(figure(numbers["pruning"]), out / "tokens_accuracy.png")
-    jsonl.write_text(out / "report.json", json.dumps(numbers, indent=1) + "\n")
+    jsonl.write_json(out / "report.json", numbers)
     page = report.to_markdown(numbers)
     jsonl.write_text(out / "report.md", page)
     print(page)

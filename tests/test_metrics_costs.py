@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from deepprune import answers, confidence, costs, metrics
+from deepprune.errors import UserError
 
 rows = st.lists(
     st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.9])), min_size=2, max_size=40
@@ -71,6 +72,61 @@ def test_bootstrap_resamples_whole_problems():
     values = np.asarray([0.0] * 100 + [1.0] * 100)
     value, low, high = metrics.bootstrap([0] * 100 + [1] * 100, lambda r: float(values[r].mean()), 500)
     assert (value, low, high) == (0.5, 0.0, 1.0)
+
+
+def test_one_problem_has_no_interval():
+    table = metrics.judge_table([1, 0, 1, 0], [0.9, 0.2, 0.3, 0.4], ["only"] * 4, resamples=20)
+    for row in table.values():
+        assert math.isfinite(row["value"]) and math.isnan(row["low"]) and math.isnan(row["high"])
+    assert table["accuracy"]["value"] == 0.75
+    value, low, high = metrics.bootstrap(["one"], lambda r: 0.75, 20)
+    assert value == 0.75 and math.isnan(low) and math.isnan(high)
+
+
+def test_one_mixed_problem_has_no_interval_within_problems():
+    """The other problem has one class: every resample with a value has the same one."""
+    labels, scores, problems = [1, 0, 1, 1], [0.9, 0.2, 0.3, 0.4], ["a", "a", "b", "b"]
+    row = metrics.judge_table(labels, scores, problems, resamples=50)["within_problem_auroc"]
+    assert row["value"] == 1.0 and math.isnan(row["low"]) and math.isnan(row["high"])
+
+
+def test_one_class_and_no_mixed_problem_are_nan_not_a_number():
+    for labels, problems in (([1, 1, 1, 1], "aabb"), ([1, 1, 0, 0], "aabb")):
+        table = metrics.judge_table(labels, [0.9, 0.2, 0.3, 0.4], list(problems), resamples=20)
+        assert all(math.isnan(v) for v in table["within_problem_auroc"].values())
+        assert math.isnan(table["auroc"]["value"]) == (0 not in labels)
+        assert math.isfinite(table["accuracy"]["value"])
+
+
+def test_nothing_to_average_is_said():
+    with pytest.raises(UserError, match="nothing to average"):
+        metrics.bootstrap([], lambda r: 0.0)
+    with pytest.raises(UserError, match="nothing to average"):
+        metrics.judge_table([], [], [])
+    assert math.isnan(metrics.accuracy([], [])) and math.isnan(metrics.expected_calibration_error([], []))
+    assert math.isnan(metrics.auroc([], [])) and math.isnan(metrics.tnr_at_fnr([], []))
+    with pytest.raises(UserError, match="both classes"):
+        metrics.fit_temperature([1, 1], [0.2, 0.9])
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, None])
+def test_a_score_that_is_not_finite_is_refused_by_every_metric(number):
+    labels, scores = [1, 0, 1], [0.5, number, 0.2]
+    for metric in (metrics.auroc, metrics.tnr_at_fnr, metrics.accuracy, metrics.reliability, metrics.fit_temperature,
+                   metrics.expected_calibration_error):  # fmt: skip
+        with pytest.raises(UserError, match="1 of 3 scores are not finite"):
+            metric(labels, scores)
+    for table in (metrics.within_problem_auroc, metrics.judge_table):
+        with pytest.raises(UserError, match="not finite"):
+            table(labels, scores, ["a", "a", "b"])
+    with pytest.raises(UserError, match="not finite"):
+        metrics.with_temperature(scores, 2.0)
+
+
+def test_an_interval_that_is_not_there_is_shown_as_such():
+    assert metrics.in_brackets(0.5, 0.75) == "[0.500, 0.750]"
+    assert metrics.in_brackets(-0.015, 0.5, "+.1%") == "[-1.5%, +50.0%]"
+    assert metrics.in_brackets(math.nan, math.nan) == metrics.in_brackets(None, None) == "[n/a]"
 
 
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))

@@ -43,6 +43,27 @@ def test_missing_field_and_empty_trace(tmp_path):
         list(records.read(Trace, path))
 
 
+def test_an_empty_trace_has_no_answer(tmp_path):
+    trace = make_trace(make_problem(), 0, None, text="", n_tokens=7)
+    records.write(tmp_path / "t.jsonl", [trace])
+    assert list(records.read(Trace, tmp_path / "t.jsonl")) == [trace]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_record_holds_finite_numbers_only(tmp_path, number):
+    """Neither written nor read, wherever in the record the number stands."""
+    score = records.PairScore("p", "j", number, True, 1, 0)
+    trace = make_trace(make_problem(), 0, "4")
+    trace.confidence = {"windows": [1.0, number]}
+    for record, field in ((score, "p_same"), (trace, "confidence")):
+        with pytest.raises(UserError, match=rf"{field} of the .* not finite"):
+            records.write(tmp_path / "out.jsonl", [record])
+        assert not (tmp_path / "out.jsonl").exists()
+        (tmp_path / "in.jsonl").write_text(json.dumps(vars(record)) + "\n")
+        with pytest.raises(UserError, match=r"in\.jsonl:1: -?(NaN|Infinity) is not a number"):
+            list(records.read(type(record), tmp_path / "in.jsonl"))
+
+
 def test_duplicate_ids_are_refused_across_files(tmp_path):
     trace = make_trace(make_problem(), 0, "4")
     records.write(tmp_path / "a.jsonl", [trace])

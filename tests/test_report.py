@@ -6,9 +6,10 @@ import json
 import pytest
 from conftest import make_problem, make_trace, run_stage
 
-from deepprune import records, study
+from deepprune import pairs, records, study
 from deepprune.errors import UserError
 from deepprune.records import Pruning
+from deepprune.truncation import Truncation
 
 REPORT = "scripts/06_report.py"
 
@@ -106,3 +107,21 @@ def test_pruned_traces_are_refused_where_answers_are_counted(live):
     done = run_stage("Online/compare_methods.py", "--problems", live / "problems.jsonl", "--traces", live / "live.traces.jsonl",
                      "--sbert", "none", "--tokenizer", "SmolLM2-135M-Instruct", "--output", live / "compare.jsonl")  # fmt: skip
     assert done.returncode != 0 and "4 traces were stopped by live pruning" in done.stderr
+
+
+def test_pairs_of_one_class_and_one_problem_are_reported_as_what_they_are(tmp_path):
+    """No AUROC and no interval: null in report.json, n/a on the page."""
+    made, _ = pairs.build([make_trace(make_problem(), i, "4") for i in range(3)], make_problem(), Truncation("words", 1),
+                          None, 0)  # fmt: skip
+    records.write(tmp_path / "pairs.jsonl", made)
+    scores = [records.PairScore(p.pair_id, "judge", 0.3 + 0.3 * i, i > 0, 10, 0) for i, p in enumerate(made)]
+    records.write(tmp_path / "scores.jsonl", scores)
+    done = run_stage(REPORT, "--output", tmp_path / "report", "--pairs", tmp_path / "pairs.jsonl", "--scores",
+                     tmp_path / "scores.jsonl", "--resamples", "50")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "report/report.json").read_text()
+    found = json.loads(text, parse_constant=pytest.fail)["judges"]["judge"]["all"]["metrics"]
+    assert found["auroc"] == {"value": None, "low": None, "high": None}
+    assert found["accuracy"] == {"value": pytest.approx(2 / 3), "low": None, "high": None}
+    page = (tmp_path / "report/report.md").read_text()
+    assert "| judge | n/a (one class) | n/a (one class) | n/a (one class) | 0.667 [n/a] |" in page and "nan" not in page
