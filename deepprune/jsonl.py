@@ -58,8 +58,10 @@ def read(path: str | Path, strict: bool = True) -> Iterator[tuple[int, dict[str,
                     raise UserError(f"{path}:{number}: not valid JSON{cut}: {error.msg}; {remedy}") from error
                 except RecursionError as error:
                     raise UserError(f"{path}:{number}: nested too deep to be read; {remedy}") from error
-                except ValueError as error:  # ours, and an integer of more digits than Python reads
-                    raise UserError(f"{path}:{number}: {error}; {remedy}") from error
+                except ValueError as error:  # ours, or Python's for an integer of thousands of digits
+                    long = "int_max_str_digits" in str(error)
+                    what = "an integer of more digits than can be read (write it as text)" if long else error
+                    raise UserError(f"{path}:{number}: {what}; {remedy}") from error
                 if not isinstance(row, dict):
                     raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
                 yield number, row

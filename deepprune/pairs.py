@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from deepprune import answers, prompts
 from deepprune.errors import UserError
-from deepprune.problems import normalised_question
+from deepprune.questions import normalised_question, question_words
 from deepprune.records import ListItem, Pair, Problem, Trace, content_hash
 from deepprune.truncation import Truncation
 
@@ -152,7 +152,7 @@ def split(problems: Sequence[Problem], test_share: float, seed: int) -> tuple[li
         families.setdefault(family, {}).setdefault(question, []).append(problem)
     train, test = [], []
     for family in sorted(families):
-        questions = sorted(families[family])
+        questions = sorted(families[family], key=lambda q: (question_words(families[family][q][0].question), q))
         random.Random(f"{seed}/{family}").shuffle(questions)
         cut = round(len(questions) * test_share)
         for index, question in enumerate(questions):

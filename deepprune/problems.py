@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepprune.errors import UserError
+from deepprune.questions import normalised_question, question_words
 from deepprune.records import Problem
 
 # Difficulties are set so that Qwen2.5-Coder-0.5B-Instruct is right 15 % to 85 % of the time in each family.
@@ -34,21 +35,17 @@ BENCHMARKS: dict[str, tuple[str, str | None, str, str, str]] = {
 }
 
 
-def normalised_question(text: str) -> str:
-    """Question text for leak checks: lower case, letters and digits only, single spaces."""
-    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
-
-
 def generate(family: str, count: int, seed: int, skip: set[str] = frozenset()) -> list[Problem]:
     """`count` distinct seeded problems of a reasoning-gym family, none with a normalised question in `skip`.
 
+    Questions that differ in their operators alone count as one here: more variety, and a seed's set stays what it was.
     Raises UserError for an unknown family or one that runs out of distinct problems.
     """
     import reasoning_gym
 
     if family not in FAMILIES:
         raise UserError(f"unknown problem family {family!r}; families are {', '.join(FAMILIES)}")
-    seen, problems = set(skip), []
+    seen, problems = {question_words(question) for question in skip}, []
     # Neighbouring seeds share most problems, so what is skipped must not use up the search.
     size = 20 * (count + len(skip)) + 100
     settings = dict(FAMILIES[family])
@@ -57,7 +54,7 @@ def generate(family: str, count: int, seed: int, skip: set[str] = frozenset()) -
         if max_steps is not None and entry["metadata"]["answer_cot"].count("=") > max_steps:
             continue
         question = _plain_question(entry["question"])
-        key = normalised_question(question)
+        key = question_words(normalised_question(question))
         if key not in seen:
             seen.add(key)
             problems.append(Problem.new("reasoning-gym", question, entry["answer"], "math", family))

@@ -1,13 +1,13 @@
-"""Making Trace records: from a sampler's output, and from traces that people already have."""
+"""Making Trace records from a sampler's output, and what a set of traces looks like."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import math
+from collections.abc import Iterable
 from typing import Any
 
-from deepprune import answers, jsonl
+from deepprune import answers
 from deepprune.errors import UserError
 from deepprune.records import Problem, Trace, content_hash
 
@@ -16,64 +16,27 @@ def make(
     problem: Problem, model: str, sample_index: int, text: str, n_tokens: int, finish_reason: str,
     sampling: dict[str, Any], confidence: dict | None = None,
 ) -> Trace:  # fmt: skip
-    """A graded Trace: answer extracted, correctness by equivalence with the gold answer.
+    """A graded Trace whose answer is the one that its text states (None: unknown)."""
+    answer = answers.extract(text, problem.answer_type)
+    return graded(problem, answer, model, sample_index, text, n_tokens, finish_reason, sampling, confidence)
+
+
+def graded(
+    problem: Problem, answer: str | None, model: str, sample_index: int, text: str, n_tokens: int, finish_reason: str,
+    sampling: dict[str, Any], confidence: dict | None = None,
+) -> Trace:  # fmt: skip
+    """A Trace with this answer and its correctness by equivalence with the gold answer.
 
     The id depends on problem, model, sample index and the sampling settings (not on the engine's seed, which
     changes when a run resumes). An unknown answer is counted as not correct only by whoever averages:
     here it stays None.
     """
-    answer = answers.extract(text, problem.answer_type)
     identity = {k: v for k, v in sampling.items() if k != "engine_seed"}
     return Trace(
         content_hash("trace", problem.problem_id, model, sample_index, identity),
         problem.problem_id, model, sample_index, text, n_tokens, finish_reason,
         answer, answers.same(answer, problem.gold, problem.answer_type), sampling, confidence,
     )  # fmt: skip
-
-
-def import_file(
-    path: str | Path, fields: dict[str, str], defaults: dict[str, str], tokenizer=None
-) -> Iterator[tuple[Problem, Trace]]:
-    """Problem and Trace records from any JSONL that holds question, gold answer and text.
-
-    fields: our name -> their field, for question, gold, text (required) and model, dataset, sample_id, family,
-    answer_type, n_tokens, finish_reason (used where the rows have them). defaults: model, dataset, answer_type
-    for rows without. n_tokens comes from the row, else from `tokenizer`. Without a finish reason, a trace with
-    an answer counts as 'stop', one without as 'unknown'. Raises UserError naming file and line.
-    """
-    counts: dict[str, int] = {}
-    for number, row in jsonl.read(path):
-        where = f"{path}:{number}"
-        for need in ("question", "gold", "text"):
-            if not isinstance(row.get(fields[need]), (str, int, float)) or not str(row[fields[need]]).strip():
-                raise UserError(f"{where}: no {need} in field {fields[need]!r} (fields here: {', '.join(row)}); "
-                                f"name it with --{need}-field")  # fmt: skip
-
-        def get(name: str, row=row) -> Any:
-            value = row.get(fields.get(name, name))
-            return defaults.get(name) if value in (None, "") else value
-
-        problem = Problem.new(
-            str(get("dataset")), str(row[fields["question"]]), str(row[fields["gold"]]),
-            str(get("answer_type")), str(get("family") or ""),
-        )  # fmt: skip
-        if problem.check():
-            raise UserError(f"{where}: {problem.check()}")
-        text, model = str(row[fields["text"]]), str(get("model"))
-        key = f"{problem.problem_id}/{model}"
-        index = counts.get(key, 0)
-        counts[key] = index + 1
-        n_tokens = get("n_tokens")
-        if not isinstance(n_tokens, int):
-            if tokenizer is None:
-                raise UserError(f"{where}: no token count in field {fields['n_tokens']!r}; give --tokenizer")
-            n_tokens = len(tokenizer.encode(text, add_special_tokens=False))
-        sampling = {"imported_from": Path(path).name}
-        if get("sample_id") is not None:
-            sampling["sample_id"] = str(get("sample_id"))
-        trace = make(problem, model, index, text, n_tokens, "unknown", sampling)
-        trace.finish_reason = str(get("finish_reason") or ("stop" if trace.answer is not None else "unknown"))
-        yield problem, trace
 
 
 def refuse_pruned(some: Iterable[Any], where: str = "") -> None:
@@ -123,6 +86,7 @@ def print_summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str
     table["all"] = summary(traces, problems)
     print(f"{'family':<22}{'problems':>9}{'traces':>8}{'pass@1':>8}{'unknown':>9}{'same pairs':>12}{'tokens':>9}")
     for name, row in table.items():
+        same = "n/a" if math.isnan(row["same_answer_pairs"]) else f"{row['same_answer_pairs']:.3f}"
         print(f"{name[:21]:<22}{row['problems']:>9}{row['traces']:>8}{row['pass@1']:>8.3f}{row['unknown']:>9.3f}"
-              f"{row['same_answer_pairs']:>12.3f}{row['mean_tokens']:>9.1f}")  # fmt: skip
+              f"{same:>12}{row['mean_tokens']:>9.1f}")  # fmt: skip
     return table

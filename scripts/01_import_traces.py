@@ -5,17 +5,19 @@ r"""Stage 01, for traces that you already have: any JSONL with question, gold an
         --output-problems DeepPrune_data/problems/mine.jsonl --output-traces DeepPrune_data/traces/mine.jsonl
 
 Fields with other names are named by options (--text-field completion). Answers are found in \boxed{...},
-<answer>...</answer>, or a plain "the answer is ...". An answer that cannot be found is unknown.
+<answer>...</answer>, or a plain "the answer is ...". An answer that cannot be found is unknown. Two options say it better
+where the file knows better: --answer-field NAME (the file's own reading; null or missing: none) and --answer-pattern REGEX
+(what to look for in the text). What is doubtful in the file is counted and shown at the end.
 """
 
 import dataclasses
+import re
 from pathlib import Path
 
-from deepprune import config, models, progress, records, traces
+from deepprune import config, imports, models, progress, records, traces
 from deepprune.config import setting
 from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest
-from deepprune.problems import normalised_question
+from deepprune.manifest import Manifest, check_paths
 
 FIELDS = (
     "question",
@@ -46,6 +48,12 @@ class ImportSettings:
     answer_type_field: str = setting("answer_type", "field of the answer's type: math, choice or text")
     n_tokens_field: str = setting("n_tokens", "field of the trace's token count")
     finish_reason_field: str = setting("finish_reason", "field of the reason for the trace's end")
+    answer_field: str | None = setting(
+        None, "field of the final answer, where the file has it; it counts, not the text's"
+    )
+    answer_pattern: str | None = setting(
+        None, "regular expression of the final answer in a text: its last match, or that match's group 1 if it has one"
+    )
     model: str = setting("unknown", "reasoner, where rows do not name it")
     dataset: str = setting("imported", "data set, where rows do not name it")
     answer_type: str = setting("math", "answers' type, where rows do not name it", choices=records.ANSWER_TYPES)
@@ -56,6 +64,14 @@ class ImportSettings:
 @command
 def main() -> None:
     settings = config.parse(ImportSettings, "import", __doc__)
+    check_paths([settings.output_problems, settings.output_traces], [settings.input])
+    if settings.answer_pattern is not None:
+        try:
+            re.compile(settings.answer_pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise UserError(
+                f"--answer-pattern {settings.answer_pattern!r} is no regular expression: {error}"
+            ) from error
     for path in (settings.output_problems, settings.output_traces):
         if Path(path).exists() and not settings.overwrite:
             raise UserError(f"{path} exists; delete it, choose another output, or pass --overwrite")
@@ -66,22 +82,26 @@ def main() -> None:
         tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path, model_max_length=10**9)
     fields = {name: getattr(settings, f"{name}_field") for name in FIELDS}
     defaults = {"model": settings.model, "dataset": settings.dataset, "answer_type": settings.answer_type}
+    if settings.answer_field:
+        fields["answer"] = settings.answer_field
+    counts = imports.Counts()
+    rows = imports.import_file(settings.input, fields, defaults, tokenizer, settings.answer_pattern, counts)
     problems, found = {}, []
-    for problem, trace in progress.bar(
-        traces.import_file(settings.input, fields, defaults, tokenizer), unit="trace", desc="import"
-    ):
-        first = problems.setdefault(normalised_question(problem.question), problem)
-        if first.problem_id != problem.problem_id:
-            raise UserError(
-                f"{settings.input}: the question {problem.question[:60]!r} has two golds, {first.gold!r} and {problem.gold!r}"
-            )
+    for problem, trace in progress.bar(rows, unit="trace", desc="import"):
+        problems[problem.problem_id] = problem
         found.append(trace)
     if not found:
         raise UserError(f"{settings.input}: no rows")
-    for path, rows in ((settings.output_problems, list(problems.values())), (settings.output_traces, found)):
+    for path, some in ((settings.output_problems, list(problems.values())), (settings.output_traces, found)):
         manifest = Manifest.open(path, "import", config.resolved(settings), [settings.input], overwrite=True)
-        manifest.finish(records.write(path, rows))
-    traces.print_summary(found, {p.problem_id: p for p in problems.values()})
+        manifest.finish(records.write(path, some), **counts.to_manifest())
+    traces.print_summary(found, problems)
+    unknown = sum(t.answer is None for t in found)
+    print(
+        f"{counts.rows} rows read: {len(problems)} problems, {len(found)} traces, {unknown} of them without an answer"
+    )
+    for line in counts.lines():
+        print(f"  {line}")
 
 
 if __name__ == "__main__":

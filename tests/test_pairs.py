@@ -88,3 +88,6 @@ def test_leak_check_fails_on_a_shared_question():
     with pytest.raises(UserError, match="leak"):
         pairs.check_leak([Problem.new("d", "How many?", "1")], [Problem.new("other", "how  MANY", "2")])
     pairs.check_leak([Problem.new("d", "How many?", "1")], [Problem.new("d", "How much?", "1")])
+    pairs.check_leak([Problem.new("d", "Solve x^2 = 4", "2")], [Problem.new("d", "Solve x - 2 = 4", "6")])
+    with pytest.raises(UserError, match="leak"):
+        pairs.check_leak([Problem.new("d", "Solve $x^2=4$", "2")], [Problem.new("d", "solve  x^{2} = 4.", "2")])
