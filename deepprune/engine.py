@@ -60,6 +60,7 @@ def start(
             tensor_parallel_size=tensor_parallel,
             max_logprobs=max_logprobs,
             trust_remote_code=False,
+            generation_config="vllm",  # the model's own sampling parameters are not ours
             disable_log_stats=True,
             use_tqdm_on_load=False,
             **options,

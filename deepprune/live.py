@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -63,6 +64,8 @@ class LiveSettings:
     suffix: str
     system: str | None = None
     on_judge_failure: str = "stop"
+    seed: int = 0  # the engine's
+    run: str = dataclasses.field(default_factory=lambda: secrets.token_hex(4))  # no two runs sample the same traces
     check_every: int = 16  # truncation by tokens: look for the cut every so many tokens
 
     def __post_init__(self) -> None:
@@ -209,8 +212,13 @@ class Question:
         if trace.record:
             return trace.record
         s = self.settings
-        sampling = {"temperature": s.sampling.temperature, "top_p": s.sampling.top_p, "max_tokens": s.sampling.max_tokens,
-                    "system": s.system, "suffix": s.suffix, "live": True}  # fmt: skip
+        sampling = s.sampling.recorded() | {
+            "system": s.system,
+            "suffix": s.suffix,
+            "live": True,
+            "seed": s.seed,
+            "run": s.run,
+        }
         made = traces.make(
             self.problem, self.reasoner.name, trace.arrival or 0, trace.text, max(1, len(trace.token_ids)),
             trace.finish_reason or "abort", sampling,
@@ -233,7 +241,8 @@ class Question:
         requests = []
         for member, _ in wanted:
             a, b = self.arrived[member], self.arrived[new]
-            requests.append(Request(self.problem.question, a.prefix, b.prefix, str(a.arrival), str(b.arrival)))
+            ids = (f"{self.problem.problem_id}/{trace.arrival}" for trace in (a, b))
+            requests.append(Request(self.problem.question, a.prefix, b.prefix, *ids))
         scores = await self.judge.score(requests)
         while len(self.spent) <= new:
             self.spent.append((0, 0, 0))

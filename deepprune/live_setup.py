@@ -8,14 +8,15 @@ from deepprune import clustering, config, judges, rules, runtime
 from deepprune.config import setting
 from deepprune.errors import UserError
 from deepprune.live import ON_JUDGE_FAILURE, LiveSettings
-from deepprune.reasoners import EngineReasoner, Reasoner, Sampling, ServerReasoner
+from deepprune.reasoners import EngineReasoner, Reasoner, ServerReasoner
 from deepprune.rules import RuleSettings
+from deepprune.sampling import SamplingSettings
 
 JUDGES = ("vllm", "listwise", "server", "sbert", "random")
 
 
 @dataclasses.dataclass
-class LivePruneSettings(RuleSettings):
+class LivePruneSettings(RuleSettings, SamplingSettings):
     reasoner: str = setting(
         config.REQUIRED, "the reasoner's model: folder or hub id (its tokenizer, with --reasoner-url)"
     )
@@ -31,9 +32,6 @@ class LivePruneSettings(RuleSettings):
     limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True)
     questions: int = setting(4, "questions in progress at once", free=True)
     max_num_seqs: int = setting(64, "traces generated at once, over all questions", free=True)
-    temperature: float = setting(0.6, "sampling temperature")
-    top_p: float = setting(0.95, "nucleus sampling mass")
-    max_tokens: int = setting(32768, "cut a trace off after so many tokens")
     system: str | None = setting(None, "system message")
     suffix: str = setting(
         "\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question"
@@ -83,7 +81,7 @@ def how(settings: LivePruneSettings) -> LiveSettings:
     """The settings as the driver takes them."""
     return LiveSettings(
         settings.n, settings.cut(), settings.cluster_rule(), settings.finish_rule(),
-        Sampling(settings.temperature, settings.top_p, settings.max_tokens), settings.suffix, settings.system, settings.on_judge_failure,
+        settings.sampling(), settings.suffix, settings.system, settings.on_judge_failure, settings.seed,
     )  # fmt: skip
 
 

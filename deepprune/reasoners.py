@@ -11,14 +11,23 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import os
 import random
 import re
 import socket
 from collections.abc import AsyncIterator
 
 from deepprune import engine, models
-from deepprune.errors import UserError
+from deepprune.errors import UserError, without_credentials
+from deepprune.sampling import Sampling
 
+KEY = "OPENAI_API_KEY"
+NO_MODELS = (
+    IndexError,
+    AttributeError,
+    TypeError,
+    ValueError,
+)  # what reading a list of models of none, or of no list, raises
 LAST_TOKENS_SECONDS = 0.5  # how long a server that was left may take to notice
 
 
@@ -29,15 +38,6 @@ class Chunk:
     text: str
     token_ids: list[int]
     finish_reason: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How traces are sampled. max_tokens is the length of a whole trace."""
-
-    temperature: float = 0.6
-    top_p: float = 0.95
-    max_tokens: int = 32768
 
 
 class ReasonerLost(Exception):
@@ -87,6 +87,7 @@ class EngineReasoner(Reasoner):
         self.options = {
             "model": self.path, "seed": seed, "max_model_len": max_model_len, "max_num_seqs": max_num_seqs,
             "tensor_parallel_size": tensor_parallel, "enable_prefix_caching": True, "trust_remote_code": False,
+            "generation_config": "vllm",  # the model's own sampling parameters are not ours
             **engine.machine_options(dtype, gpu_memory_utilization),
         }  # fmt: skip
         self.ids = itertools.count()
@@ -105,9 +106,7 @@ class EngineReasoner(Reasoner):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        params = SamplingParams(
-            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=max_tokens, output_kind=RequestOutputKind.DELTA,
-        )  # fmt: skip
+        params = SamplingParams(**sampling.recorded() | {"max_tokens": max_tokens}, output_kind=RequestOutputKind.DELTA)
         request = f"trace-{next(self.ids)}"
         outputs = self.engine.generate({"prompt_token_ids": prompt}, params, request)
         aborted = False
@@ -126,7 +125,8 @@ class EngineReasoner(Reasoner):
     async def generated(self) -> int | None:
         from vllm.v1.metrics.reader import get_metrics_snapshot
 
-        return sum(int(m.value) for m in get_metrics_snapshot() if m.name == "vllm:generation_tokens")
+        counters = [int(m.value) for m in get_metrics_snapshot() if m.name == "vllm:generation_tokens"]
+        return sum(counters) if counters else None
 
     async def running(self) -> int | None:
         return self.engine.output_processor.get_num_unfinished_requests()
@@ -143,8 +143,8 @@ class EngineReasoner(Reasoner):
 class ServerReasoner(Reasoner):
     """A vLLM server (`vllm serve`), by its OpenAI-compatible URL, as http://127.0.0.1:8000/v1.
 
-    Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. Connection errors
-    before anything was generated are tried again with growing pauses; nothing else is. To stop a request, our half of its
+    Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. Connection errors and a
+    server that is too busy are tried again with growing pauses before anything was generated; nothing else is. To stop a request, our half of its
     connection is closed: the server aborts a request whose client has gone, and what it had sent by then is still read
     and counted.
     """
@@ -153,11 +153,12 @@ class ServerReasoner(Reasoner):
         from openai import AsyncOpenAI
         from transformers import AutoTokenizer
 
-        self.url = url.rstrip("/")
+        self.base = url.rstrip("/")
+        self.url = without_credentials(self.base)  # as it may be told
         resolved = models.resolve(model)
         self.name = resolved.name
         self.tokenizer = AutoTokenizer.from_pretrained(resolved.path)
-        self.client = AsyncOpenAI(base_url=self.url, api_key="none", timeout=timeout_seconds, max_retries=0)
+        self.client = AsyncOpenAI(base_url=self.base, api_key=api_key(), timeout=timeout_seconds, max_retries=0)
         self.retries = retries
         self.served: str | None = None
 
@@ -166,10 +167,8 @@ class ServerReasoner(Reasoner):
 
         try:
             self.served = (await self.client.models.list()).data[0].id
-        except (openai.APIError, IndexError) as error:
-            raise UserError(
-                f"{self.url}: no OpenAI-compatible server answers there ({type(error).__name__}); start one with `vllm serve`"
-            ) from error
+        except (openai.APIError, *NO_MODELS) as error:
+            raise UserError(refusal(self.url, error)) from error
 
     async def stream(self, prompt, sampling, max_tokens, stop):
         import httpx
@@ -178,16 +177,14 @@ class ServerReasoner(Reasoner):
         for attempt in itertools.count():
             try:
                 reply = await self.client.completions.create(
-                    model=self.served, prompt=prompt, max_tokens=max_tokens, temperature=sampling.temperature,
-                    top_p=sampling.top_p, stream=True, extra_body={"return_token_ids": True},
+                    model=self.served, prompt=prompt, stream=True,
+                    extra_body=sampling.recorded() | {"max_tokens": max_tokens, "return_token_ids": True},
                 )  # fmt: skip
                 break
-            except openai.APIConnectionError as error:
-                if attempt >= self.retries:
-                    raise ReasonerLost(f"{self.url}: cannot be reached ({error}), tried {attempt + 1} times") from error
-                await asyncio.sleep(backoff(attempt))
             except openai.APIError as error:
-                raise ReasonerLost(f"{self.url}: refused a request: {error}") from error
+                if attempt >= self.retries or not passing(error):
+                    raise ReasonerLost(refusal(self.url, error, attempt + 1)) from error
+                await asyncio.sleep(backoff(attempt))
         ended = None
         try:
             async for event in reply:
@@ -207,9 +204,9 @@ class ServerReasoner(Reasoner):
     async def _metric(self, name: str) -> int | None:
         import httpx
 
-        root = self.url.removesuffix("/v1")
+        root = self.base.removesuffix("/v1")
         try:
-            async with httpx.AsyncClient(timeout=10) as client:
+            async with httpx.AsyncClient(timeout=10, headers={"Authorization": f"Bearer {api_key()}"}) as client:
                 text = (await client.get(f"{root}/metrics")).text
         except httpx.HTTPError:
             return None
@@ -225,6 +222,41 @@ class ServerReasoner(Reasoner):
 
     async def close(self) -> None:
         await self.client.close()
+
+
+def api_key() -> str:
+    """The servers' key, from the environment variable OPENAI_API_KEY; servers that want none take any."""
+    return os.environ.get(KEY) or "none"
+
+
+def passing(error: Exception) -> bool:
+    """Whether a server's error may be gone in a moment: not reached, or too busy."""
+    import openai
+
+    return isinstance(error, openai.APIConnectionError) or getattr(error, "status_code", None) in (429, 502, 503, 504)
+
+
+def refusal(url: str, error: Exception, tries: int = 1) -> str:
+    """One line on what a server's error means and what to do. url: as it may be told."""
+    import openai
+
+    status, tried = getattr(error, "status_code", None), f", tried {tries} times" if tries > 1 else ""
+    if status in (401, 403):
+        there = "the one in" if os.environ.get(KEY) else "put it into"
+        rest = " was refused" if os.environ.get(KEY) else ""
+        return f"{url}: the server wants a key (HTTP {status}): {there} the environment variable {KEY}{rest}"
+    if status == 404:
+        return (
+            f"{url}: the server has no such model or address (HTTP 404: {error}): give the URL as http://HOST:PORT/v1"
+        )
+    if status == 429:
+        return f"{url}: too many requests for the server (HTTP 429){tried}: send fewer at once, or raise --retries"
+    if status is not None and status >= 500:
+        return f"{url}: the server failed (HTTP {status}){tried}: {error}: its own log says why"
+    if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
+        return f"{url}: refused a request: {error}"
+    cause = f"{type(error).__name__}: {error.__cause__ or error}"
+    return f"{url}: no OpenAI-compatible server answers there ({cause}){tried}; start one with `vllm serve`"
 
 
 def chunk_of(event) -> Chunk:

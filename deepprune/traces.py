@@ -10,6 +10,7 @@ from typing import Any
 from deepprune import answers
 from deepprune.errors import UserError
 from deepprune.records import Problem, Trace, content_hash
+from deepprune.sampling import NEUTRAL
 
 
 def make(
@@ -28,10 +29,10 @@ def graded(
     """A Trace with this answer and its correctness by equivalence with the gold answer.
 
     The id depends on problem, model, sample index and the sampling settings (not on the engine's seed, which
-    changes when a run resumes). An unknown answer is counted as not correct only by whoever averages:
-    here it stays None.
+    changes when a run resumes, nor on parameters that change nothing). An unknown answer is counted as not correct
+    only by whoever averages: here it stays None.
     """
-    identity = {k: v for k, v in sampling.items() if k != "engine_seed"}
+    identity = {k: v for k, v in sampling.items() if k != "engine_seed" and (k, v) not in NEUTRAL.items()}
     return Trace(
         content_hash("trace", problem.problem_id, model, sample_index, identity),
         problem.problem_id, model, sample_index, text, n_tokens, finish_reason,

@@ -16,10 +16,11 @@ from deepprune import confidence, config, jsonl, models, progress, prompts, reco
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
+from deepprune.sampling import SamplingSettings
 
 
 @dataclasses.dataclass
-class SampleSettings:
+class SampleSettings(SamplingSettings):
     problems: str = setting(config.REQUIRED, "JSONL file of Problem records")
     model: str = setting(config.REQUIRED, "the reasoner: local folder, hub id, or packaged fallback")
     output: str = setting(config.REQUIRED, "JSONL file of Trace records; appended to when it exists")
@@ -27,9 +28,6 @@ class SampleSettings:
     n: int = setting(16, "traces a problem; may grow on resume", free=True)
     limit: int | None = setting(None, "only the first so many problems; may grow on resume", free=True)
     only: list[str] | None = setting(None, "only the problems with these ids")
-    temperature: float = setting(0.6, "sampling temperature; 0 is greedy")
-    top_p: float = setting(0.95, "nucleus sampling mass")
-    max_tokens: int = setting(32768, "cut a trace off after so many tokens")
     system: str | None = setting(None, "system message")
     suffix: str = setting(
         "\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question"
@@ -49,6 +47,7 @@ class SampleSettings:
 @command
 def main() -> None:
     settings = config.parse(SampleSettings, "sample", __doc__)
+    settings.sampling()  # checked before anything starts
     problems = list(records.read(records.Problem, settings.problems))
     if settings.only:
         missing = set(settings.only) - {p.problem_id for p in problems}
@@ -95,12 +94,8 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
         max_num_seqs=settings.max_num_seqs, tensor_parallel=settings.tensor_parallel,
         data_parallel=settings.data_parallel, max_logprobs=max(top_k, 1),
     )  # fmt: skip
-    params = SamplingParams(
-        temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens,
-        logprobs=top_k or None, detokenize=True,
-    )  # fmt: skip
-    sampling = {
-        "temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_tokens,
+    params = SamplingParams(**settings.sampling().recorded(), logprobs=top_k or None, detokenize=True)
+    sampling = settings.sampling().recorded() | {
         "system": settings.system, "suffix": settings.suffix, "seed": settings.seed, "engine_seed": seed,
         "dtype": runtime.cpu_dtype(settings.dtype),
     }  # fmt: skip

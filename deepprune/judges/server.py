@@ -10,10 +10,10 @@ import itertools
 import time
 
 from deepprune import models, prompts
-from deepprune.errors import UserError
+from deepprune.errors import UserError, without_credentials
 from deepprune.judges import Judge, Score, better
 from deepprune.judges.weights import prepare
-from deepprune.reasoners import backoff
+from deepprune.reasoners import NO_MODELS, api_key, backoff, passing, refusal
 
 
 class ServerJudge(Judge):
@@ -27,15 +27,13 @@ class ServerJudge(Judge):
         self.parameters = models.parameter_count(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.labels = prompts.label_token_ids(self.tokenizer)
-        self.url, self.retries = url.rstrip("/"), retries
-        self.client = openai.OpenAI(base_url=self.url, api_key="none", timeout=timeout_seconds, max_retries=0)
+        self.url, self.retries = without_credentials(url.rstrip("/")), retries
+        self.client = openai.OpenAI(base_url=url.rstrip("/"), api_key=api_key(), timeout=timeout_seconds, max_retries=0)
         self.pool = concurrent.futures.ThreadPoolExecutor(batch)
         try:
             self.served = self.client.models.list().data[0].id
-        except (openai.APIError, IndexError) as error:
-            raise UserError(
-                f"{self.url}: no OpenAI-compatible server answers there ({type(error).__name__}); start one with `vllm serve`"
-            ) from error
+        except (openai.APIError, *NO_MODELS) as error:
+            raise UserError(refusal(self.url, error)) from error
 
     def stream(self, requests):
         futures = {self.pool.submit(self._one, r): position for position, r in enumerate(requests)}
@@ -58,14 +56,10 @@ class ServerJudge(Judge):
                                 "return_tokens_as_token_ids": True},
                 )  # fmt: skip
                 break
-            except openai.APIConnectionError as error:
-                if attempt >= self.retries:
-                    raise UserError(
-                        f"{self.url}: the judge cannot be reached ({error}), tried {attempt + 1} times"
-                    ) from error
-                time.sleep(backoff(attempt))
             except openai.APIError as error:
-                raise UserError(f"{self.url}: the judge refused a request: {error}") from error
+                if attempt >= self.retries or not passing(error):
+                    raise UserError(refusal(self.url, error, attempt + 1)) from error
+                time.sleep(backoff(attempt))
         at = reply.choices[0].logprobs.top_logprobs[0]
         different, same = (at[f"token_id:{label}"] for label in self.labels)
         details = getattr(reply.usage, "prompt_tokens_details", None)
