@@ -3,173 +3,216 @@
 No answer (None) means *unknown*, which is never the same as anything.
 
 Equivalence is math-verify's (the rule-based check of the paper, after DeepScaleR's reward), asked in both
-directions because it is not symmetric, letters for multiple choice, normalised text otherwise. math-verify
-can run for minutes on odd input and its own timeouts use signals, so it runs in a worker process that is
-killed when it takes too long; such a comparison is unknown (None).
+directions because it is not symmetric, for what is not a plain number (math_spelling.py takes an answer apart);
+letters for multiple choice, normalised text otherwise. math-verify can run for minutes on odd input and its own
+timeouts use signals, so it runs in a worker process that can be killed (math_worker.py); such a comparison is unknown.
 """
 
 from __future__ import annotations
 
-import fractions
-import json
+import collections
+import math
 import re
-import select
-import subprocess
-import sys
-import threading
+import unicodedata
 from collections.abc import Sequence
 
+from deepprune import math_spelling
 from deepprune.extraction import extract, last_boxed  # noqa: F401 - offered here too
+from deepprune.math_spelling import Reading
+from deepprune.math_worker import MathWorker
 
-TIMEOUT_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0  # of the worker's CPU time, for one comparison
+SHORT_SECONDS = 1.0  # the same, in a problem where one has been ended already
+HUNG_COMPARISONS = 10  # so many are ended in a problem; then only what is known to be quick is compared
+MAX_COMPARED_CHARS = 1000  # of an answer that math-verify is asked about
 
-_CHOICE = re.compile(r"^\W*(?:\\(?:text|mathrm|textbf|mathbf)\{)?\W*([A-J])(?:\W|$)", re.IGNORECASE)
+_LETTER = re.compile(
+    r"^(?:(?:the\s+)?(?:correct\s+|final\s+)?(?:answer|option|choice)(?:\s+is)?\b)?[\s:]*\W*([A-J])(?:\W|$)",
+    re.IGNORECASE,
+)
+
+
+def _text(answer: str) -> str:
+    """Text (type text) in small letters, without wrappers, punctuation at its end, and extra white space."""
+    text = unicodedata.normalize("NFKC", answer).replace("~", " ")
+    while True:
+        before = text
+        text = math_spelling.unwrap(text).rstrip("!?… ")
+        if text == before:
+            return " ".join(text.casefold().split())
 
 
 def normalise(answer: str, answer_type: str = "math") -> str:
     """A cheap canonical spelling: equal spellings are equal answers; unequal ones may still be equal."""
-    text = answer.strip().strip("$").strip()
+    if answer_type == "math":
+        return math_spelling.spelled(math_spelling.read(answer))
     if answer_type == "choice":
-        letter = _CHOICE.match(text)
+        text = math_spelling.unwrap(answer)
+        letter = _LETTER.match(text)
         return letter.group(1).upper() if letter else text.upper()
-    if answer_type == "text":
-        return " ".join(text.casefold().split())
-    text = (
-        text.replace("\\!", "").replace("\\,", "").replace("\\$", "").replace("dfrac", "frac").replace("tfrac", "frac")
-    )
-    text = re.sub(r"\\(?:left|right)\b", "", text)
-    text = re.sub(r"\s+", "", text).rstrip(".")
-    if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", text):
-        text = text.replace(",", "")
-    if re.fullmatch(r"[-+]?\d+(\.\d+)?", text):
-        return str(fractions.Fraction(text))
-    return text
+    return _text(answer)
 
 
-class _MathWorker:
-    """math-verify in a process of its own, restarted after a timeout or a crash."""
+class _Budget:
+    """What one problem may still spend on comparisons that do not end: counts those that were ended."""
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen | None = None
-        self.lock = threading.Lock()
-
-    def _start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "deepprune.answers"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
-        )  # fmt: skip
-        self._reply(60.0)  # the import of sympy
-
-    def _reply(self, timeout: float) -> str | None:
-        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
-        return (self.process.stdout.readline().strip() or None) if ready else None
-
-    def same(self, a: str, b: str) -> bool | None:
-        with self.lock:
-            if self.process is None or self.process.poll() is not None:
-                self._start()
-            try:
-                self.process.stdin.write(json.dumps([a, b]) + "\n")
-                reply = self._reply(TIMEOUT_SECONDS)
-            except BrokenPipeError:
-                reply = None
-            if reply is None:
-                self.process.kill()
-                self.process.wait()
-                self.process = None
-            return {"1": True, "0": False}.get(reply)
+        self.hung = 0
 
 
-_worker = _MathWorker()
-_cache: dict[tuple[str, str, str], bool | None] = {}
+_worker = MathWorker()
+_cache: dict[tuple[str, str], bool | None] = {}  # by the two spellings in order
+_hung: set[str] = set()  # spellings that kept the worker busy even against the number 1
+_tame: set[str] = set()  # spellings whose comparison has ended by itself
+_budgets: collections.defaultdict[str, _Budget] = collections.defaultdict(_Budget)  # by spelling, outside `classes`
+
+
+def _ask(a: str, b: str, budgets: Sequence[_Budget]) -> bool | None:
+    """math-verify's verdict on two spellings; None: not known. Remembered, unless it was refused for want of time."""
+    a, b = key = (min(a, b), max(a, b))
+    if a == b:
+        return True
+    if key in _cache:
+        return _cache[key]
+    if a in _hung or b in _hung or max(len(a), len(b)) > MAX_COMPARED_CHARS:
+        return None
+    used = max(budget.hung for budget in budgets)
+    if used >= HUNG_COMPARISONS and not (a in _tame and b in _tame):
+        return None
+    outcome = _worker.same(math_spelling.latex(a), math_spelling.latex(b), SHORT_SECONDS if used else TIMEOUT_SECONDS)
+    _cache[key] = outcome.same
+    if not outcome.hung:
+        _tame.update(key)
+        return outcome.same
+    hung = 1
+    for spelling in key:  # which of the two is it? It is not compared again
+        if spelling not in _tame:
+            if _worker.same(math_spelling.latex(spelling), "1", SHORT_SECONDS).hung:
+                hung += 1
+                _hung.add(spelling)
+            else:
+                _tame.add(spelling)
+    for budget in budgets:
+        budget.hung += hung
+    return None
+
+
+def _same_math(a: Reading, b: Reading, budgets: Sequence[_Budget] = ()) -> bool | None:
+    """`same` for two answers taken apart; budgets: those of the problem (none: those of the two answers)."""
+    if a == b:
+        return True
+    if a.unit and b.unit and a.unit != b.unit:
+        if a.unit.startswith("base ") and b.unit.startswith("base "):
+            return math_spelling.base_value(a) == math_spelling.base_value(b)
+        return False
+    percent = a.unit != b.unit and "%" in (a.unit, b.unit)
+    if a.number is not None and b.number is not None:
+        if math_spelling.equal_numbers(a.number, b.number):
+            return True
+        if percent:
+            part, other = (a.number, b.number) if a.unit == "%" else (b.number, a.number)
+            return math_spelling.equal_numbers(part / 100, other)
+        return False
+    if a.value == b.value:
+        return True
+    if any(x.is_words() and (y.number is not None or y.is_words()) for x, y in ((a, b), (b, a))):
+        return False
+    if len(a.value) == len(b.value) == 1:  # names of variables: A is not a
+        return False
+    if all(x.value.lstrip("-").isdecimal() for x in (a, b)):  # integers too long to be read as numbers
+        return False
+    budgets = budgets or (_budgets[a.value], _budgets[b.value])
+    verdict = _ask(a.value, b.value, budgets)
+    if percent and not verdict:
+        part, other = (a, b) if a.unit == "%" else (b, a)
+        return _ask(rf"\frac{{{part.value}}}{{100}}", other.value, budgets)
+    return verdict
 
 
 def same(a: str | None, b: str | None, answer_type: str = "math") -> bool | None:
     """Whether two answers are equivalent. None: unknown (an answer is missing or cannot be compared).
 
-    Symmetric. Results are cached for the life of the process.
+    Symmetric. An answer (type math) is a value and perhaps a unit, a percent sign, a currency or a base. Values are
+    compared exactly where they are plain numbers, by math-verify otherwise. A unit that only one of the two names
+    is taken as meant by the other too (5 m and 5 cm are 5, but not each other); so is a base; 50% is 50 and 0.5.
+    This is how an answer is graded against a gold answer, and it is not transitive: `classes` makes a partition.
+    A decimal of at least six places and five figures is also the number that it was rounded or cut off from.
+
+    Verdicts are remembered for the life of the process. Raises UserError if math-verify cannot be started.
     """
     if a is None or b is None:
         return None
-    a, b = normalise(a, answer_type), normalise(b, answer_type)
-    if a == b:
-        return True
-    if answer_type != "math":
-        return False
-    if re.fullmatch(r"[-+]?\d+", a) and re.fullmatch(r"[-+]?\d+", b):
-        return False
-    key = (min(a, b), max(a, b), answer_type)
-    if key not in _cache:
-        _cache[key] = _worker.same(*key[:2])
-    return _cache[key]
+    if answer_type == "math":
+        return _same_math(math_spelling.read(a), math_spelling.read(b))
+    return normalise(a, answer_type) == normalise(b, answer_type)
 
 
 def right_class(labels: Sequence[int | None], correct: Sequence[bool | None]) -> int | None:
-    """The answer class of the right traces (None: no trace is right); labels: `classes` of the same traces."""
-    return next((label for label, right in zip(labels, correct, strict=True) if right is True), None)
+    """The answer class of the right traces (None: no trace is right); labels: `classes` of the same traces.
+
+    Where the right traces lie in several classes (50 and 0.5 for a gold answer 50%) it is the one with most of them.
+    """
+    votes = collections.Counter(
+        label for label, right in zip(labels, correct, strict=True) if right is True and label is not None
+    )
+    return max(votes, key=lambda label: (votes[label], -label)) if votes else None
+
+
+def _rank(reading: Reading) -> int:
+    """Where `classes` takes an answer: with a unit first, then without, then with a percent sign."""
+    return 2 if reading.unit == "%" else 0 if reading.unit else 1
 
 
 def classes(answers: Sequence[str | None], answer_type: str = "math") -> list[int | None]:
     """Equivalence class of each answer: 0, 1, 2 ... by first appearance, None where the answer is unknown.
 
-    Each new spelling is compared with one representative of each class, so a problem with n traces and c
-    distinct answers costs at most (distinct spellings) x c comparisons, not n^2. An answer that cannot be
-    compared with anything opens a class of its own.
+    Which answers are together does not depend on their order. Each spelling joins the first class whose first
+    spelling is the `same`; those with a unit come first, then those without, then those with a percent sign, and the
+    more frequent before the rarer and longer: a bare 5 goes to the more frequent of 5 m and 5 cm, and 25% to that of 25 and 0.25.
+
+    A problem with n traces and c distinct answers costs at most (distinct spellings) x c comparisons, not n^2, and
+    HUNG_COMPARISONS that never end. An answer that cannot be compared with anything opens a class of its own.
     """
-    representatives: list[str] = []
-    known: dict[str, int] = {}
-    result: list[int | None] = []
-    for answer in answers:
-        if answer is None:
-            result.append(None)
-            continue
-        spelling = normalise(answer, answer_type)
-        if spelling not in known:
-            for index, other in enumerate(representatives):
-                if same(spelling, other, answer_type):
-                    known[spelling] = index
+    if answer_type == "math":
+        spellings = [None if answer is None else math_spelling.read(answer) for answer in answers]
+    else:
+        spellings = [None if answer is None else normalise(answer, answer_type) for answer in answers]
+    counts = collections.Counter(s for s in spellings if s is not None)
+    place: dict = {}
+    if answer_type == "math":
+        budget = _Budget()
+        firsts: list[Reading] = []
+        for spelling in sorted(counts, key=lambda r: (_rank(r), -counts[r], len(r.value), r.value, r.unit)):
+            for index, first in enumerate(firsts):
+                if _same_math(spelling, first, (budget,)):
+                    place[spelling] = index
                     break
             else:
-                known[spelling] = len(representatives)
-                representatives.append(spelling)
-        result.append(known[spelling])
-    return result
+                place[spelling] = len(firsts)
+                firsts.append(spelling)
+    else:
+        place = {spelling: index for index, spelling in enumerate(counts)}
+    numbers: dict[int, int] = {}
+    return [None if s is None else numbers.setdefault(place[s], len(numbers)) for s in spellings]
 
 
 def majority(
     answers: Sequence[str | None], answer_type: str = "math", weights: Sequence[float] | None = None
 ) -> str | None:
-    """The answer of the heaviest class (first spelling of it); ties go to the class seen first; None: no votes."""
-    labels = classes(answers, answer_type)
-    totals: dict[int, float] = {}
+    """The answer of the heaviest class (first spelling of it); ties go to the class seen first; None: no votes.
+
+    Raises ValueError for a weight that is not finite, or is negative, and for weights of another number than answers.
+    """
+    if weights is not None and len(weights) != len(answers):
+        raise ValueError(f"{len(answers)} answers need as many weights, found {len(weights)}")
+    for weight in weights or ():
+        if not math.isfinite(weight) or weight < 0:
+            raise ValueError(f"a vote's weight must be a finite number and not negative, found {weight}")
+    votes: dict[int, list[float]] = {}
     first: dict[int, str] = {}
-    for i, label in enumerate(labels):
+    for i, label in enumerate(classes(answers, answer_type)):
         if label is not None:
-            totals[label] = totals.get(label, 0.0) + (weights[i] if weights else 1.0)
+            votes.setdefault(label, []).append(weights[i] if weights is not None else 1.0)
             first.setdefault(label, answers[i])
-    return first[max(totals, key=lambda c: (totals[c], -c))] if totals else None
-
-
-def _serve() -> None:
-    """Worker: reads [a, b] a line, answers 1 (same), 0 (different) or ? (could not parse)."""
-    import logging
-
-    logging.disable(logging.CRITICAL)
-    from math_verify import parse, verify
-
-    print("ready", flush=True)
-    for line in sys.stdin:
-        try:
-            parsed = [parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in json.loads(line)]
-            if not all(parsed):
-                print("?", flush=True)
-                continue
-            a, b = parsed
-            equal = verify(a, b, timeout_seconds=None) or verify(b, a, timeout_seconds=None)
-            print("1" if equal else "0", flush=True)
-        except BaseException:  # noqa: BLE001 - math-verify raises outside Exception; whatever it is: unknown
-            print("?", flush=True)
-
-
-if __name__ == "__main__":
-    _serve()
+    totals = {label: math.fsum(weights) for label, weights in votes.items()}  # exact: in any order the same
+    return first[max(totals, key=lambda label: (totals[label], -label))] if totals else None

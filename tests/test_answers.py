@@ -1,8 +1,11 @@
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepprune import answers
+from deepprune.math_worker import Outcome
 
 
 @pytest.mark.parametrize(
@@ -34,17 +37,107 @@ def test_choice_extraction(text, letter):
     assert answers.extract(text, "choice") == letter
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "equal"),
-    [
-        ("1/2", "0.5", True), (r"\frac{1}{2}", r"\dfrac12", True), ("1,000", "1000", True), ("3", "3.0", True),
-        (r"\sqrt{2}", "2^{0.5}", True), ("2^{0.5}", r"\sqrt{2}", True), ("x=5", "5", True), (r"\$18", "18", True),
-        ("(1,2)", "(2,1)", False), ("12", "13", False), ("-4", "4", False), (r"\frac{1}{3}", "0.34", False),
+EQUAL = {
+    "spelling": [
+        ("1/2", "0.5"), (r"\frac{1}{2}", r"\dfrac12"), ("1,000", "1000"), ("3", "3.0"), ("x=5", "5"), ("005", "5"),
+        (r"\sqrt{2}", "2^{0.5}"), (r"\frac34", "3/4"), ("-0", "0"), ("1,234,567", "1234567"), ("8{,}500", "8500"),
+        (r"10,\!080", "10080"), (r"12\,345", "12345"), ("1 234", "1234"), (r"0.\overline{3}", "1/3"), ("(-3)", "-3"),
+        ("1e-7", r"1\times 10^{-7}"), ("5 million", "5000000"), (r"\text{5 million dollars}", "5000000"), ("(x+1)^2", "x^2+2x+1"),
+        ("1,2,3", "3,2,1"), (r"x=1\text{ or }x=2", "1,2"), ("x<3", r"(-\infty,3)"), ("1<x<3", "(1,3)"), (r"\binom{5}{2}", "10"),
+        (r"1 \pm \sqrt{19}", r"1+\sqrt{19},1-\sqrt{19}"), (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
+        (r"\pi r", r"r\pi"), ("2024!", r"2024\cdot 2023!"), (r"\mathbb{R}", r"(-\infty,\infty)"),
     ],
-)  # fmt: skip
-def test_equivalence(a, b, equal):
-    assert answers.same(a, b) is equal
-    assert answers.same(b, a) is equal
+    "mixed numbers": [
+        ("2 1/2", "5/2"), ("3 4/5", "3.8"), ("-1 1/2", "-1.5"), (r"2\frac{1}{2}", "2.5"), ("10 1/3", r"\frac{31}{3}"),
+        ("1½", "1.5"), (r"-1\frac12", "-3/2"), ("1 1/2 cups", "1.5"),
+    ],
+    "lists without commas": [("1 2", "1, 2"), ("1 2 3", "1,2,3")],
+    "tiny numbers": [(r"\frac{1}{2^{99}}", "2^{-99}"), ("1e-9", "0.000000001")],
+    "bases": [("1010_2", "1010_{2}"), (r"12_{\text{eight}}", "12_8"), ("110_{(2)}", "$110_2$"), ("110_2", "6_{10}"),
+              ("FF_{16}", "255_{10}"), ("2516_8", "2516"), ("110 (base 2)", "110_2")],
+    "units": [
+        (r"5\text{ m}", "5"), (r"5\text{ cm}", "5"), ("5 m", r"5\text{ meters}"), ("5 square meters", r"5\text{ m}^2"),
+        (r"5\,\mathrm{km/h}", "5 kilometers per hour"), ("30°", r"30^{\circ}"), ("45 degrees", r"45^\circ"), ("12 students", "12"),
+        (r"864 \mbox{ inches}^2", "864"), (r"2\pi \text{ cm}", r"2\pi"), ("$18 USD", r"\$18"), ("18 dollars", r"\$18"),
+    ],
+    "percent": [("28\\%", "28"), ("50%", "0.5"), ("50%", r"\frac{1}{2}"), ("50 percent", "50%"), ("12.5%", "1/8")],
+    "plain text": [
+        ("pi/3", r"\frac{\pi}{3}"), ("exp(4)+2", "e^{4}+2"), ("0.1+0.2", "0.3"), ("sqrt(2)", r"\sqrt{2}"), ("2*pi", r"2\pi"),
+        ("2**3", "8"), ("(1+sqrt(5))/2", r"\frac{1+\sqrt{5}}{2}"), ("2^10", "1024"), ("x^(1/2)", r"\sqrt{x}"), ("inf", r"\infty"),
+        ("pi r^2", r"\pi r^2"), ("ln(2)", r"\ln 2"), ("1/2x", r"\frac{x}{2}"), ("n(n+1)/2", r"\frac{n(n+1)}{2}"), ("x>=3", r"x\ge 3"),
+        ("cos(pi/3)", "1/2"), ("sqrt(2)*sqrt(3)", "sqrt(6)"), (r"3\sqrt(2)", r"3\sqrt{2}"),
+    ],
+    "unicode and currency": [
+        ("2√3", r"2\sqrt{3}"), ("∞", r"\infty"), ("£18", "18"), ("€18", "18"), ("√(2)", r"\sqrt{2}"), ("(−∞, 3)", r"(-\infty,3)"),
+        ("π/4", r"\frac{\pi}{4}"), ("x²+1", "x^2+1"), ("½", "0.5"), ("3×4", "12"), ("x ≤ 3", r"x\leq 3"), ("±3", "3,-3"), ("∛8", "2"),
+        ("−12", "-12"), ("１２", "12"), ("10⁵", "100000"), (r"\$18.90", "18.9"), ("₹500", "500"),
+    ],
+    "decoration": [
+        ("5~", "5"), (r"\boldsymbol{5}", "5"), ("5\\\\", "5"), (r"12^{\text{th}}", "12"), ("12th", "12"), ("**5**", "5"), ("`5`", "5"),
+        (r"\text{13}", "13"), (r"\textbf{(B)}", "B"), (r"\(5\)", "5"), ("$$5$$", "5"), ("5,", "5"), (r"5\ ", "5"), (r"\boxed{5}", "5"),
+        ("= 5", "5"), (r"$\boldsymbol{\frac{1}{2}}$", "0.5"), (r"\displaystyle\frac{1}{2}.", "0.5"), (r"3^{rd}", "3"), (r"\bm{\pi}", r"\pi"),
+    ],
+    "decimals of many digits": [
+        ("0.0833333333333", r"\frac{1}{12}"), ("1.41421356237", r"\sqrt{2}"), ("3.14159265359", r"\pi"), ("0.666667", "2/3"),
+        ("0.666666", "2/3"), ("0.142857142857", r"\frac{1}{7}"), ("(0.333333333,1)", r"(\frac13,1)"),
+    ],
+    "equations": [
+        ("3x+6y-9=0", "y=-1/2x+3/2"), ("x-y=1", "y=x-1"), ("2x+4y=6", "x+2y=3"), ("y=2x+3", "2x+3"), ("x=2", "2x=4"),
+        (r"\frac{x^2}{4}+\frac{y^2}{3}=1", "3x^2+4y^2=12"),
+    ],
+    "words": [(r"\text{east}", r"\text{East}"), (r"\text{Yes}", "yes"), ("Monday", "monday"), ("no solution", r"\text{No solution}")],
+}  # fmt: skip
+DIFFERENT = {
+    "spelling": [("12", "13"), ("-4", "4"), ("(1,2)", "(2,1)"), ("1,23", "123"), ("12,34", "1234"), ("(1,2)", "[1,2]"), ("@@@", "5"),
+                 (r"\pm 2021", "2021"), ("12:00", "1:00"), ("5 million", "5"), ("x<3", "x>3"), ("n=2,3,4", "n=1,2,3"), ("-i", "i")],
+    "mixed numbers": [("2 1/2", r"\frac{21}{2}"), ("1 1/2", "11/2"), ("1 1/2", "1/2")],
+    "lists without commas": [("1 2", "12"), ("5 10", "510"), ("1 2 3", "123"), ("2 -3", "2-3")],
+    "tiny numbers": [
+        (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}"), (r"\frac{1}{1999!}", r"\frac{1}{2001!}"), ("1e-9", "2e-9"), ("0", "10^{-30}"),
+        ("0.0000001", "0.0000002"), (r"(\frac{1}{2^{99}},1)", r"(\frac{1}{2^{98}},1)"), ("e^{-50}", "e^{-51}"), (r"\frac{x}{2^{99}}", r"\frac{x}{2^{98}}"),
+    ],
+    "large numbers": [("2^{2024}", "2^{2024}-1"), ("10^{50}+1", "10^{50}"), ("2024!", "2023!"), ("9" * 5000, "9" * 4999 + "8")],
+    "bases": [("110_2", "110_8"), ("101_2", "101_3"), ("FF_{16}", "254_{10}")],
+    "units": [
+        (r"5\text{ m}", r"5\text{ cm}"), (r"30^\circ", r"30 \text{ radians}"), ("5 kg", "5 g"), (r"5\text{ cm}^2", r"5\text{ cm}^3"),
+        (r"2\pi\text{ cm}", r"2\pi\text{ m}"), (r"\$5", "5 cents"), ("£18", "€18"), ("3 hours", "3 minutes"), ("3:00 pm", "3:00 am"),
+        ("2t", "2"), ("x+2s", "x+2"), ("5 xy", "5"),
+    ],
+    "percent": [("50%", "5"), ("25%", "0.2"), ("5%", "5 m")],
+    "decimals of many digits": [(r"\frac{1}{3}", "0.34"), ("0.3333", "1/3"), ("3.14", r"\pi"), ("1.41421356237", "1.41421356238")],
+    "equations": [("y=2x+1", "y=2x-1"), ("x=5", "y=5"), ("x^2/4+y^2/3=1", "x^2/16+y^2/12=1"), ("3x-y+13=0", "3x+4y+14=0")],
+    "capital and small letters": [("A", "a"), ("2A", "2a"), ("AB", "ab"), ("n^2", "N^2")],
+    "words": [(r"\text{even}", r"\text{odd}"), ("west", "stew"), (r"\text{five}", "6")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_equal_answers(kind):
+    assert [(a, b) for a, b in EQUAL[kind] if answers.same(a, b) is not True or answers.same(b, a) is not True] == []
+
+
+@pytest.mark.parametrize("kind", DIFFERENT)
+def test_different_answers(kind):
+    assert [
+        (a, b) for a, b in DIFFERENT[kind] if answers.same(a, b) is not False or answers.same(b, a) is not False
+    ] == []
+
+
+@pytest.mark.parametrize("answer_type", ["math", "choice", "text"])
+def test_every_answer_is_the_same_as_itself_and_normalised_once(answer_type):
+    pairs = [pair for kinds in (EQUAL, DIFFERENT) for kind in kinds.values() for pair in kind]
+    for answer in {a for pair in pairs for a in pair}:
+        assert answers.same(answer, answer, answer_type) is True
+        spelling = answers.normalise(answer, answer_type)
+        assert answers.normalise(spelling, answer_type) == spelling
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="0123456789.,+-/ ex%$\\{}()^_°√½ mc\n", max_size=20))
+def test_odd_spellings_are_read_without_an_error(text):
+    for answer_type in ("math", "choice", "text"):
+        assert isinstance(answers.normalise(text, answer_type), str)
+        assert answers.same(text, text, answer_type) is True
 
 
 def test_unknown_is_the_same_as_nothing():
@@ -58,6 +151,48 @@ def test_choice_and_text():
     assert answers.same("(a)", "A", "choice") is True
     assert answers.same("A", "B", "choice") is False
     assert answers.same("New  York", "new york", "text") is True
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "yes",
+        "Yes.",
+        r"\text{Yes}",
+        "**Yes**",
+        "**Yes.**",
+        "$\\text{yes}$",
+        '"Yes"',
+        r"\textbf{YES}",
+        "Yes!",
+        "`yes`",
+        r"\boxed{Yes}",
+    ],
+)
+def test_wrappers_and_full_stop_change_no_word(spelling):
+    assert answers.same(spelling, "yes", "text") is True
+    assert answers.same(spelling, "no", "text") is False
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "B",
+        "b",
+        "(b)",
+        "B.",
+        "**B**",
+        r"\textbf{(B)}",
+        r"$\boxed{\text{B}}$",
+        "Option B",
+        "Answer: B",
+        "B) Paris",
+        r"\mathbf{B}",
+    ],
+)
+def test_wrappers_change_no_letter(spelling):
+    assert answers.same(spelling, "B", "choice") is True
+    assert answers.same(spelling, "C", "choice") is False
 
 
 def test_a_comparison_that_never_ends_is_unknown_and_the_next_one_works(monkeypatch):
@@ -80,3 +215,105 @@ def test_classes_agree_with_pairwise_comparison(some):
         for j, b in enumerate(some):
             together = labels[i] is not None and labels[i] == labels[j]
             assert together == (answers.same(a, b) is True)
+
+
+class SlowWorker:
+    """Stands in for the process: comparisons with a monster never end; all others are of spellings."""
+
+    def __init__(self):
+        self.asked = []
+
+    def same(self, a, b, seconds):
+        self.asked.append((a, b, seconds))
+        hung = "monster" in a or "monster" in b
+        return Outcome(None, True) if hung else Outcome(sorted(a) == sorted(b))
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    worker = SlowWorker()
+    monkeypatch.setattr(answers, "_worker", worker)
+    for name in ("_cache", "_hung", "_tame", "_budgets"):
+        monkeypatch.setattr(answers, name, getattr(answers, name).copy())
+        getattr(answers, name).clear()
+    return worker
+
+
+def hung(worker):
+    return [asked for asked in worker.asked if "monster" in asked[0] + asked[1]]
+
+
+def test_an_answer_that_hung_is_not_compared_with_every_class(slow):
+    some = [f"x+{i}y" for i in range(20)] + ["monster+x", "1y+x"]
+    assert answers.classes(some) == [*range(20), 20, 1]
+    assert len(hung(slow)) == 2  # one comparison, and the trial that finds which of the two it was
+    assert answers.classes(some) == [*range(20), 20, 1]
+    assert answers.same("monster+x", "x+99y") is None
+    assert len(hung(slow)) == 2
+
+
+def test_four_answers_that_hang_leave_the_others_right(slow):
+    monsters = [f"monster^{{{i}x}}" for i in range(4)]
+    assert answers.classes(["x+y", "x+z", *monsters, "y+x", "z+x"]) == [0, 1, 2, 3, 4, 5, 0, 1]
+    assert [answers.same(m, "y+x") for m in monsters] == [None] * 4
+    assert len(hung(slow)) <= 8
+
+
+def test_comparisons_that_never_end_are_bounded_in_a_problem(slow):
+    monsters = [f"monster^{{{i}x}}" for i in range(100)]
+    some = ["x+y", "y+x", *monsters] * 3
+    assert answers.classes(some)[: len(monsters) + 2] == [0, 0, *range(1, 101)]
+    assert len(hung(slow)) <= answers.HUNG_COMPARISONS + 2
+    seconds = sum(asked[2] for asked in hung(slow))
+    assert seconds <= answers.TIMEOUT_SECONDS + (answers.HUNG_COMPARISONS + 1) * answers.SHORT_SECONDS
+
+
+def test_grading_against_one_gold_answer_is_bounded(slow):
+    assert answers.same("y+x", "x+y") is True
+    assert [answers.same(f"monster^{{{i}x}}", "x+y") for i in range(100)] == [None] * 100
+    assert answers.same("y+x", "x+y") is True
+    assert len(hung(slow)) <= answers.HUNG_COMPARISONS + 2
+
+
+def partition(labels, some):
+    groups = {}
+    for label, answer in zip(labels, some, strict=True):
+        groups.setdefault(label, []).append(answer)
+    return sorted(sorted(group) for label, group in groups.items() if label is not None)
+
+
+NOT_TRANSITIVE = [
+    ["25", "25", "25", "0.25", "0.25", "25%", "25%"], ["5", "5 m", "5 cm", "5 cm", "x=5", "y=5", "5"],
+    ["1,2", "(1,2)", "(2,1)", "2,1"], ["0.333333", "1/3", "0.3333335", "0.33333349"], ["110_2", "110_8", "110", "6_{10}"],
+    ["£18", "€18", "18", "$18"],
+]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(NOT_TRANSITIVE).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some))))
+def test_classes_do_not_depend_on_the_order(case):
+    some, shuffled = case
+    assert partition(answers.classes(shuffled), shuffled) == partition(answers.classes(some), some)
+
+
+def test_the_vote_does_not_depend_on_the_order():
+    some = ["25", "25", "25", "0.25", "0.25", "25%", "25%"]
+    for seed in range(30):
+        random.Random(seed).shuffle(some)
+        assert answers.majority(some) in ("25", "25%") and answers.same(answers.majority(some), "25")
+
+
+def test_units_and_bases_that_differ_are_in_different_classes():
+    assert answers.classes(["5 m", "5", "5 cm", "5 m"]) == [0, 0, 1, 0]
+    assert answers.classes(["110_2", "110_8", "110_2"]) == [0, 1, 0]
+
+
+@pytest.mark.parametrize("weights", [[float("nan"), 1.0], [1.0, float("inf")], [-1.0, 1.0], [1.0]])
+def test_a_weight_that_is_no_weight_decides_no_vote(weights):
+    with pytest.raises(ValueError, match="weight"):
+        answers.majority(["1", "2"], weights=weights)
+
+
+def test_right_class_is_that_of_most_right_traces():
+    assert answers.right_class([0, 1, 1, 2, None], [True, True, True, False, None]) == 1
+    assert answers.right_class([0, None], [False, None]) is None
