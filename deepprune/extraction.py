@@ -29,7 +29,7 @@ NOTHING = ""  # an explicit statement that gives no answer ("Answer: I don't kno
 _NAMES = r"(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|analysis|scratchpad)"
 _OPEN = re.compile(rf"<{_NAMES}>|\[THINK\]|◁think▷|<\|channel>|<\|channel\|>(?:analysis|commentary)", re.IGNORECASE)
 _CLOSE = re.compile(
-    rf"</{_NAMES}>|\\end\{{think(?:ing)?\}}|\[/THINK\]|◁/think▷|<channel\|>|<\|channel\|>final(?:<\|message\|>)?",
+    rf"</{_NAMES}>|\\end\{{think(?:ing)?\}}|\[/THINK\]|◁/think▷|<channel\|>|<\|channel\|>final(?:<\|message\|>)?|assistantfinal",
     re.IGNORECASE,
 )
 _END = re.compile(
@@ -158,7 +158,7 @@ def _is_placeholder(content: str) -> bool:
 
 
 _JOIN = re.compile(
-    r"(?:[\s$.&]|\\[)\]]|\\\\|\\q?quad|\\[,;:! ])*(?:[,;&]|and\b|or\b|\\text\{[\s,]?(?:and|or)\s?\})(?:[\s$&]|\\[(\[]|\\q?quad|\\[,;:! ]|and\b|or\b|\\text\{\s?(?:and|or)\s?\})*"
+    r"(?:[\s$.&]|\\[)\]]|\\\\|\\q?quad|\\[,;:! ])*(?:[,;&]|and\b|or\b|\n\s{0,4}[-*•]\s|\\text\{[\s,]?(?:and|or)\s?\})(?:[\s$&]|\\[(\[]|\\q?quad|\\[,;:! ]|and\b|or\b|\\text\{\s?(?:and|or)\s?\})*"
     r"(?:[A-Za-z](?:_\{?\w\}?)?\s?=\s?)?"
 )
 
@@ -217,13 +217,16 @@ _HASHES = re.compile(r"####(?<!#####)(?!#)[ \t]{0,5}")
 _ARROW = re.compile(
     r"(?:={1,3}>|⇒|⟹|\\implies|\\Rightarrow|(?:QED|Q\.E\.D\.)[ \t]{0,3}(?:[:=→-]{1,3}>?|[■□])?)[ \t]{0,5}"
 )
-_TAG = re.compile(r"<(/?)(?:final_?)?answer>", re.IGNORECASE)
+_TAG = re.compile(
+    r"[<\[](/?)(?:final[_ ]?)?answer(?:[ ][^<>\n]{0,40})?[>\]]|<\|(?:begin|(end))_of_box\|>", re.IGNORECASE
+)
 _JSON = re.compile(
-    r"""["'](?:final[_ ]?|correct[_ ]?|my[_ ]?|predicted[_ ]?)?(?:answer|decision|choice|option|result|prediction|label|verdict|letter|solution|response|conclusion)(?:[_ ]?(?:letter|choice|option|index|value))?["']\s{0,20}:\s{0,20}("(?:[^"\\\n]|\\.){0,500}"|'[^'\n]{0,500}'|true\b|false\b|True\b|False\b|-?\d[\d.]{0,50}|null|None)""",
+    r"""["'](?:final[_ ]?|correct[_ ]?|my[_ ]?|predicted[_ ]?)?(?:answer|decision|choice|option|result|prediction|label|verdict|letter|solution|response|conclusion)(?:[_ ]?(?:letter|choice|option|index|value))?["']\s{0,20}:\s{0,20}("(?:[^"\\\n]|\\.){0,500}"|'[^'\n]{0,500}'|true\b|false\b|True\b|False\b|-?\d[\d.]{0,50}|\[[^\[\]\n]{0,200}\]|null|None)""",
     re.IGNORECASE,
 )
+_JSON_ITEM = re.compile(r"""("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,\[\]"']+)""")
 _DOUBT = re.compile(
-    r"\b(?:if|maybe|perhaps|possibly|might|could|would|suppose|assume|assuming|whether|unless|guess|initially|at first|first thought|doubt|wrong|incorrect|instead of|rather than|some(?:one)? (?:may|might)|one (?:may|might)|when|check(?:ing)?|hmm|until)\b",
+    r"\b(?:if|maybe|perhaps|possibly|might|could|would|suppose|assume|assuming|whether|unless|guess|initially|at first|first thought|doubt|wrong|incorrect|instead of|rather than|some(?:one)? (?:may|might)|one (?:may|might)|when|where|similar|source|online|another|check(?:ing)?|hmm|until)\b",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(r"\b(?:not|never|no longer|isn't|don't think|can't be|cannot be)\b[^,;:]{0,30}\Z", re.IGNORECASE)
@@ -275,6 +278,13 @@ def _heading(text: str, pos: int) -> bool:
     )
 
 
+def _alone(text: str, pos: int) -> bool:
+    """Whether the cue at pos begins its line, but for marks and "final": not in indented thinking, not "Thus ..."."""
+    line = text[max(0, text.rfind("\n", max(0, pos - 40), pos) + 1, pos - 40) : pos]
+    marks = r"(?:[#*_>$\\(\[{\s.\d-]|text(?:bf)?|math(?:bf|rm)|boxed){0,16}(?:(?:my|the|our) )?(?:final |correct )?"
+    return not line.startswith(("    ", "\t")) and bool(re.fullmatch(marks, line, re.IGNORECASE))
+
+
 _TITLE = re.compile(r"answers?[ \t*_:：}]{0,8}(?:\n[ \t]{0,8}){1,4}", re.IGNORECASE)
 
 
@@ -308,8 +318,18 @@ def _cues(text: str, answer_type: str) -> Iterator[tuple[int, int, int, str]]:
             tier = 1 if answer_type == "choice" else 2
         if tier == 1 and verb == "=" and not _heading(text, pos):
             tier = 2
-        if tier == 1 and (groups.get("weak") or _DOUBT.search(before)):
-            tier = 2
+        doubted = groups.get("weak") or _DOUBT.search(before)
+        if tier == 3 and doubted and answer_type != "text":
+            continue
+        if (
+            tier == 3
+            and verb in (":", "：")
+            and not _heading(text, pos)
+            and not before.rstrip().lower().endswith("final")
+        ):
+            continue  # "the cube root of the result:"
+        if tier < 3 and (doubted or verb == "was"):
+            tier = 3
         yield tier, pos, cue.end(), verb
     for m in collections.deque(_HASHES.finditer(text), CANDIDATES):
         yield 1, m.start(), m.end(), "####"
@@ -399,6 +419,7 @@ _PICK = re.compile(
     r"(?P<noun>(?:correct|right|best|chosen|only|most (?:likely|plausible|accurate|appropriate)|remaining|final) (?:option|choice|statement|response|alternative|letter|one|selection|match|fit|possibility)))\b",
     re.IGNORECASE,
 )
+_CHOSEN_CHINESE = re.compile(r"选[择择]?(?:项?[为是])?[\s:：]{0,3}[(（*]{0,3}([A-J])(?![A-Za-z0-9、和或])")
 _NOUN_VERB = re.compile(
     rf"{_GAP}[ ]?(?:[ ](?:to|for|of|in|from|among|here)[ ][^.?!\n:：=]{{0,80}}?[ ])?{_VERB}", re.IGNORECASE
 )
@@ -414,7 +435,7 @@ _LAST = re.compile(
 _LONE = re.compile(
     rf"\n([ \t]{{0,40}})(?:[*_$(\[{{\"'`#>.\\-]|\\{_FONTS}(?![A-Za-z]) ?){{0,12}}([A-Ja-j])([ \t*_$)\]}}\"'`.\\:-]{{0,12}})(?=\n|\Z)"
 )
-_OPTION = re.compile(r"[ \t]{0,3}[*_(\-]{0,3}\s?([A-J])[*_)]{0,3}[.:)][*_]{0,2}\s{1,4}\S")
+_OPTION = re.compile(r"[ ]{0,3}[*_(\-]{0,3}([A-J])[*_)]{0,3}[.:)][*_]{0,2}\s{1,4}\S")
 
 
 def _last_lines(text: str) -> list[str]:
@@ -444,11 +465,22 @@ def _letters_alone(text: str) -> Iterator[tuple[int, str]]:
     if lines:
         option = _OPTION.match(lines[-1])
         before = _OPTION.match(lines[0].strip()) if len(lines) > 1 else None
-        said = _LAST.fullmatch(lines[-1])
+        said = _LAST.fullmatch(lines[-1]) or _LAST.fullmatch(text[_last_sentence(text) :].rstrip())
         if said and said[1].isupper():
             yield max(0, end - len(lines[-1].strip())), said[1]
-        if option and (before is None or before[1] == option[1]):
+        blank_before = text[: end + 1 - len(lines[-1].strip())].rstrip(" \t").endswith("\n\n")
+        apart = len(lines) == 1 or blank_before
+        if option and apart and (before is None or before[1] == option[1]):
             yield max(0, end - len(lines[-1].strip())), option[1]
+
+
+def _option_first(text: str) -> str | None:
+    """The letter of an option that is the first paragraph of several."""
+    paragraph, _, rest = text[:2000].strip("\n").partition("\n\n")
+    option = _OPTION.match(paragraph)
+    if option and "\n" not in paragraph and rest.strip() and not _OPTION.match(rest.lstrip("\n")):
+        return option[1]
+    return None
 
 
 def _letter_after(text: str, start: int, noun: bool) -> tuple[str | None, bool]:
@@ -479,6 +511,9 @@ def _letters_named(text: str) -> Iterator[tuple[int, int, str]]:
 
 def _letters_chosen(text: str) -> Iterator[tuple[int, int, str]]:
     """(tier 2, position, letter) of weaker words near the end: "we choose X", "X is correct"."""
+    first = _option_first(text)
+    if first:
+        yield 2, 0, first
     offset = max(0, len(text) - WEAK_CHARS)
     for m in collections.deque(_PICK.finditer(text, offset), CANDIDATES):
         if not _DENIAL.search(_sentence_before(text, m.start())):
@@ -490,6 +525,11 @@ def _letters_chosen(text: str) -> Iterator[tuple[int, int, str]]:
             0
         ].strip().endswith("?"):
             yield 2, m.start(), m[1]
+    if not text.isascii():
+        for m in collections.deque(re.finditer("选", text[offset:]), CANDIDATES):
+            chosen = _CHOSEN_CHINESE.match(text, offset + m.start())
+            if chosen:
+                yield 2, offset + m.start(), chosen[1]
     for m in collections.deque(_ONLY.finditer(text, offset), CANDIDATES):
         yield 2, m.start(), m[1]
 
@@ -618,6 +658,8 @@ def _plain_math(text: str) -> tuple[str, int] | None:
         pos = m.end()
         last = pos
         pieces += 1
+    if depth:
+        return None  # it goes on with what is not read here
     value = text[:last].strip().rstrip("-+*/^_=<>|~([{ :'")
     return (value, last) if re.search(r"[\dA-Za-z∞π√½⅓⅔¼¾]", value) else None
 
@@ -756,15 +798,25 @@ def _whole(content: str, answer_type: str) -> str | None:
     return _bare(content) if answer_type == "text" else _number_spelling(content)
 
 
+def _json_text(value: str) -> str:
+    """The text of a JSON (or Python) string, number or word."""
+    if value.startswith('"'):
+        try:
+            return json.loads(value)
+        except ValueError:  # LaTeX that was not escaped
+            return value.strip('"')
+    return value.strip("'")
+
+
 def _tags(text: str) -> Iterator[tuple[int, int, str]]:
     """(start, end, content) of <answer>...</answer>, the last first."""
     marks = list(collections.deque(_TAG.finditer(text), 2 * CANDIDATES))
     for left, right in reversed(list(zip(marks, marks[1:], strict=False))):
-        if right[1] and (
-            not left[1] or 0 < len(text[left.end() : right.start()].strip()) < 80
-        ):  # both tags closing: a slip
-            yield left.start(), right.end(), text[left.end() : right.start()]
-    if marks and not marks[-1][1] and 0 < len(text) - marks[-1].end() <= 200:
+        content = text[left.end() : right.start()]
+        slip = bool(left[1] or left[2]) and 0 < len(content.strip()) < 80  # </answer>X</answer>
+        if (right[1] or right[2]) and (slip or not (left[1] or left[2])):
+            yield left.start(), right.end(), content
+    if marks and marks[-1][0][0] == "<" and not (marks[-1][1] or marks[-1][2]) and len(text) - marks[-1].end() <= 200:
         yield marks[-1].start(), len(text), text[marks[-1].end() :]  # the end tag was the stop string
 
 
@@ -786,13 +838,13 @@ def _statements(text: str, answer_type: str) -> list[tuple[int, int, bool, objec
             value = ", ".join(values) if values else None
         found.append((1, end - 1, True, value))
     for m in collections.deque(_JSON.finditer(text), CANDIDATES):
-        value = m[1]
-        try:
-            value = json.loads(value) if value[0] == '"' else value.strip("'")
-        except ValueError:
-            value = value.strip('"')
-        if value not in ("null", "None"):
-            found.append((1, m.start(1), True, _whole(value, answer_type)))
+        items = _JSON_ITEM.findall(m[1]) if m[1][0] == "[" else [m[1]]
+        values = {_whole(_json_text(item), answer_type): None for item in items if item.lower() not in ("null", "none")}
+        values.pop(None, None)
+        if answer_type == "choice" and len(values) > 1:
+            found.append((1, m.start(1), True, NOTHING))
+        elif values:
+            found.append((1, m.start(1), True, ", ".join(values)))
     inside.sort()
     starts = [i[0] for i in inside]
 
@@ -802,7 +854,7 @@ def _statements(text: str, answer_type: str) -> list[tuple[int, int, bool, objec
 
     for tier, pos, start, verb in _cues(text, answer_type):
         if not covered(pos):
-            found.append((tier, pos, _heading(text, pos) and verb in (":", "：", "####", "==>"), (start, verb)))
+            found.append((tier, pos, _alone(text, pos) and verb in (":", "：", "####", "==>"), (start, verb)))
     if answer_type == "choice":
         found += [(1, pos, True, letter) for pos, letter in _letters_alone(text) if not covered(pos)]
         found += [(tier, pos, False, letter) for tier, pos, letter in _letters_named(text) if not covered(pos)]
@@ -835,6 +887,11 @@ def _cue_value(text: str, start: int, verb: str, answer_type: str) -> str | None
 def _cut_off(text: str) -> bool:
     """Whether the text ends in the middle of a sentence."""
     tail = text[-200:].rstrip()
+    last = _last_sentence(text)
+    if re.fullmatch(r"[\s\d.,]+", text[last:]) and text[last - 1 : last] != "\n":
+        return False  # "... is C. 12"
+    if _last_lines(tail)[-1:] and _last_lines(tail)[-1].startswith(("    ", "\t")):
+        return True  # indented thinking
     return bool(re.search(r"[\w,;:=+\-–/\\(\[{&<^]\Z", tail))
 
 
@@ -860,7 +917,7 @@ def _stated(text: str, answer_type: str, only_at_end: bool = False, cut: bool | 
             ends = isinstance(value, tuple) or not re.search(r"[A-Za-z]{2}", _TAG.sub("", text[pos + 1 :]))
             if only_at_end and not (alone and ends and pos >= last):
                 continue
-            if cut and not (alone and tier == 1) and pos < min(last, len(text) - 60):
+            if cut and not (alone and tier == 1) and (pos < last or (tier == 3 and len(text) > 200)):
                 continue
             value = _cue_value(text, *value, answer_type) if isinstance(value, tuple) else value
             if value is not None:
@@ -876,6 +933,11 @@ def _stated(text: str, answer_type: str, only_at_end: bool = False, cut: bool | 
     return value
 
 
+_OPENERS = frozenset(
+    "a an the to in on at it this that these given let we so i if based first sure okay both while according there answer final".split()
+)
+
+
 def _only_value(text: str, answer_type: str, marked: bool) -> str | None:
     """The answer where the text is nothing but one. marked: it follows marked thinking."""
     text = text.strip()
@@ -887,7 +949,12 @@ def _only_value(text: str, answer_type: str, marked: bool) -> str | None:
             return word[1]
         return (
             _bare(text)
-            if marked and len(text.split()) <= 3 and not _is_placeholder(text) and not _NO_ANSWER.match(text)
+            if marked
+            and len(text.split()) <= 3
+            and text.lower().split()[0] not in _OPENERS
+            and len(text) > 1
+            and not _is_placeholder(text)
+            and not _NO_ANSWER.match(text)
             else None
         )
     if answer_type == "math":
