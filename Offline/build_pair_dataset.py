@@ -61,7 +61,7 @@ def main() -> None:
     outputs = {
         side: root / f"{side}_data" / f"{settings.name}.jsonl" for side in ("finetune", "offline_test", "online_test")
     }
-    by_id = {p.problem_id: p for p in records.read(records.Problem, *settings.problems)}
+    by_id = records.read_problems(*settings.problems)
     seen_traces = pairs.by_problem(read_traces(settings.traces, by_id))
     unseen_traces = pairs.by_problem(read_traces(settings.test_traces, by_id))
     train, test = pairs.split([by_id[i] for i in seen_traces], settings.test_share, settings.seed)

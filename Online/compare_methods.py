@@ -82,7 +82,7 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
-    by_id = {p.problem_id: p for p in records.read(records.Problem, *settings.problems)}
+    by_id = records.read_problems(*settings.problems)
     groups = select(settings, by_id, tokenizer)
     size = settings.reasoner_parameters or costs.parameters_from_name(next(iter(groups.values()))[0].model)
     if not size:

@@ -83,7 +83,7 @@ def main() -> None:
     settings = config.parse(PruneSettings, "prune", __doc__)
     rules.check_listwise(settings.judge, settings.comparisons)
     rule, finish = settings.cluster_rule(), settings.finish_rule()
-    by_id = {p.problem_id: p for p in records.read(records.Problem, *settings.problems)}
+    by_id = records.read_problems(*settings.problems)
     if settings.judge in ("vllm", "listwise"):
         runtime.ensure()
     from transformers import AutoTokenizer

@@ -49,7 +49,7 @@ def main() -> None:
         )
         show(outcome, settings)
         return
-    problems = spread(list(records.read(Problem, *settings.problems)), settings.limit)
+    problems = spread(list(records.read_problems(*settings.problems).values()), settings.limit)
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
         kept.pop(place)

@@ -120,7 +120,7 @@ class Data:
         from transformers import AutoTokenizer
 
         self.args, self.cut = args, Truncation(args.truncation, args.truncation_k)
-        self.by_id = {p.problem_id: p for p in records.read(records.Problem, *args.problems)}
+        self.by_id = records.read_problems(*args.problems)
         only = {p.problem_id for p in records.read(records.Pair, args.only)} if args.only else None
         cutter = AutoTokenizer.from_pretrained(models.resolve(args.tokenizer).path)
         groups = prefixes.select(args.traces, self.cut, cutter, self.by_id, args.reasoner, only)

@@ -31,7 +31,7 @@ def main() -> None:
     if not settings.problems or not settings.output:
         raise UserError("--problems and --output are required")
     live_setup.check(settings)
-    problems = spread(list(records.read(Problem, *settings.problems)), settings.limit)
+    problems = spread(list(records.read_problems(*settings.problems).values()), settings.limit)
     groups = [problems[i : i + settings.questions] for i in range(0, len(problems), settings.questions)]
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):

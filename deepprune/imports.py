@@ -225,9 +225,7 @@ def _answer(
     if not text.strip():
         counts.note("an empty trace, its answer unknown", f"line {number}")
         return None
-    found = (
-        answers.extract(text, problem.answer_type, pattern) if pattern else answers.extract(text, problem.answer_type)
-    )
+    found = answers.extract(text, problem.answer_type, pattern)
     if "answer" not in row.fields:
         return found
     field = row.field("answer")

@@ -245,6 +245,14 @@ def read(kind: type[Record], *paths: str | Path) -> Iterator[Record]:
             yield record
 
 
+def read_problems(*paths: str | Path) -> dict[str, Problem]:
+    """The problems of one or more files, by id and in the files' order. Raises UserError as `read`, and if there are none."""
+    problems = {p.problem_id: p for p in read(Problem, *paths)}
+    if not problems:
+        raise UserError(f"{', '.join(map(str, paths))}: no problems; make them with scripts/00_make_problems.py or import them")
+    return problems
+
+
 def write(path: str | Path, records: Any) -> int:
     """Write records atomically; returns how many."""
     return jsonl.write(path, (to_row(record) for record in records))

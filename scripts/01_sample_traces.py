@@ -48,7 +48,7 @@ class SampleSettings(SamplingSettings):
 def main() -> None:
     settings = config.parse(SampleSettings, "sample", __doc__)
     settings.sampling()  # checked before anything starts
-    problems = list(records.read(records.Problem, settings.problems))
+    problems = list(records.read_problems(settings.problems).values())
     if settings.only:
         missing = set(settings.only) - {p.problem_id for p in problems}
         if missing:

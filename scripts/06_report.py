@@ -74,7 +74,7 @@ def main() -> None:
 
 def pruning(settings: ReportSettings) -> dict:
     """Numbers of the pruning part."""
-    problems = {p.problem_id: p for p in records.read(records.Problem, *settings.problems)}
+    problems = records.read_problems(*settings.problems)
     traces = list(records.read(records.Trace, *settings.traces))
     runs: list[list[records.Pruning]] = []
     for path in settings.pruning:

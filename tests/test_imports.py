@@ -188,6 +188,14 @@ def test_readings_may_be_booleans_and_options(tmp_path):
     assert doubts["an answer in field 'a' that is none of the question's options"] == 1
 
 
+def test_a_pattern_finds_the_answer(tmp_path):
+    """Its last match, and group 1 of it where it has one."""
+    row = GOOD | {"text": "value=5; value=6; the answer is 7"}
+    assert [t.answer for _, t in read(tmp_path, row, pattern=r"value=(\d)")[0]] == ["6"]
+    assert [t.answer for _, t in read(tmp_path, row, pattern=r"\d")[0]] == ["7"]
+    assert [t.answer for _, t in read(tmp_path, row, pattern=r"=\d\d")[0]] == [None]
+
+
 def test_rows_without_text_are_sent_to_the_stage_that_reads_them(tmp_path):
     row = {k: v for k, v in GOOD.items() if k != "text"} | {"answer": "6"}
     with pytest.raises(UserError, match=r"mine\.jsonl:1: no text in field 'text' .*simulate_paper_scale\.py"):

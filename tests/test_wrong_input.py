@@ -27,6 +27,21 @@ def build(problems, traces, tmp_path, *more):
             "--tokenizer", "SmolLM2-135M-Instruct", *more]  # fmt: skip
 
 
+@pytest.mark.parametrize("script", [SAMPLE, BUILD, PRUNE, "Online/compare_methods.py", "Online/live_pruning.py"])
+def test_a_file_without_problems(sample, tmp_path, script):
+    empty, traces = tmp_path / "empty.jsonl", ["--traces", sample[1]]
+    empty.write_text("\n")
+    options = {
+        SAMPLE: ["--model", "SmolLM2-135M-Instruct", "--output", tmp_path / "out.jsonl"],
+        BUILD: [*traces, "--data-dir", tmp_path / "data"],
+        PRUNE: [*traces, "--judge", "oracle", "--output", tmp_path / "out.jsonl"],
+        "Online/compare_methods.py": [*traces, "--tokenizer", "SmolLM2-135M-Instruct", "--output", tmp_path / "out.jsonl"],
+        "Online/live_pruning.py": ["--judge", "random", "--output", tmp_path / "out.jsonl", "--reasoner", "SmolLM2-135M-Instruct"],
+    }  # fmt: skip
+    refuses(script, "--problems", empty, *options[script], names=["empty.jsonl", "no problems"])
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_missing_file(sample, tmp_path):
     refuses(*build(sample[0], tmp_path / "none.jsonl", tmp_path), names=["none.jsonl", "no such file"])
 
