@@ -147,6 +147,17 @@ def same(a: str | None, b: str | None, answer_type: str = "math") -> bool | None
     return normalise(a, answer_type) == normalise(b, answer_type)
 
 
+def readable(answer: str) -> bool:
+    """Whether an answer (type math) is mathematics that can be compared: not words, broken LaTeX or without end."""
+    reading = math_spelling.read(answer)
+    if reading.number is not None or re.fullmatch(r"-?\d+", reading.value):
+        return True
+    if reading.is_words() or len(reading.value) > MAX_COMPARED_CHARS:
+        return False
+    value = math_spelling.latex(reading.value)
+    return _worker.same(value, value, TIMEOUT_SECONDS).same is True
+
+
 def right_class(labels: Sequence[int | None], correct: Sequence[bool | None]) -> int | None:
     """The answer class of the right traces (None: no trace is right); labels: `classes` of the same traces.
 

@@ -200,6 +200,9 @@ def _problem(row: _Row, number: int, asked: dict[str, _Question], counts: Counts
         except UserError as error:
             raise UserError(f"{row.where}: {error}") from error
     if first is None:
+        if answer_type == "math" and not answers.readable(gold):
+            counts.note("a gold answer that is no readable mathematics (only the same spelling is right)",
+                        f"line {number}: {gold!r:.60}")  # fmt: skip
         made = Problem.new(made.dataset, question, gold, answer_type, made.family)
         asked[key] = _Question(made, number, {row.needed("gold"), gold})
         return made

@@ -6,14 +6,16 @@ machine without a data hub and problem texts never overlap with a public benchma
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deepprune import answers
 from deepprune.errors import UserError
 from deepprune.questions import normalised_question, question_words
-from deepprune.records import Problem
+from deepprune.records import Problem, content_hash
 
 # Difficulties are set so that Qwen2.5-Coder-0.5B-Instruct is right 15 % to 85 % of the time in each family.
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -60,9 +62,7 @@ def generate(family: str, count: int, seed: int, skip: set[str] = frozenset()) -
             problems.append(Problem.new("reasoning-gym", question, entry["answer"], "math", family))
             if len(problems) == count:
                 return problems
-    raise UserError(
-        f"family {family!r} has only {len(problems)} distinct problems of {count} in its first {size}"
-    )
+    raise UserError(f"family {family!r} has only {len(problems)} distinct problems of {count} in its first {size}")
 
 
 def _plain_question(text: str) -> str:
@@ -96,30 +96,53 @@ def load_benchmark(name: str, path: str | None = None) -> list[Problem]:
             f"benchmark {name}: {path or hub_id} cannot be loaded ({type(error).__name__}: {error}); "
             "without a hub give a local file with --path"
         ) from error
-    problems = []
+    fields = [question_field, gold_field]
+    if name == "GPQA-diamond":
+        fields += [f"Incorrect Answer {i}" for i in (1, 2, 3)]
+    asked: dict[str, tuple[int, Problem]] = {}
     for number, row in enumerate(rows, 1):
-        missing = [f for f in (question_field, gold_field) if row.get(f) in (None, "")]
+        where = f"{path or hub_id}:{number}"
+        values = [_text(row.get(f)) for f in fields]
+        missing = [f for f, value in zip(fields, values, strict=True) if value is None]
         if missing:
-            raise UserError(f"{path or hub_id}:{number}: benchmark {name} needs the field(s) {', '.join(missing)}")
+            raise UserError(f"{where}: benchmark {name} needs text or a number in the field(s) {', '.join(missing)}")
         if name in ("AIME22", "AIME23") and f"20{name[-2:]}" not in str(row.get("url", "")):
             continue
         if name == "GPQA-diamond":
-            problems.append(_gpqa(row, name))
+            if len({option.strip() for option in values[1:]}) < 4:
+                raise UserError(
+                    f"{where}: two of the four options are the same, so none is the right one; mend the row"
+                )
+            problem = _gpqa(values[0], values[1:], _text(row.get("High-level domain")) or name)
         else:
-            problems.append(Problem.new(name, row[question_field], row[gold_field], "math", row.get("subject") or name))
-    if not problems:
+            problem = Problem.new(name, *values, "math", _text(row.get("subject")) or name)
+        line, first = asked.setdefault(normalised_question(problem.question), (number, problem))
+        if answers.same(problem.gold, first.gold, problem.answer_type) is not True:
+            raise UserError(f"{where}: the question {problem.question[:60]!r} has the gold {problem.gold!r} here and "
+                            f"{first.gold!r} in row {line}; mend one of them")  # fmt: skip
+    if not asked:
         raise UserError(f"{path or hub_id}: no problem of {name} in it (AIME22 and AIME23 are told by the 'url' field)")
-    return problems
+    return [problem for _, problem in asked.values()]
 
 
-def _gpqa(row: dict[str, Any], name: str) -> Problem:
-    from deepprune.records import content_hash
+def _text(value: Any) -> str | None:
+    """A column's value as text, 204.0 as 204; None for what is missing (null, NaN, blank) or no text or number."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        value = int(value) if value.is_integer() else value
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    return str(value) if str(value).strip() else None
 
-    options = [row["Correct Answer"], *(row[f"Incorrect Answer {i}"] for i in (1, 2, 3))]
-    order = sorted(range(4), key=lambda i: content_hash("gpqa", row["Question"], options[i]))
+
+def _gpqa(question: str, options: list[str], domain: str) -> Problem:
+    """options: the right one first; they are listed in an order that depends on the question alone."""
+    order = sorted(range(4), key=lambda i: content_hash("gpqa", question, options[i]))
     listed = "\n".join(f"{letter}) {options[i].strip()}" for letter, i in zip("ABCD", order, strict=True))
-    question = f"{row['Question'].strip()}\n\n{listed}"
-    return Problem.new(name, question, "ABCD"[order.index(0)], "choice", row.get("High-level domain") or name)
+    return Problem.new(
+        "GPQA-diamond", f"{question.strip()}\n\n{listed}", "ABCD"[order.index(0)], "choice", domain
+    )  # fmt: skip
 
 
 def spread(items: Sequence[Any], count: int | None) -> list[Any]:

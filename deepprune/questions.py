@@ -140,7 +140,8 @@ def choice_letter(answer: str, question: str) -> str | None:
         name = letter.group(1).upper()
         return name if not options or name in options else None
     texts = {name: normalised_question(text) for name, text in options.items()}
-    same = [name for name, text in texts.items() if text == normalised_question(plain)]
+    same = [name for name, text in options.items() if text == plain]  # mV is not MV where both are options
+    same = same or [name for name, text in texts.items() if text == normalised_question(plain)]
     if not same:  # "C) Paris"
         marked = re.match(r"[*(\[\s]*([A-Z])\s?[)\].:][*\s]+(?=\S)", plain)
         name = marked.group(1) if marked else None

@@ -11,7 +11,7 @@ A record: {"problem_id": "6c1f...", "dataset": "reasoning-gym", "question": "...
 import dataclasses
 from pathlib import Path
 
-from deepprune import config, problems, records
+from deepprune import answers, config, problems, records
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
@@ -46,6 +46,10 @@ def main() -> None:
     rows = records.write(settings.output, found)
     manifest.finish(rows)
     print(f"{settings.output}: {rows} problems")
+    strange = [p.gold for p in found if p.answer_type == "math" and not answers.readable(p.gold)]
+    if strange:
+        shown = ", ".join(f"{gold!r:.40}" for gold in strange[:3])
+        print(f"{len(strange)} gold answers are no readable mathematics (only the same spelling is right): {shown}")
 
 
 if __name__ == "__main__":

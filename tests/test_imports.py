@@ -132,6 +132,13 @@ def test_two_golds_of_a_question_are_refused_with_both_lines(tmp_path):
         read(tmp_path, GOOD, GOOD | {"answer_type": "text"})
 
 
+def test_math_golds_that_cannot_be_read_are_told(tmp_path):
+    golds = ["6", "\\frac{1}{2}", "(1, 2]", "x = 5", "1,000", "\\frac{1}{2", "see the solution", "???"]
+    found, doubts = read(tmp_path, *(GOOD | {"question": f"{i}?", "gold": g} for i, g in enumerate(golds)))
+    assert len(found) == 8
+    assert doubts == {"a gold answer that is no readable mathematics (only the same spelling is right)": 3}
+
+
 @pytest.mark.parametrize(
     ("gold", "letter"),
     [("B", "B"), ("(b)", "B"), ("B.", "B"), ("A gas", "B"), ("a GAS.", "B"), ("B) A gas", "B"), ("A solid", "A"),
@@ -207,6 +214,8 @@ def test_numbers_of_thousands_of_digits(tmp_path):
         path = write(tmp_path)
         path.write_text(json.dumps(GOOD).replace('"6"', "7" * 5000))
         list(imports.import_file(path, FIELDS, DEFAULTS))
+    ((problem, trace),), doubts = read(tmp_path, GOOD | {"gold": "7" * 5000})
+    assert problem.gold == "7" * 5000 and trace.correct is not True and not doubts
 
 
 def script(tmp_path, rows, *more, output="t.jsonl"):

@@ -36,7 +36,7 @@ def test_benchmarks_from_local_files_of_the_same_columns(tmp_path):
     math = write(tmp_path, "m.jsonl", [{"problem": "1+1?", "answer": "2", "subject": "Algebra"}])
     (one,) = problems.load_benchmark("MATH500", math)
     assert (one.question, one.gold, one.family, one.answer_type) == ("1+1?", "2", "Algebra", "math")
-    aime = write(tmp_path, "a.jsonl", [{"problem": f"{y}?", "answer": 10 + i, "url": f"x/{y}_AIME_I/1"}
+    aime = write(tmp_path, "a.jsonl", [{"problem": f"{y}, {i}?", "answer": 10 + i, "url": f"x/{y}_AIME_I/1"}
                                        for i, y in enumerate((2022, 2023, 2022))])  # fmt: skip
     assert [p.gold for p in problems.load_benchmark("AIME22", aime)] == ["10", "12"]
     assert [p.gold for p in problems.load_benchmark("AIME23", aime)] == ["11"]
@@ -62,6 +62,24 @@ def test_benchmark_errors(tmp_path):
         problems.load_benchmark("MATH500", str(tmp_path / "none.jsonl"))
     with pytest.raises(UserError, match="unknown benchmark"):
         problems.load_benchmark("MMLU")
+
+
+def test_benchmark_rows_that_cannot_be_graded_are_refused(tmp_path):
+    good = {"problem": "1+1?", "answer": 2.0}
+    twice = write(tmp_path, "m.jsonl", [good, {"problem": "1 + 1", "answer": 2.0}, {"problem": "1 - 1?", "answer": 0.0}])
+    assert [p.gold for p in problems.load_benchmark("MATH500", twice)] == ["2", "0"]
+    two = write(tmp_path, "m2.jsonl", [good, {"problem": "1+1", "answer": 3.0}])
+    with pytest.raises(UserError, match=r"m2\.jsonl:2: .* has the gold '3' here and '2' in row 1"):
+        problems.load_benchmark("MATH500", two)
+    with pytest.raises(UserError, match=r"m3\.jsonl:1: .*answer"):
+        problems.load_benchmark("MATH500", write(tmp_path, "m3.jsonl", [{"problem": "Is it?", "answer": True}]))
+    options = {"Question": "Which?", "Correct Answer": "a gas", "Incorrect Answer 1": "w", "Incorrect Answer 2": "a gas ",
+               "Incorrect Answer 3": "v"}  # fmt: skip
+    with pytest.raises(UserError, match=r"g\.jsonl:1: two of the four options are the same"):
+        problems.load_benchmark("GPQA-diamond", write(tmp_path, "g.jsonl", [options]))
+    del options["Incorrect Answer 2"]
+    with pytest.raises(UserError, match=r"g2\.jsonl:1: .*Incorrect Answer 2"):
+        problems.load_benchmark("GPQA-diamond", write(tmp_path, "g2.jsonl", [options]))
 
 
 def test_a_local_folder_comes_first_and_a_wrong_one_is_named(tiny, tmp_path):

@@ -56,4 +56,5 @@ def test_the_options_come_after_what_the_question_tells():
 def test_an_option_that_stands_twice_is_no_answer():
     text = "A) one\nB) two\nC) one"
     assert (choice_letter("two", text), choice_letter("one", text), choice_letter("D", text)) == ("B", None, None)
+    assert choice_letter("MV", "A) mV\nB) MV") == "B"
     assert checked_gold("1/2", text, "math") == "1/2"
