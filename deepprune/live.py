@@ -39,13 +39,19 @@ class Live:
 
     number: int  # in the order of starting
     state: str = "waiting"
-    text: str = ""
+    pieces: list[str] = dataclasses.field(default_factory=list)  # of the text
     token_ids: list[int] = dataclasses.field(default_factory=list)
     prefix: str | None = None  # set when it is held or ends
     prefix_tokens: int = 0  # generated when it was held: what its prefix cost
     finish_reason: str | None = None  # of the whole trace; None while it is unfinished
     arrival: int | None = None  # position in the order of being held
     record: Trace | None = None  # set when it is whole
+
+    @property
+    def text(self) -> str:
+        if len(self.pieces) > 1:
+            self.pieces = ["".join(self.pieces)]
+        return self.pieces[0] if self.pieces else ""
 
     @property
     def whole(self) -> bool:
@@ -66,7 +72,6 @@ class LiveSettings:
     on_judge_failure: str = "stop"
     seed: int = 0  # the engine's
     run: str = dataclasses.field(default_factory=lambda: secrets.token_hex(4))  # no two runs sample the same traces
-    check_every: int = 16  # truncation by tokens: look for the cut every so many tokens
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -156,22 +161,18 @@ class Question:
         if left < 1:
             trace.finish_reason = "length"
             return
-        checked = 0
+        watch = settings.truncation.watch(self.tokenizer)
         # aclosing: a cancelled task must end its request in the engine now, not when the generator is collected.
         async with contextlib.aclosing(
             self.reasoner.stream(self.prompt + trace.token_ids, settings.sampling, left, stop)
         ) as stream:
             async for chunk in stream:
-                trace.text += chunk.text
+                trace.pieces.append(chunk.text)
                 trace.token_ids += chunk.token_ids
                 if chunk.finish_reason in ("stop", "length"):
                     trace.finish_reason = chunk.finish_reason
-                elif hold and self.holding and not stop.is_set():
-                    every = settings.check_every if settings.truncation.strategy == "tokens" else 1
-                    if len(trace.token_ids) - checked >= every:
-                        checked = len(trace.token_ids)
-                        if len(settings.truncation.cut(trace.text, self.tokenizer)) < len(trace.text):
-                            stop.set()
+                elif hold and watch.add(chunk.text) and self.holding:
+                    stop.set()
 
     async def _open(self, trace: Live) -> None:
         async with self.slots:
@@ -198,7 +199,7 @@ class Question:
             await self.generate(trace, hold=False)
         trace.finish_reason = trace.finish_reason or "unknown"
         # The whole text from the whole tokens: a character cut in two by the hold is whole again.
-        trace.text = self.reasoner.tokenizer.decode(trace.token_ids, skip_special_tokens=True)
+        trace.pieces = [self.reasoner.tokenizer.decode(trace.token_ids, skip_special_tokens=True)]
         trace.state = "finished"
         self._event("finished", trace)
         self._keep(trace)

@@ -1,14 +1,37 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from deepprune import truncation
 from deepprune.errors import UserError
-from deepprune.truncation import REASONING_WORDS, Truncation, first_reasoning_words, first_tokens
+from deepprune.truncation import (
+    OTHER_WORDS,
+    REASONING_WORDS,
+    UNSPACED_WORDS,
+    Truncation,
+    first_reasoning_words,
+    first_tokens,
+)
 
 pieces = st.lists(
-    st.sampled_from([*REASONING_WORDS[:6], "SO", "solve", "é", "x", "\n", "```py\nif so\n```"]), max_size=40
+    st.sampled_from(
+        [*REASONING_WORDS[:6], "SO", "solve", "é", "x", "\n", "\n```py\nif so\n```\n", "```", "所以", "\n```"]
+    ),
+    max_size=40,
 )
+
+
+def words_of(text):
+    """Ends of the reasoning words, found otherwise: strike out the code blocks that end, then look for each word."""
+    block = re.compile(
+        r"^[ \t]*`{3,}[^`\n]{0,100}\n(?:(?![ \t]*`{3,}[ \t\r]*$).*\n)*?[ \t]*`{3,}[ \t\r]*$", re.MULTILINE
+    )
+    text = block.sub(lambda found: "#" * len(found[0]), text)
+    words = r"(?<!\w)(?:" + "|".join(REASONING_WORDS) + r")(?!\w)|所以"
+    return [found.end() for found in re.finditer(words, text, re.IGNORECASE)]
 
 
 @given(pieces.map(" ".join), st.integers(1, 12))
@@ -25,19 +48,28 @@ def test_any_text_gives_a_prefix_never_longer_than_itself(text, k):
 
 
 @given(pieces.map(" ".join), st.integers(1, 12))
-def test_the_prefix_holds_k_reasoning_words_counted_another_way(text, k):
-    """Split at what is no letter, skip fenced code, count: k words if the text was cut, and the last one ends it."""
-    cut = first_reasoning_words(text, k)
-    count, fenced = 0, False
-    for line in cut.split("\n"):
-        for word in line.split(" "):
-            if "```" in word:
-                fenced = not fenced
-            elif not fenced and word.lower() in REASONING_WORDS:
-                count += 1
-    assert count <= k
-    if cut != text:
-        assert count == k and cut.rsplit(maxsplit=1)[-1].lower() in REASONING_WORDS
+def test_the_prefix_ends_at_the_kth_word_counted_another_way(text, k):
+    ends = words_of(text)
+    assert first_reasoning_words(text, k) == (text if len(ends) < k else text[: ends[k - 1]])
+
+
+@given(pieces.map(" ".join), st.integers(1, 6), st.lists(st.integers(1, 9), max_size=60), st.integers(5, 40))
+def test_a_text_that_arrives_in_pieces_is_cut_where_the_whole_text_is(text, k, sizes, longest):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(truncation, "LONGEST_FENCE", longest)
+        watch, at, held = Truncation("words", k).watch(), 0, False
+        for size in [*sizes, len(text)]:
+            held = watch.add(text[at : at + size])
+            at += size
+            if held:
+                break
+        cut = first_reasoning_words(text, k)
+        if held:  # with what came so far, the same prefix is known, and nothing that follows changes it
+            assert cut == first_reasoning_words(text[:at], k) == text[: watch.end] and len(cut) < len(text[:at])
+        else:  # the last word may go on, or an unended code block may end
+            assert len(cut) == len(text) or cut[-1].isalnum()
+            watch.finish()
+            assert cut == (text if watch.end is None else text[: watch.end])
 
 
 @pytest.mark.parametrize("word", REASONING_WORDS)
@@ -57,6 +89,84 @@ def test_words_are_whole_in_any_case_and_outside_code():
     code = "Plan:\n```python\nif so: then()\n```\nthus 4"
     assert first_reasoning_words(code, 1) == code[: code.index("thus") + 4]
     assert first_reasoning_words("soße thus", 1) == "soße thus"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Plan\n```python\nx = 1\nWait, so then but since thus. \\boxed{5}",
+        "The mark ``` opens code. Wait, so then but since thus. \\boxed{5}",
+        "Run ```x``` and ```y. Wait, so then but since thus.``` \\boxed{5}",
+        "```\n" * 3 + "Wait, so then but since thus. \\boxed{5}",
+        "Plan:\n```python\nx = 1``` Wait, so then but since thus. \\boxed{5}",
+        "```python\n" + "x = 1\n" * 3000 + "```\nWait, so. \\boxed{5}",
+    ],
+)
+def test_a_code_block_that_nobody_ends_and_inline_code_do_not_switch_cutting_off(text):
+    assert "boxed" not in first_reasoning_words(text, 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "等等，因此答案是 5。但是再检查。所以 \\boxed{5}",
+        "首先计算，然后相加。所以答案是 \\boxed{5}",
+        "まず計算する。しかし、もう一度確認。したがって答えは \\boxed{5}",
+        "먼저 계산하면 5이다. 하지만 다시 확인하자. 따라서 답은 \\boxed{5}",
+        "Zuerst rechnen wir. Dann prüfen wir, also ist die Antwort \\boxed{5}",
+        "Warte, das ist falsch. Deshalb \\boxed{5}",
+        "Donc on calcule. Mais vérifions, alors la réponse est \\boxed{5}",
+        "Primero sumamos. Pero comprobemos, entonces la respuesta es \\boxed{5}",
+        "Сначала сложим. Но проверим, значит ответ \\boxed{5}",
+        "Prima sommiamo. Quindi controlliamo, però la risposta è \\boxed{5}",
+        "Primeiro somamos. Então verificamos, portanto a resposta é \\boxed{5}",
+    ],
+)
+def test_traces_in_other_languages_are_cut(text):
+    assert "5" not in first_reasoning_words(text, 1) and "boxed" not in first_reasoning_words(text, 2)
+
+
+def test_other_languages_words_are_no_english_ones():
+    """English traces are cut as the English list alone cuts them."""
+    text = (
+        "Moment, the car falls; he attends the embargo, the agora, a mass; poi is food, Weil says in the premier mais."
+    )
+    assert first_reasoning_words(text + " So", 1).endswith(" So") or "mais" in text
+    listed = [w for words in [*OTHER_WORDS.values(), *UNSPACED_WORDS.values()] for w in words.split()]
+    assert not set(listed) & set(REASONING_WORDS)
+    english = "moment car falls attends embargo agora mass poi ora segundo ama weil sei mas nun or con main die was hat"
+    assert not set(listed) & set(english.split())
+
+
+def test_time_is_linear_in_the_trace():
+    """A megabyte of what looks like the start of something: no result matters but that there is one at once."""
+    for piece in ("```\n", "```a\n", " ```", "`", "``` ", "aaaa", "所", "\n", " \t", "so_"):
+        text = piece * (1_000_000 // len(piece))
+        assert first_reasoning_words(text, 5) == text
+        watch = Truncation("words", 5).watch()
+        assert not any(watch.add(text[i : i + 4096]) for i in range(0, len(text), 4096))
+
+
+def test_tokens_that_arrive_in_pieces(smol):
+    tokenizer = AutoTokenizer.from_pretrained(smol)
+    cut = Truncation("tokens", 50)
+    text = "The naïve sum of 12 and 30 is 42 — really 所以. " * 40
+    watch = cut.watch(tokenizer)
+    for end in range(3, len(text), 3):
+        if watch.add(text[end - 3 : end]):
+            break
+    whole = cut.cut(text, tokenizer)
+    assert cut.cut(text[:end], tokenizer) == whole and len(whole) < end <= len(whole) + 2 * watch.EVERY
+    short = cut.watch(tokenizer)
+    assert not any(short.add(c) for c in whole)  # as many tokens as are wanted: not cut
+
+
+def test_a_tokenizer_without_offsets_is_one_clear_line():
+    class Slow:
+        is_fast, name_or_path = False, "some/model"
+
+    with pytest.raises(UserError, match="some/model.*fast tokenizer"):
+        Truncation("tokens", 3).cut("text", Slow())
 
 
 def test_tokens(smol):

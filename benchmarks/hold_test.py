@@ -1,0 +1,79 @@
+"""What finding the end of a prefix costs a live run's event loop: 512 prefixes of 2,000 tokens, that arrive token by token.
+
+    python benchmarks/hold_test.py
+
+Live pruning asks after every token whether a trace's prefix is complete. `Truncation.watch` looks at new text only; cutting
+the whole text each time (by words after every token, by tokens after every 16th, as before) is timed on --sample prefixes
+and scaled. Prints seconds of both and their ratio.
+"""
+
+import argparse
+import itertools
+import random
+import time
+
+from transformers import AutoTokenizer
+
+from deepprune import models
+from deepprune.truncation import REASONING_WORDS, Truncation
+
+FILLER = "we add the two numbers 12 and 30 \\frac{1}{2} x = 4. The sum is\n\n equal to this value, which divides it by 7".split(
+    " "
+)
+
+
+def pieces_of(seed: int, tokens: int, tokenizer) -> list[str]:
+    """The text of so many tokens, token by token; about every 12th word is a reasoning word."""
+    rng = random.Random(seed)
+    words = [rng.choice(REASONING_WORDS if rng.random() < 1 / 12 else FILLER) for _ in range(tokens)]
+    text = " ".join(words)
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"][:tokens]
+    ends = [0, *(end for _, end in offsets)]
+    return [text[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def watched(pieces: list[str], cut: Truncation, tokenizer) -> None:
+    """As live pruning does."""
+    watch = cut.watch(tokenizer)
+    for piece in pieces:
+        watch.add(piece)
+
+
+def cut_again(pieces: list[str], cut: Truncation, tokenizer) -> None:
+    """The whole text each time."""
+    text, every = "", 16 if cut.strategy == "tokens" else 1
+    for number, piece in enumerate(pieces, 1):
+        text += piece
+        if number % every == 0:
+            len(cut.cut(text, tokenizer))
+
+
+def seconds(work, prefixes: list[list[str]], cut: Truncation, tokenizer) -> float:
+    """Seconds of `work` on all prefixes."""
+    started = time.perf_counter()
+    for pieces in prefixes:
+        work(pieces, cut, tokenizer)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prefixes", type=int, default=512, help="prefixes (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=2000, help="tokens of a prefix (default: %(default)s)")
+    parser.add_argument("--sample", type=int, default=2, help="prefixes to time the old way on (default: %(default)s)")
+    parser.add_argument("--tokenizer", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="default: %(default)s")
+    args = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(models.resolve(args.tokenizer).path)
+    prefixes = [pieces_of(seed, args.tokens, tokenizer) for seed in range(args.prefixes)]
+    print(f"{args.prefixes} prefixes of {args.tokens:,} tokens, seconds in all")
+    for strategy, k in (("words", 10**6), ("tokens", args.tokens)):
+        cut = Truncation(strategy, k)
+        new = seconds(watched, prefixes, cut, tokenizer)
+        old = seconds(cut_again, prefixes[: args.sample], cut, tokenizer) * args.prefixes / args.sample
+        print(
+            f"  {strategy:<7} new text only {new:6.1f}   whole text {old:8.0f} (from {args.sample})   ratio {old / new:.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
