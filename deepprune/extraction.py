@@ -58,16 +58,16 @@ def split_thinking(text: str) -> tuple[str, str, bool]:
 
 # ---------------------------------------------------------------- LaTeX: boxes, fonts
 
-_BOX = re.compile(r"(\\{1,2}(?:boxed|fbox|framebox)|\x08oxed)(?![A-Za-z])")
+_BOX = re.compile(r"(\\{1,2}(?:boxed|fbox|framebox)|\x08oxed|\\bbox(?:\[[^\[\]\n]{0,80}\])?)(?![A-Za-z])")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
-_FONTS = r"(?:text|textbf|textit|textrm|textnormal|texttt|textsf|mathrm|mathbf|mathit|mathsf|mathbb|boldsymbol|bm|mbox|operatorname|underline|emph|bf|rm|it|large|Large|displaystyle)"
+_FONTS = r"(?:text|textbf|textit|textrm|textnormal|texttt|textsf|textsc|textup|mathrm|mathbf|mathit|mathsf|mathbb|mathcal|mathtt|mathscr|boldsymbol|pmb|bm|mbox|operatorname|underline|emph|bfseries|bf|rm|it|sf|tt|sc|large|Large|LARGE|huge|Huge|displaystyle)"
 _FONT = re.compile(rf"\\{_FONTS}(?![A-Za-z])\*?[ \t]{{0,3}}")
 _UNBRACED = re.compile(
     r"[ \t]{0,3}(\\d?t?frac[ \t]?(?:\d\d|\{[^{}]{1,80}\}\{[^{}]{1,80}\})|\\[a-zA-Z]{1,20}(?:\{[^{}]{0,80}\})?|-?\d[\d,]*(?:\.\d+)?|[A-Za-z](?![A-Za-z]))"
 )
 _EATEN = {"\x08": "\\b", "\x0c": "\\f", "\x07": "\\a", "\x0b": "\\v"}  # backslash and letter, read as one escape
 _PLACEHOLDER = re.compile(
-    r"(?:[\s.…?_~*-]|\\[ldcv]?dots|\\q?quad|\\[,;:! _]|\[?(?:your|the|insert|final|answer|result|number|value|here|letter|expression)\]?(?![A-Za-z])|<[^<>]{0,40}>)*\Z",
+    r"(?:[\s.…?_~*-]|\\[ldcv]?dots|\\(?:square|Box|blacksquare|cdot|bullet|circ)(?![A-Za-z])|\\q?quad|\\[,;:! _]|\[?(?:your|the|insert|final|answer|result|number|value|here|letter|expression)\]?(?![A-Za-z])|<[^<>]{0,40}>)*\Z",
     re.IGNORECASE,
 )  # each turn of the loop takes at least one character and no two alternatives start alike
 _LABEL = re.compile(
@@ -188,11 +188,12 @@ _GAP = r"[ \t*_`\"'’”)}\]$]{0,8}"
 _VERB = (
     r"(?P<verb>[:：]|={1,3}>|[-–—]{1,2}>|→|⇒|=(?!=)|(?:is|are|was|equals|remains|becomes)(?![A-Za-z'’])"
     r"|(?:should|must|has[ ]to|will|can[ ]only|seems[ ]to|appears[ ]to|turns[ ]out[ ]to)[ ](?:therefore[ ]|then[ ]|thus[ ]|indeed[ ]|still[ ])?be(?![A-Za-z])"
+    r"|(?:comes|works)[ ]out[ ](?:to[ ]be|to|as)|(?:has[ ]got|would[ ]have|will[ ]have)[ ]to[ ]be|can[ ]be[ ]only"
     r"|(?P<weak>(?:would|could|might|may|can|ought[ ]to)[ ](?:therefore[ ]|then[ ]|thus[ ]|probably[ ]|also[ ])?be(?![A-Za-z])))"
 )
 _ANSWER = re.compile(
     rf"(?:answers?|solution|ans\.?)(?:[ ]?(?:choice|option|letter))?{_GAP}"
-    rf"(?:[ ](?:to|for|of|in|from|among|here|under|based|as|by|at|on|with|I|we|that)(?![A-Za-z])[^.?!\n:：=]{{0,80}}?[ ]|(?:\([^()\n]{{0,60}}\))?)[ \t]{{0,3}}{_GAP}{_VERB}",
+    rf"(?:[ ](?:to|for|of|in|from|among|here|under|based|as|by|at|on|with|I|we|that)(?![A-Za-z])[^.?!\n:：=]{{0,80}}?[ ]|(?:\([^()\n]{{0,60}}\))?)[ \t]{{0,3}}{_GAP}(?:,[ ][a-z]{{2,12}},[ ])?{_VERB}",
     re.IGNORECASE,
 )
 _RESULT = re.compile(
@@ -203,33 +204,36 @@ _CHOICE_NOUN = re.compile(
     re.IGNORECASE,
 )
 _FOREIGN = re.compile(
-    r"(?:(?:antwort|lösung|ergebnis|réponse|respuesta|resposta|risposta)(?:[ ](?:finale?|correct[ae]|corret[ao]|corretta|exacte|est[áa]))?|ответ|答え|解答|答案|正确答案|最终答案|正解|답|정답|antwoord|svar|odpowiedź|cevap|đáp[ ]án|الإجابة|उत्तर)"
-    rf"{_GAP}[ \t]{{0,3}}(?P<verb>[:：=]|ist|lautet|est|es|é|è|—|-|是|为|為|は|은|는|:)[:：]?",
+    r"(?:(?:antwort|lösung|ergebnis|réponse|respuesta|resposta|risposta)(?:[ ](?:finale?|correct[ae]|corret[ao]|corretta|exacte|est[áa]))?|ответ|答え|解答|答案|正确答案|最终答案|正解|답|정답|antwoord|vastaus|opci[oó]n[ ]correcta|opção[ ]correta|opzione[ ]corretta|svar|जवाब|الجواب|答|odpowiedź|cevap|đáp[ ]án|الإجابة|उत्तर)"
+    rf"{_GAP}[ \t]{{0,3}}(?P<verb>[:：=]|(?:ist|lautet|est|es|is|é|è)(?![a-zé])|—|-|(?:应该|应当|应|就)?[是为為]|は|은|는)[:：]?(?:[ ](?:la|el)(?:[ ](?:opción|letra))?(?=[ ]))?",
     re.IGNORECASE,
 )
 _KEYWORDS = (
     "answer", "ans:", "ans.", "ans =", "ans is", "solution", "result", "conclusion", "decision", "verdict", "final value", "output",
-    "antwort", "lösung", "ergebnis", "réponse", "respuesta", "resposta", "risposta", "ответ", "答え", "解答", "答案", "正解", "답",
-    "antwoord", "svar", "odpowied", "cevap", "đáp án", "الإجابة", "उत्तर",
+    "antwort", "lösung", "ergebnis", "réponse", "respuesta", "resposta", "risposta", "ответ", "答え", "答：", "答:", "解答", "答案", "正解", "답",
+    "antwoord", "vastaus", "opción correcta", "opcion correcta", "opção correta", "opzione corretta", "जवाब", "الجواب", "svar", "odpowied", "cevap", "đáp án", "الإجابة", "उत्तर",
 )  # fmt: skip
 _NOUNS = ("option", "choice", "statement", "response", "alternative", "letter", "selection", "correct one", "right one")
 _HASHES = re.compile(r"####(?<!#####)(?!#)[ \t]{0,5}")
 _ARROW = re.compile(
-    r"(?:={1,3}>|⇒|⟹|\\implies|\\Rightarrow|(?:QED|Q\.E\.D\.)[ \t]{0,3}(?:[:=→-]{1,3}>?|[■□])?)[ \t]{0,5}"
+    r"(?:={1,3}>|-{1,3}>|→|∴|⇒|⟹|\\implies|\\Rightarrow|(?:QED|Q\.E\.D\.)[ \t]{0,3}(?:[:=→-]{1,3}>?|[■□])?)[ \t]{0,5}"
 )
 _TAG = re.compile(
     r"[<\[](/?)(?:final[_ ]?)?answer(?:[ ][^<>\n]{0,40})?[>\]]|<\|(?:begin|(end))_of_box\|>", re.IGNORECASE
 )
 _JSON = re.compile(
-    r"""["'](?:final[_ ]?|correct[_ ]?|my[_ ]?|predicted[_ ]?)?(?:answer|decision|choice|option|result|prediction|label|verdict|letter|solution|response|conclusion)(?:[_ ]?(?:letter|choice|option|index|value))?["']\s{0,20}:\s{0,20}("(?:[^"\\\n]|\\.){0,500}"|'[^'\n]{0,500}'|true\b|false\b|True\b|False\b|-?\d[\d.]{0,50}|\[[^\[\]\n]{0,200}\]|null|None)""",
+    r"""["'](?:(?:final|correct|my|the|predicted|selected|chosen|best|right|model)[_ -]?)?(?:answer|decision|choice|option|result|prediction|label|verdict|letter|solution|response|conclusion)(?:[_ ]?(?:letter|choice|option|index|value))?["']\s{0,20}:\s{0,20}("(?:[^"\\\n]|\\.){0,500}"|'[^'\n]{0,500}'|true\b|false\b|True\b|False\b|-?\d[\d.]{0,50}|\[[^\[\]\n]{0,200}\]|null|None)""",
     re.IGNORECASE,
 )
 _JSON_ITEM = re.compile(r"""("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,\[\]"']+)""")
 _DOUBT = re.compile(
-    r"\b(?:if|maybe|perhaps|possibly|might|could|would|suppose|assume|assuming|whether|unless|guess|initially|at first|first thought|doubt|wrong|incorrect|instead of|rather than|some(?:one)? (?:may|might)|one (?:may|might)|when|where|similar|source|online|another|check(?:ing)?|hmm|until)\b",
+    r"\b(?:if|maybe|perhaps|possibly|might|could|would|suppose|assume|assuming|whether|unless|guess|initially|at first|first thought|doubt|wrong|incorrect|instead of|rather than|some(?:one)? (?:may|might)|one (?:may|might)|when|had|where|similar|source|online|another|check(?:ing)?|hmm|until)\b",
     re.IGNORECASE,
 )
-_DENIAL = re.compile(r"\b(?:not|never|no longer|isn't|don't think|can't be|cannot be)\b[^,;:]{0,30}\Z", re.IGNORECASE)
+_DENIAL = re.compile(
+    r"\b(?:not|never|no longer|isn't|don't think|can't be|cannot be)\b[^,;:]{0,30}\Z|\bno (?:correct |right |final )?\Z",
+    re.IGNORECASE,
+)
 _NEGATION = re.compile(r"(?:not|n't|never|neither|nor|no longer)\b", re.IGNORECASE)
 _NO_ANSWER = re.compile(
     r"[^\w]{0,6}(?:I[ ](?:really[ ])?(?:do[ ]not|don['’]t|cannot|can['’]t|can[ ]not|am[ ]not|have[ ]no)\b|unknown\b|none\b|neither\b|nothing\b|no[ ](?:answer|solution[ ]found|idea|option)\b|not[ ](?:sure|known|enough|determinable|given|found|available|possible)\b|un(?:sure|clear|certain|determined|decided)\b|impossible[ ]to\b|cannot[ ]be\b|can['’]t[ ]be\b|can[ ]not[ ]be\b|insufficient\b|n/a\b|undetermined\b|all[ ]of[ ]the\b|both[ ]of\b|\?{1,3}\s*\Z)",
@@ -302,7 +306,7 @@ def _cues(text: str, answer_type: str) -> Iterator[tuple[int, int, int, str]]:
         kind = _ANSWER if word in ("answer", "ans", "solution") else _RESULT
         cue = kind.match(text, pos, pos + 160) or _FOREIGN.match(text, pos, pos + 60)
         if cue is None:
-            dash = re.compile(r"answer[ ][-–—](?=[ ])", re.IGNORECASE).match(text, pos)
+            dash = re.compile(rf"answer{_GAP}[-–—](?=[ ])", re.IGNORECASE).match(text, pos)
             if dash and _heading(text, pos):
                 yield 1, pos, dash.end(), ":"
             continue
@@ -344,7 +348,7 @@ def _cues(text: str, answer_type: str) -> Iterator[tuple[int, int, int, str]]:
             yield (1 if own_line else 3), m.start(), m.end(), "==>"
 
 
-_MARKS = re.compile(r"(?:[\s*_:：=~`\"“}]|\\[,;:! ]|\\q?quad(?![a-z])){0,40}")
+_MARKS = re.compile(r"(?:[\s*_:：=~`\"“}]|</?(?:b|strong|i|em|u|code)>|\\[,;:! ]|\\q?quad(?![a-z])){0,40}")
 
 
 def _skip(text: str, start: int, stop: int) -> int:
@@ -367,13 +371,18 @@ _AFTER_ARTICLE = re.compile(
 _SECOND = re.compile(
     r"[\s)\"'”]{0,6}(?:,?[\s(]{0,3}(?:and|or)[\s)]{1,3}(?:also\s{1,3}|option\s{1,3}|choice\s{1,3}|maybe\s{1,3})?|[/&+]\s{0,3})[(\"']{0,3}(?:[A-HJ](?![A-Za-z0-9_'’])|I(?![A-Za-z0-9_'’]|\s{1,3}[a-z]))"
     r"|[\s)\"'”]{0,6},\s{0,3}[(\"']{0,3}[A-J][)\"']{0,3}\s{0,3}(?:[.,;)\]]|\Z|\n|(?:and|or)(?![A-Za-z]))"
-    r"|\s{1,2}[A-J](?:[)\s.]{0,4}\Z)"
+    r"|;\s{0,3}\(?[A-J][)\s.]{0,4}\Z|\s{1,2}[A-J](?:[)\s.]{0,4}\Z)"
 )
+
+
+_FULL_WIDTH = {0xFF21 + i: chr(65 + i) for i in range(26)} | {0xFF41 + i: chr(97 + i) for i in range(26)}
 
 
 def _plain(text: str) -> str:
     """LaTeX and Markdown around letters as round brackets, so that one pattern reads them all."""
-    text = _BOX.sub("", text)
+    text = re.sub(r"</?(?:b|strong|i|em|u|code)>|\\(?:text)?color\{\w{1,20}\}", "", _BOX.sub("", text)).translate(
+        _FULL_WIDTH
+    )
     text = re.sub(r"(?<!\w)['‘<]([A-Ja-j])['’>](?!\w)", r"(\1)", text)
     text = re.sub(rf"\\{_FONTS}(?![A-Za-z])\*?[ \t]{{0,3}}\{{|\\[(\[]|\$\$?|\*\*|__|`|\[|\{{|\\left\b", "(", text)
     text = re.sub(r"\\[)\]]|\]|\}|\\right\b", ")", text)
@@ -395,6 +404,8 @@ def _letter(text: str, colon: bool = False, whole: bool = False) -> str | None:
     letter, tail = m[2], plain[m.end() :]
     wrapped = "(" in m[1] or tail.startswith(")")
     first = tail.lstrip(")\"'” *")
+    if re.match(r"\([a-z0-9]{1,3}\)", tail):
+        return None  # a function
     if re.match(r"\s{0,3}(?:[=<>^+≥≤≠∈∝≈]|\\(?:approx|propto|in|leq?|geq?|neq?|to|times|cdot|frac|mu|sim)\b)", first):
         return None  # a formula
     if letter.islower():
@@ -415,13 +426,14 @@ def _letter(text: str, colon: bool = False, whole: bool = False) -> str | None:
 
 
 _PICK = re.compile(
-    r"\b(?:choos(?:e|ing)|chose|select(?:ing|ed)?|pick(?:ing|ed)?|opt for|(?:go|going|went|stick|sticking|proceed) with|settled? on|leaves(?: us with)?(?: only)?|left with|corresponds? to|match(?:es)?|point(?:s|ing) to|confirms|supports|lean(?:ing)? towards?|(?:must|has to|have to) be|(?:so|thus|therefore|hence),? it(?:'s| is)|"
-    r"(?P<noun>(?:correct|right|best|chosen|only|most (?:likely|plausible|accurate|appropriate)|remaining|final) (?:option|choice|statement|response|alternative|letter|one|selection|match|fit|possibility)))\b",
+    r"\b(?:choos(?:e|ing)|chose|select(?:ing|ed)?|pick(?:ing|ed)?|opt for|(?:go|going|went|stick|sticking|proceed) with|settled? on|leaves(?: us with)?(?: only)?|left with(?: only)?|corresponds? to|match(?:es)?|point(?:s|ing) to|confirms|supports|lean(?:ing)? towards?|(?:must|has to|have to) be|(?:so|thus|therefore|hence),? it(?:'s| is)|"
+    r"(?P<noun>(?:correct|right|best|chosen|only|most (?:likely|plausible|accurate|appropriate)|remaining|final) (?:option|choice|statement|response|alternative|letter|one|selection|match|fit|possibility)(?: left| remaining)?))\b",
     re.IGNORECASE,
 )
 _CHOSEN_CHINESE = re.compile(r"选[择择]?(?:项?[为是])?[\s:：]{0,3}[(（*]{0,3}([A-J])(?![A-Za-z0-9、和或])")
 _NOUN_VERB = re.compile(
-    rf"{_GAP}[ ]?(?:[ ](?:to|for|of|in|from|among|here)[ ][^.?!\n:：=]{{0,80}}?[ ])?{_VERB}", re.IGNORECASE
+    rf"{_GAP}[ ]?(?:[ ](?:to|for|of|in|from|among|here)[ ][^.?!\n:：=]{{0,80}}?[ ])?(?:,[ ][a-z]{{2,12}},[ ])?{_VERB}",
+    re.IGNORECASE,
 )
 _IS_RIGHT = re.compile(
     r"(?<![\w'’.=+-])\(?([A-J])\)?(?:[ ]?\*\*)?[ ](?:is|must be|should be|seems|remains|looks|appears)(?: to be)?(?: therefore| thus| clearly| indeed| then| definitely| probably| likely| still)?"
@@ -466,7 +478,7 @@ def _letters_alone(text: str) -> Iterator[tuple[int, str]]:
         option = _OPTION.match(lines[-1])
         before = _OPTION.match(lines[0].strip()) if len(lines) > 1 else None
         said = _LAST.fullmatch(lines[-1]) or _LAST.fullmatch(text[_last_sentence(text) :].rstrip())
-        if said and said[1].isupper():
+        if said and (said[1].isupper() or f"({said[1]})" in said[0]):
             yield max(0, end - len(lines[-1].strip())), said[1]
         blank_before = text[: end + 1 - len(lines[-1].strip())].rstrip(" \t").endswith("\n\n")
         apart = len(lines) == 1 or blank_before
@@ -525,6 +537,11 @@ def _letters_chosen(text: str) -> Iterator[tuple[int, int, str]]:
             0
         ].strip().endswith("?"):
             yield 2, m.start(), m[1]
+    hence = re.search(r"[;,] (?:hence|so|thus|therefore),? \(?([A-J])\)?[\s.*]{0,6}\Z", text[-80:])
+    if hence:
+        yield 2, len(text) - 1, hence[1]
+    for m in re.finditer(r"\bnone of the (?:options|choices|above|given|answers)", text[offset:], re.IGNORECASE):
+        yield 2, offset + m.start(), NOTHING
     if not text.isascii():
         for m in collections.deque(re.finditer("选", text[offset:]), CANDIDATES):
             chosen = _CHOSEN_CHINESE.match(text, offset + m.start())
@@ -544,11 +561,11 @@ _NUMBER_WORDS = {
 }
 _FUNCTIONS = "sqrt|cbrt|log|ln|lg|exp|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|arg|pi|infinity|inf|gcd|lcm|max|min|binom|choose"
 _PIECE = re.compile(
-    rf"\\(?:text|mathrm|mbox|textbf|mathbf|operatorname)\*?\{{[^{{}}]{{0,60}}\}}|\\[a-zA-Z]{{1,20}}|\\[{{}}%$!,;: ]|(?:{_FUNCTIONS})(?![A-Za-z])|\d[\d]*|[.,:](?=\d)|[A-Za-z](?![A-Za-z])|[-+−–*/^_!%=<>|~(){{}}\[\]]|[×·÷√∛π∞°±≤≥≠≈∪∩∈′'θφαβγλμω²³⁴⁵⁶⁷⁸⁹⁰¹½⅓⅔¼¾€£¥₹₩₽¢$]"
+    rf"\\(?:text|mathrm|mbox|textbf|mathbf|operatorname)\*?\{{[^{{}}]{{0,60}}\}}|\\[a-zA-Z]{{1,20}}|\\[{{}}%$!,;: ]|(?:{_FUNCTIONS})(?![A-Za-z])|\d[\d]*|[.,:](?=\d)|[A-Za-z](?![A-Za-z])|[-+−–‐‑﹣－*/^_!%=<>|~(){{}}\[\]]|[×·÷√∛π∞°±≤≥≠≈∪∩∈′'θφαβγλμω²³⁴⁵⁶⁷⁸⁹⁰¹½⅓⅔¼¾€£¥₹₩₽¢$]"
 )
 _SCALES = {"thousand": "10^{3}", "million": "10^{6}", "billion": "10^{9}", "trillion": "10^{12}"}
 _VOID = re.compile(
-    r"\s{0,3}(?:mod|modulo|times|plus|minus|divided|multiplied|steps?\s+(?:away|ahead))\b", re.IGNORECASE
+    r"\s{0,3}(?:mod|modulo|out of|in \d|times|plus|minus|divided|multiplied|steps?\s+(?:away|ahead))\b", re.IGNORECASE
 )
 _WHICH_IS = re.compile(
     r"[\s*_$)]{0,4},?\s{0,2}(?:which|that)\s(?:is|equals|simplifies to|evaluates to|reduces to|gives|can be simplified to|is equal to|comes to)(?: just| simply)?\s(?=[-−$\\\d(])",
@@ -588,7 +605,7 @@ def _tidy(value: str) -> str:
 def _last_side(value: str) -> str:
     """Of "m + n = 5 + 7 = 12" the 12; equations such as "y = 2x + 3" stay whole."""
     sides = [s.strip() for s in re.split(r"(?<![<>!\\:])=", value)]
-    if len(sides) < 2 or not sides[-1]:
+    if len(sides) < 2 or not sides[-1] or re.search(r",\s|\b(?:and|or)\b", value):
         return value
     number = re.fullmatch(r"-?\\?\$?[\d,.\s]*\d%?|-?\\[dt]?frac\{\d+\}\{\d+\}", sides[-1])
     if (
@@ -602,7 +619,7 @@ def _last_side(value: str) -> str:
 
 def _number_spelling(value: str) -> str:
     """Groups of three digits without their blanks, mixed numbers as LaTeX, the plain minus sign."""
-    value = value.replace("−", "-").replace("–", "-").replace("—", "-")
+    value = re.sub("[−–—‐‑﹣－]", "-", value)
     if re.fullmatch(r"-?[1-9]\d{0,2}(?:[ \u00a0\u202f]\d{3})+(?:\.\d+)?", value):
         return re.sub(r"[ \u00a0\u202f]", "", value)
     mixed = re.fullmatch(r"(-?\d+)\s+(\d+)\s?/\s?(\d+)", value)
@@ -612,7 +629,7 @@ def _number_spelling(value: str) -> str:
 def _plain_math(text: str) -> tuple[str, int] | None:
     """(value, end) of the mathematics that text begins with, read to its end: "2x + 3", "12:30", "(1, 2]"."""
     pos, depth, last = 0, 0, 0
-    pieces = 0
+    pieces, joined = 0, -1
     while pos < len(text) and pieces < 200:
         m = _PIECE.match(text, pos)
         if m is None:
@@ -622,14 +639,17 @@ def _plain_math(text: str) -> tuple[str, int] | None:
             if text[pos] in " \u00a0\u202f":
                 pos += 1
                 continue
-            comma = re.match(r",?\s{0,2}(?:and|or)\s{1,2}(?=[-\d(\\$])|,\s{1,2}(?=[-−]?[\d(\\])", text[pos:])
+            comma = re.match(r",?\s{0,2}(?:and|or)\s{1,2}(?=[-\d(\\$]|[a-z]\s?=)|,\s{1,2}(?=[-−]?[\d(\\])", text[pos:])
             if comma and last and text[last - 1 : last] != ",":
                 rest = _PIECE.match(text, pos + comma.end())
                 if rest and not re.match(r"[-−]?\d+[\w.]*\s+(?!and\b|or\b)[a-z]{2,}", text[pos + comma.end() :]):
                     pos += comma.end()
+                    joined = pos
                     continue
             break
         piece = m[0]
+        if (piece == "\\end" and depth == 0) or text.startswith("</", pos):
+            break
         if piece == "*" and text.startswith("**", pos) and not re.match(r"\*\*\s?[\w(]", text[pos:]):
             break
         if piece in "_*" and pieces and not re.match(r".\s?[\w({\\]", text[pos:]):
@@ -637,6 +657,7 @@ def _plain_math(text: str) -> tuple[str, int] | None:
         if (
             re.fullmatch(r"[A-Za-z]", piece)
             and pieces
+            and pos != joined
             and text[pos - 1].isspace()
             and (text[:pos].rstrip()[-1:].isalnum() or text[:pos].rstrip()[-1:] in "%°)")
         ):
@@ -730,7 +751,7 @@ def _math(text: str, verb: str, newline: bool = False) -> str | None:
 # ---------------------------------------------------------------- reading a value: text
 
 _YES_NO = re.compile(
-    r"[^\w\n]{0,8}(yes|no|true|false)(?![A-Za-z-])(?![ ](?:one|doubt|matter|such|answer|longer|need|problem)\b)",
+    r"[^\w\n]{0,8}(yes|no|true|false)(?![A-Za-z-])(?![ ](?:one|doubt|matter|such|answer|longer|need|problem|(?:and|or)[ ](?:yes|no|true|false))\b)",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
@@ -917,7 +938,8 @@ def _stated(text: str, answer_type: str, only_at_end: bool = False, cut: bool | 
             ends = isinstance(value, tuple) or not re.search(r"[A-Za-z]{2}", _TAG.sub("", text[pos + 1 :]))
             if only_at_end and not (alone and ends and pos >= last):
                 continue
-            if cut and not (alone and tier == 1) and (pos < last or (tier == 3 and len(text) > 200)):
+            where = _skip(text, value[0], value[0] + 160) if isinstance(value, tuple) else pos
+            if cut and not (alone and tier == 1) and (where < last or (tier == 3 and len(text) > 200)):
                 continue
             value = _cue_value(text, *value, answer_type) if isinstance(value, tuple) else value
             if value is not None:
