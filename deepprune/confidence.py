@@ -13,8 +13,8 @@ import numpy as np
 
 
 def token_confidence(top_logprobs: Sequence[float]) -> float:
-    """Negative mean of the top-k log-probabilities of one position (k = their number)."""
-    return -float(np.mean(top_logprobs))
+    """Negative mean of the top-k log-probabilities of one position (k = their number); -inf (ruled out) counts as -100."""
+    return -float(np.mean(np.maximum(top_logprobs, -100.0)))
 
 
 def summarise(confidences: Sequence[float], top_k: int, window: int, stride: int) -> dict | None:

@@ -185,26 +185,24 @@ def _is_utf8(text: str) -> bool:
 def _problem(row: _Row, number: int, asked: dict[str, _Question], counts: Counts) -> Problem:
     """The row's problem: the first of this question, with which the row must agree."""
     question, answer_type = row.needed("question"), row.text("answer_type") or "math"
-    gold = row.needed("gold")
+    written = row.needed("gold")
+    if isinstance(row.value("gold"), bool) and answer_type != "text":
+        raise UserError(f"{row.where}: the gold answer is {written}, which is no {answer_type} answer; "
+                        "with --answer-type text it is read as that word")  # fmt: skip
+    try:
+        gold = questions.checked_gold(written, question, answer_type)
+    except UserError as error:
+        raise UserError(f"{row.where}: {error}") from error
     made = Problem.new(row.text("dataset") or "", question, gold, answer_type, row.text("family") or "")
     if made.check():
         raise UserError(f"{row.where}: {made.check()}")
-    if isinstance(row.value("gold"), bool) and answer_type != "text":
-        raise UserError(f"{row.where}: the gold answer is {gold}, which is no {answer_type} answer; "
-                        "with --answer-type text it is read as that word")  # fmt: skip
     key = questions.normalised_question(question)
     first = asked.get(key)
-    if first is None or gold not in first.golds:
-        try:
-            gold = questions.checked_gold(gold, question, answer_type)
-        except UserError as error:
-            raise UserError(f"{row.where}: {error}") from error
     if first is None:
         if answer_type == "math" and not answers.readable(gold):
             counts.note("a gold answer that is no readable mathematics (only the same spelling is right)",
                         f"line {number}: {gold!r:.60}")  # fmt: skip
-        made = Problem.new(made.dataset, question, gold, answer_type, made.family)
-        asked[key] = _Question(made, number, {row.needed("gold"), gold})
+        asked[key] = _Question(made, number, {gold})
         return made
     problem = first.problem
     if answer_type != problem.answer_type:
@@ -214,7 +212,7 @@ def _problem(row: _Row, number: int, asked: dict[str, _Question], counts: Counts
         if answers.same(gold, problem.gold, answer_type) is not True:
             raise UserError(f"{row.where}: the question {question[:60]!r} has the gold {gold[:60]!r} here and "
                             f"{problem.gold[:60]!r} in line {first.line}; mend one of them")  # fmt: skip
-        first.golds |= {row.needed("gold"), gold}
+        first.golds.add(gold)
     if (made.dataset, made.family) != (problem.dataset, problem.family):
         counts.note("a row whose data set or family is not that of the first row with its question; the first one's holds",
                     f"line {number} (line {first.line})")  # fmt: skip

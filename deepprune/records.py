@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 
 from deepprune import jsonl
 from deepprune.errors import UserError
+from deepprune.questions import choice_letter, listed_options
 
 ANSWER_TYPES = ("math", "choice", "text")
 
@@ -55,6 +56,11 @@ class Problem:
             return f"answer_type must be one of {', '.join(ANSWER_TYPES)}, found {self.answer_type!r}"
         if not self.question.strip():
             return "question is empty"
+        if not self.gold.strip():
+            return "gold is empty"
+        if self.answer_type == "choice" and (len(self.gold) != 1 or choice_letter(self.gold, self.question) is None):
+            options = ", ".join(listed_options(self.question)) or "A, B, ..."
+            return f"gold of a multiple-choice question should be the letter of an option ({options}), found {self.gold!r}"
         return None
 
 

@@ -41,25 +41,34 @@ class Question:
 def read_questions(*paths: str | Path) -> list[Question]:
     """Questions from JSONL rows of problem_id, dataset, gold, answer (null: unknown) and n_tokens, one a trace.
 
-    Raises UserError naming file and line for a missing or mistyped field.
+    Raises UserError naming file and line for a missing or mistyped field, a problem with two golds, and a sample_id
+    that stands twice (where rows have one): the trace would vote twice.
     """
     groups: dict[tuple[str, str], Question] = {}
     rows: dict[tuple[str, str], dict] = {}
+    samples: dict[tuple, str] = {}
     for path in paths:
         for number, row in jsonl.read(path):
+            where = f"{path}:{number}"
             for field, kinds in (("problem_id", str), ("dataset", str), ("gold", str), ("n_tokens", int)):
-                if not isinstance(row.get(field), kinds):
-                    raise UserError(
-                        f"{path}:{number}: needs the field {field!r} ({kinds.__name__}), found {row.get(field)!r}"
-                    )
+                value = row.get(field)
+                if not isinstance(value, kinds) or isinstance(value, bool) or not str(value).strip():
+                    raise UserError(f"{where}: needs the field {field!r} ({kinds.__name__}), found {value!r}")
             if row["n_tokens"] < 1:
-                raise UserError(f"{path}:{number}: n_tokens must be at least 1, found {row['n_tokens']}")
+                raise UserError(f"{where}: n_tokens must be at least 1, found {row['n_tokens']}")
+            if row.get("sample_id") is not None:
+                sample = (row["dataset"], row["problem_id"], str(row.get("model")), str(row["sample_id"]))
+                first = samples.setdefault(sample, where)
+                if first != where:
+                    raise UserError(f"{where}: the sample {row['sample_id']!r} stands at {first} too; remove one of them")
             answer = row.get("answer")
             if answer is not None and not isinstance(answer, str):
-                raise UserError(f"{path}:{number}: answer should be text or null, found {answer!r}")
+                raise UserError(f"{where}: answer should be text or null, found {answer!r}")
             entry = rows.setdefault(
                 (row["dataset"], row["problem_id"]), {"gold": row["gold"], "answers": [], "lengths": []}
             )
+            if row["gold"] != entry["gold"] and answers.same(row["gold"], entry["gold"]) is not True:
+                raise UserError(f"{where}: the gold is {row['gold']!r} here and {entry['gold']!r} before; mend one of them")
             entry["answers"].append(answer if answer and answer.strip() else None)
             entry["lengths"].append(row["n_tokens"])
     if not rows:

@@ -246,6 +246,7 @@ def test_temperature_is_found_again_and_keeps_the_order():
 
 def test_confidence_by_hand():
     assert confidence.token_confidence([-1.0, -2.0, -3.0]) == 2.0
+    assert confidence.token_confidence([0.0, -math.inf]) == 50.0
     summary = confidence.summarise([1.0, 2.0, 3.0, 4.0, 5.0], top_k=3, window=2, stride=2)
     assert summary["windows"] == [1.5, 3.5, 4.5]
     assert (summary["mean"], summary["tail"], summary["lowest"], summary["bottom10"]) == (3.0, 4.5, 1.5, 1.5)

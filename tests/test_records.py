@@ -22,6 +22,9 @@ def test_round_trip_and_stable_ids(tmp_path):
         ({"gold": None}, "should be str"),
         ({"answer_type": "essay"}, "answer_type must be one of"),
         ({"question": "  "}, "question is empty"),
+        ({"gold": ""}, "gold is empty"),
+        ({"answer_type": "choice", "gold": "A gas"}, "letter of an option .*'A gas'"),
+        ({"answer_type": "choice", "gold": "C", "question": "Which? A) one B) two"}, r"option \(A, B\), found 'C'"),
     ],
 )
 def test_bad_fields_name_the_line(tmp_path, change, message):

@@ -121,10 +121,21 @@ def test_questions_are_read_and_bad_rows_are_named(tmp_path):
         ({"n_tokens": 0}, "at least 1"),
         ({"answer": 5}, "text or null"),
         ({"gold": None}, "gold"),
+        ({"gold": " "}, "gold"),
+        ({"gold": "3"}, "'3' here and '1/2' before"),
+        ({"n_tokens": True}, "n_tokens"),
     ):
         path.write_text(json.dumps(row) + "\n" + json.dumps(row | wrong) + "\n")
         with pytest.raises(UserError, match=f"answers.jsonl:2: .*{message}"):
             simulation.read_questions(path)
+
+
+def test_a_sample_that_stands_twice_would_vote_twice(tmp_path):
+    row = {"dataset": "D", "problem_id": "p", "gold": "2", "answer": "2", "n_tokens": 10, "sample_id": 3}
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in (row, row | {"sample_id": 4}, row)))
+    with pytest.raises(UserError, match=r"answers\.jsonl:3: the sample 3 stands at .*answers\.jsonl:1 too"):
+        simulation.read_questions(path)
 
 
 def settled(known, values, tau, forced, assign):
