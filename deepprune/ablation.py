@@ -9,16 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deepprune import metrics, records, study
+from deepprune import metrics, paper, records, study
 from deepprune.errors import UserError
 from deepprune.truncation import STRATEGIES
 
 LOSSES = ("ce", "focal")
-# What was available to us of the paper's grid (v1, a 4B judge on unseen reasoners): two cells.
-PAPER = {
-    ("words", "focal", True): {"AUROC": 0.8701, "TNR@0.2": 0.8186},
-    ("words", "ce", True): {"AUROC": 0.76},  # "oversampling without focal loss falls to about 0.76"
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +62,11 @@ def table(folder: str | Path, scores: str | Path | None = None, resamples: int =
             continue
         data = study.frame(pairs_file(folder, cell), {cell.name: path})
         row = study.table(data, resamples=resamples, seed=seed).iloc[0].to_dict()
-        paper = PAPER.get((cell.truncation, cell.loss, cell.oversampled), {})
+        stated = paper.ABLATION[cell.truncation, cell.loss, cell.oversampled]
         rows.append(
             {"cell": cell.name, **dataclasses.asdict(cell)}
             | {k: v for k, v in row.items() if k not in ("group", "judge")}
-            | {"paper AUROC": paper.get("AUROC"), "paper TNR@0.2": paper.get("TNR@0.2")}
+            | {"paper AUROC": stated["AUROC"], "paper TNR@0.2": stated.get("TNR@0.2")}
         )
     if not rows:
         raise UserError(f"{scores or folder}: no scores of the grid; run scripts/run_ablation.py")
