@@ -101,12 +101,9 @@ def main() -> None:
         todo = [i for i in groups if i not in rows]
         for problem_id in progress.bar(todo, desc="problems", unit="problem"):
             question = question_of(by_id[problem_id], groups[problem_id])
-            fixed = {
-                name: dataclasses.replace(table[problem_id], ratio=table[problem_id].ratio / size)
-                for name, table in tables.items()
-            }
+            fixed = {name: table[problem_id].weighted(size) for name, table in tables.items()}
             if sbert:
-                fixed["Sentence-BERT"] = dataclasses.replace(sbert[problem_id], ratio=sbert[problem_id].ratio / size)
+                fixed["Sentence-BERT"] = sbert[problem_id].weighted(size)
 
             def every(number: int, question=question, fixed=fixed) -> dict[str, comparison.Judged]:
                 return fixed | drawn(question, number, settings)
@@ -180,11 +177,13 @@ def scored(
         own = AutoTokenizer.from_pretrained(judges.folder_of(model))
         result = {}
         for i, traces in groups.items():
-            table = np.ones((len(traces), len(traces)))
+            table, stored = np.ones((len(traces), len(traces))), np.zeros((len(traces), len(traces)), dtype=np.int64)
             for a, b in itertools.combinations(range(len(traces)), 2):
-                table[a, b] = table[b, a] = known[traces[a].trace_id, traces[b].trace_id].p_same
-            lengths = [len(own.encode(t.prefix, add_special_tokens=False)) for t in traces]
-            result[i] = comparison.Judged(table, parameters, lengths, prompts.frame(own, by_id[i].question))
+                score = known[traces[a].trace_id, traces[b].trace_id]
+                table[a, b] = table[b, a] = score.p_same
+                stored[a, b] = stored[b, a] = score.prompt_tokens
+            frame, lengths = costs.prompt_parts(own, by_id[i].question, [t.prefix for t in traces])
+            result[i] = comparison.Judged(table, parameters, lengths, frame, stored=stored)
     return result
 
 
@@ -238,7 +237,10 @@ def write(results: list[dict], settings: CompareSettings, reasoner: str) -> None
         f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}, {settings.orders} orders",
     )
     jsonl.write_text(base.with_suffix(".md"), page)
-    print(study.readable(comparison.digest(numbers)[comparison.SHOWN]).to_string(index=False))
+    shown = study.readable(comparison.digest(numbers)[comparison.SHOWN])
+    costly = ["total", "reduction"]
+    shown[costly] = shown[costly].astype(object).fillna(comparison.UNKNOWN)
+    print(shown.to_string(index=False))
     print(f"{base}.csv, {base}.md, {base}.png")
 
 

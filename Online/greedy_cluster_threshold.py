@@ -15,9 +15,10 @@ A record: {"problem_id": "6c1f...", "judge": "judge@1f3c9a2b", "settings": {"tau
 """
 
 import dataclasses
-import random
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from deepprune import (
     answers,
@@ -38,12 +39,15 @@ from deepprune import (
 )
 from deepprune.clustering import ClusterSettings
 from deepprune.config import setting
-from deepprune.errors import command
+from deepprune.errors import UserError, command
 from deepprune.finishing import FinishSettings
 from deepprune.manifest import Manifest, manifest_path
 from deepprune.prefixes import Prefixed
 from deepprune.rules import RuleSettings
 from deepprune.score_store import ScoreStore
+
+STORED = ("vllm", "transformers", "sbert")  # judges whose scores depend on the pair alone, and cost something
+Asked = tuple[int, judges.Score]  # a comparison of a new trace: with which member, and what the judge said
 
 
 @dataclasses.dataclass
@@ -102,6 +106,10 @@ def main() -> None:
         done = {p.problem_id for p in records.read(records.Pruning, settings.output)}
         todo = [i for i in groups if i not in done]
         print(f"{len(groups)} problems: {len(groups) - len(todo)} done before, {len(todo)} to prune with {name}")
+        if manifest.data.get("judge_parameters") is None:  # on disk with the first row, whatever ends this run
+            manifest.data["judge_parameters"] = judges.parameters_of(settings.judge, settings.model)
+        if manifest.data["judge_parameters"] is None:
+            print(f"the size of the judge {name} is not known: neither is its cost, in reasoner tokens")
         if todo:
             with Scorer(settings, name, by_id, groups) as scorer:
                 with progress.bar(total=sum(len(groups[i]) for i in todo), desc="traces placed", unit="trace") as bar:
@@ -110,14 +118,15 @@ def main() -> None:
                         for record in prune(some, groups, by_id, scorer, rule, finish, bar.update):
                             out.append(records.to_row(record))
                 print(f"{scorer.asked:,} pairs asked about, {scorer.scored:,} of them scored now")
-                manifest.data["judge_parameters"] = scorer.parameters
     rows = [p for p in records.read(records.Pruning, settings.output) if p.problem_id in groups]
+    if not rows:
+        raise UserError(f"{settings.traces}: no problem to prune; give other traces or a larger --limit")
     total = {k: sum(p.tokens[k] for p in rows) for k in ("prefix", "rest", "total", "consensus")}
     print(f"{len(rows)} problems, judge {name}: accuracy {sum(p.correct is True for p in rows) / len(rows):.3f}, "
           f"tokens {total['total']:,} of {total['consensus']:,} for cons@n: reduction "
           f"{costs.reduction(total['total'], total['consensus']):.1%} without the judge's cost; judge: "
           f"{sum(p.judge_calls for p in rows):,} calls, {sum(p.judge_tokens for p in rows):,} prompt tokens, "
-          f"{sum(p.judge_cached_tokens for p in rows):,} of them cached")  # fmt: skip
+          f"{sum(p.judge_cached_tokens for p in rows):,} of them in a perfect prefix cache")  # fmt: skip
     manifest.finish(len(rows), tokens=total)
 
 
@@ -129,12 +138,7 @@ def select(settings: PruneSettings, by_id: dict, tokenizer) -> dict[str, list[Pr
         print(f"{settings.traces}: {stopped} traces were stopped by live pruning: the clusters are those of whole traces, but votes "
               "and tokens know only what was generated")  # fmt: skip
     keys = problems.spread(list(groups), settings.limit)
-    if settings.n:
-        groups = {key: groups[key][: settings.n] for key in keys}
-    if settings.order == "shuffled":
-        for key in keys:
-            random.Random(f"{settings.seed}/order/{key}").shuffle(groups[key])
-    return {key: groups[key] for key in keys}
+    return {key: prefixes.arrival(groups[key], settings.n, settings.order, settings.seed, key) for key in keys}
 
 
 class Scorer:
@@ -147,12 +151,13 @@ class Scorer:
         self.settings, self.name, self.by_id, self.groups = settings, name, by_id, groups
         self.judge: judges.Judge | None = None
         self.encoder: judges.Judge | None = None
+        self.tokenizer: Any = None  # the judge's own
         self.store: ScoreStore | None = None
         self.asked = self.scored = 0
         self.labels = {
             i: answers.classes([t.answer for t in traces], by_id[i].answer_type) for i, traces in groups.items()
         }
-        if settings.model and settings.judge != "listwise":
+        if settings.judge in STORED:
             output = Path(settings.output)
             default = manifest_path(output).name.replace(".manifest.json", ".scores.sqlite")
             made = score_store.identity(name, settings.judge, settings.dtype, settings.cut(), settings.tokenizer)
@@ -168,11 +173,9 @@ class Scorer:
         if self.store:
             self.store.__exit__()
 
-    @property
-    def parameters(self) -> int:
-        """The judge's parameters (0 for judges that are not models)."""
-        if self.judge:
-            return self.judge.parameters
+    @functools.cached_property
+    def parameters(self) -> int | None:
+        """The judge's parameters (0 for judges that are not models; None: not known), without opening it."""
         return judges.parameters_of(self.settings.judge, self.settings.model)
 
     def sketch(self, traces: list[Prefixed]) -> tuple[clustering.Sketch, list[int]]:
@@ -198,15 +201,39 @@ class Scorer:
             self.store.add([(*keys[at], score) for at, score in zip(missing, new, strict=True)])
         return [known[key] for key in keys]
 
-    def _judge(self, batch: list[tuple[str, int, int]]) -> list[judges.Score]:
+    def cost(self, problem: str, asked: Sequence[Sequence[Asked]], opened: int) -> tuple[int, int, int]:
+        """(judge calls, prompt tokens, of which a prefix cache saves) of a problem's first `opened` traces.
+
+        A list-wise judge's prompts are its own and never stored: what the engine counted. Of others see costs.py.
+        """
+        scores = [s for given in asked[:opened] for _, s in given]
+        calls = sum(s.calls for s in scores)
+        if self.settings.judge not in STORED:
+            return calls, sum(s.prompt_tokens for s in scores), sum(s.cached_tokens for s in scores)
+        traces = [t.prefix for t in self.groups[problem]]
+        if self.settings.judge == "sbert":  # reads each trace once
+            return calls, sum(self._opened().encode(traces[:opened])[1]), 0
+        if self.tokenizer is None:
+            from transformers import AutoTokenizer
+
+            self.tokenizer = AutoTokenizer.from_pretrained(judges.folder_of(self.settings.model))
+        frame, lengths = costs.prompt_parts(self.tokenizer, self.by_id[problem].question, traces)
+        stored = {(member, new): s.prompt_tokens for new, given in enumerate(asked) for member, s in given}
+        members = [[member for member, _ in given] for given in asked]
+        return calls, *costs.judge_tokens(members, lengths, opened, frame, lambda a, b: stored[a, b])
+
+    def _opened(self) -> judges.Judge:
         if self.judge is None:
             s = self.settings
             self.judge = judges.open_judge(
                 s.judge, s.model, dtype=s.dtype, max_model_len=s.max_model_len, batch=s.batch, seed=s.seed,
                 tensor_parallel=s.tensor_parallel, data_parallel=s.data_parallel,
             )  # fmt: skip
+        return self.judge
+
+    def _judge(self, batch: list[tuple[str, int, int]]) -> list[judges.Score]:
         self.scored += len(batch)
-        return self.judge.score([self._request(*wanted) for wanted in batch])
+        return self._opened().score([self._request(*wanted) for wanted in batch])
 
     def _request(self, problem: str, a: int, b: int) -> judges.Request:
         first, second = self.groups[problem][a], self.groups[problem][b]
@@ -222,21 +249,19 @@ def prune(
     finish: FinishSettings, placed: Callable[[int], None],
 ) -> list[records.Pruning]:  # fmt: skip
     """Cluster a group of problems in lockstep, finish, vote. One Pruning record a problem."""
-    # Judge calls, prompt tokens and cached ones by new trace: a rule that opens fewer traces pays for those only.
-    spent = {i: [(0, 0, 0)] * len(groups[i]) for i in ids}
+    # What the judge was asked, by new trace: a rule that opens fewer traces pays for those only.
+    asked: dict[str, list[list[Asked]]] = {i: [[] for _ in groups[i]] for i in ids}
 
     def score(batch):
         scores = scorer(batch)
-        for (i, _, new), s in zip(batch, scores, strict=True):
-            calls, tokens, cached = spent[i][new]
-            spent[i][new] = calls + s.calls, tokens + s.prompt_tokens, cached + s.cached_tokens
+        for (i, member, new), s in zip(batch, scores, strict=True):
+            asked[i][new].append((member, s))
         return [s.p_same for s in scores]
 
-    sketches = {}
+    sketches, sketched = {}, {}
     if rule.comparisons == "sketched":
         for i in ids:
-            sketches[i], lengths = scorer.sketch(groups[i])
-            spent[i] = [(0, tokens, 0) for tokens in lengths]
+            sketches[i], sketched[i] = scorer.sketch(groups[i])
     runs = {i: clustering.greedy(len(groups[i]), rule, i, sketch=sketches.get(i)) for i in ids}
     clusters = clustering.lockstep(runs, score, placed)
     result = []
@@ -251,12 +276,13 @@ def prune(
             (t.answer for t, label in zip(traces, labels, strict=True) if label is not None and label == done.answer),
             None,
         )
-        judge = [sum(column) for column in zip(*spent[i][: done.opened], strict=True)]
+        calls, tokens, cached = scorer.cost(i, asked[i], done.opened)
+        tokens += sum(sketched.get(i, [])[: done.opened])
         result.append(
             records.Pruning(
                 i,
                 scorer.name,
-                rules.recorded(rule, finish),
+                rules.recorded(rule, finish, scorer.settings.cut(), len(traces), scorer.settings.order),
                 [[traces[t].trace_id for t in c] for c in finishing.clusters_of(where[: done.opened])],
                 [traces[t].trace_id for t in done.finished],
                 winner,
@@ -268,7 +294,9 @@ def prune(
                     "consensus": sum(t.n_tokens for t in traces),
                     "sequential": done.sequential,
                 },
-                *judge,
+                calls,
+                tokens,
+                cached,
             )  # fmt: skip
         )
     return result

@@ -57,6 +57,7 @@ def main() -> None:
         settings.output, "live", kept, settings.problems, config.free_settings(LivePruneSettings), settings.overwrite,
         {"reasoner": models.resolve(settings.reasoner).name, "judge": name}, also=places(settings.output),
     )  # fmt: skip
+    manifest.data["judge_parameters"] = live_setup.judge_parameters(settings)  # written with the first row
     with Files(manifest) as files:
         todo = [p for p in problems if p.problem_id not in files.done]
         print(
@@ -65,7 +66,6 @@ def main() -> None:
         if todo:
             outcome = asyncio.run(under_signals(answer(todo, settings, how, files)))
             manifest.data.setdefault("engine_tokens", []).append(outcome.counted)
-            manifest.data["judge_parameters"] = outcome.judge_parameters
             show(outcome, settings)
     rows = list(records.read(records.Pruning, settings.output))
     total = {kind: sum(p.tokens[kind] for p in rows) for kind in ("prefix", "rest", "total", "consensus")}
@@ -85,7 +85,6 @@ class Outcome:
     counted: int | None
     left_running: int | None
     seconds: float
-    judge_parameters: int
 
 
 def places(output: str | Path) -> list[Path]:
@@ -209,7 +208,7 @@ async def answer(
         counted = after - before if after is not None and before is not None else None
         if counted is not None and settings.judge_url and settings.judge_url == settings.reasoner_url:
             counted -= sum(calls for q in questions for calls, _, _ in q.spent)  # the judge's verdicts, a token each
-        return Outcome(pruned, reported, counted, left, seconds, judge.parameters)
+        return Outcome(pruned, reported, counted, left, seconds)
 
 
 def show(outcome: Outcome, settings: LivePruneSettings) -> None:

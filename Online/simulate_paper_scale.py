@@ -39,7 +39,7 @@ def main() -> None:
     settings = config.parse(SimulateSettings, "simulate", __doc__)
     if len(settings.frame) != 3 or min(settings.frame) < 0:
         raise UserError(f"frame should be three numbers of tokens, found {settings.frame}")
-    answered = simulation.read_questions(*settings.answers)
+    answered = alike(simulation.read_questions(*settings.answers))
     kept = config.resolved(settings)
     kept.pop("answers")
     manifest = Manifest.open(
@@ -80,6 +80,15 @@ def main() -> None:
     print(numbers[columns].round(3).fillna("").to_string(index=False))
     print(f"{len(results)} problems, {settings.orders} orders; {base}.csv, {base}.png")
     manifest.finish(len(results))
+
+
+def alike(questions: list[simulation.Question]) -> list[simulation.Question]:
+    """The questions with equally many traces each: cons@n and what prunes n traces are of the same ones."""
+    n = min(len(q.answers) for q in questions)
+    if max(len(q.answers) for q in questions) == n:
+        return questions
+    print(f"the first {n} traces of each problem are used")
+    return [dataclasses.replace(q, answers=q.answers[:n], lengths=q.lengths[:n], right=None) for q in questions]
 
 
 def judges(question, prefixes, number: int, settings: SimulateSettings) -> dict[str, comparison.Judged]:

@@ -30,6 +30,7 @@ from deepprune import (
     answers,
     clustering,
     comparison,
+    costs,
     finishing,
     jsonl,
     judges,
@@ -40,7 +41,6 @@ from deepprune import (
     prefixes,
     problems,
     progress,
-    prompts,
     records,
     runtime,
     score_store,
@@ -133,10 +133,9 @@ class Data:
         }
         # Without a judge of its own, prompts are counted in the tokens of the model that cuts.
         own = AutoTokenizer.from_pretrained(judges.folder_of(args.model)) if args.judge == "vllm" else cutter
-        self.tokens = {
-            i: [len(own.encode(t.prefix, add_special_tokens=False)) for t in g] for i, g in self.groups.items()
-        }
-        self.frame = {i: prompts.frame(own, self.by_id[i].question) for i in self.groups}
+        self.frame, self.tokens = {}, {}
+        for i, g in self.groups.items():
+            self.frame[i], self.tokens[i] = costs.prompt_parts(own, self.by_id[i].question, [t.prefix for t in g])
 
     def request(self, problem: str, a: int, b: int) -> Request:
         first, second = self.groups[problem][a], self.groups[problem][b]
@@ -258,7 +257,7 @@ def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
             for i, table in cut.items():
                 done = simulation.cluster(table, data.rule(comparisons, k, reading, assign), i, sketch[i])
                 full.setdefault(i, done.placed)
-                prompt, cached = simulation.judge_tokens(done.asked, data.tokens[i][:n], n, data.frame[i])
+                prompt, cached = costs.judge_tokens(done.asked, data.tokens[i][:n], n, data.frame[i])
                 asked = {
                     "calls": sum(map(len, done.asked)),
                     "prompt tokens": prompt,

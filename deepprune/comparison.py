@@ -15,15 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from deepprune import baselines, clustering, finishing, metrics, prompts, simulation
+from deepprune import baselines, clustering, costs, finishing, metrics, prompts, simulation
 from deepprune.clustering import ClusterSettings
 from deepprune.config import setting
 from deepprune.finishing import FinishSettings
 
 # What is known of a method for one question (averages over orders of the traces):
 #   accuracy; tokens: the reasoner's; sequential: the longest chain of dependent generation; judge_calls, judge_prompt,
-#   judge_cached: the judge's prompts, their tokens, and those that a perfect prefix cache saves; total: the reasoner's
-#   tokens and the judge's computed ones weighted by parameters; total_uncached: the same without a cache;
+#   judge_cached: the judge's prompts, their tokens, and those that a perfect prefix cache saves (costs.judge_tokens);
+#   total: the reasoner's tokens and the judge's computed ones weighted by parameters (None: the judge's size is not
+#   known); total_uncached: the same without a cache;
 #   coverage: a right answer is among the finished traces; represented: ... or among the clusters' first traces;
 #   diversity: share of the distinct answers of all n traces that are among the finished ones, diversity_represented
 #   likewise; opened, finished: traces started, and generated to the end.
@@ -53,15 +54,21 @@ class Question:
 class Judged:
     """A judge's scores of one question's traces: p_same[i][j], for any order of i and j.
 
-    ratio: judge / reasoner parameters. prefixes: judge tokens of each prefix, frame: of the rest of its prompt.
+    ratio: judge / reasoner parameters (None: not known). prefixes: judge tokens of each prefix, frame: of the rest of its
+    prompt; stored[i][j]: tokens of a scored pair's whole prompt, where they are known.
     per_trace: the judge reads each trace once (an encoder) and not each pair.
     """
 
     scores: np.ndarray
-    ratio: float = 0.0
+    ratio: float | None = 0.0
     prefixes: Sequence[int] = ()
     frame: prompts.Frame = prompts.Frame()  # noqa: RUF009 - frozen
     per_trace: bool = False
+    stored: np.ndarray | None = None
+
+    def weighted(self, reasoner_parameters: float) -> Judged:
+        """The same with a ratio, from one whose `ratio` holds the judge's parameters."""
+        return dataclasses.replace(self, ratio=None if self.ratio is None else self.ratio / reasoner_parameters)
 
 
 @dataclasses.dataclass
@@ -131,9 +138,14 @@ def compare(question: Question, grid: Grid, judges) -> dict:
         "pass": [metrics.pass_at_k(n, right, m) for m in range(1, n + 1)],
         "longest": [sum(x * math.comb(i, m - 1) for i, x in enumerate(lengths)) / math.comb(n, m) for m in range(1, n + 1)],
         "distinct": len(set(question.labels) - {None}),
-        "methods": [dict(zip(KEYS, key, strict=True)) | dict(zip(FIELDS, (v / grid.orders).tolist(), strict=True))
+        "methods": [dict(zip(KEYS, key, strict=True)) | dict(zip(FIELDS, _known(v / grid.orders), strict=True))
                     for key, v in sums.items()],
     }  # fmt: skip
+
+
+def _known(values: np.ndarray) -> list[float | None]:
+    """As a JSON row holds them: None for what is not known."""
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping[str, Judged], number: int):
@@ -160,6 +172,7 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
     for judge, judged in judges.items():
         table = judged.scores[np.ix_(order, order)].tolist()
         prefixes = [judged.prefixes[i] for i in order] if len(judged.prefixes) else [0] * len(order)
+        stored = None if judged.stored is None else judged.stored[np.ix_(order, order)].tolist()
         for tau, k, k1, comparisons in itertools.product(grid.taus, grid.ks, grid.k1s, grid.comparisons):
             asked, _, assign = comparisons.partition("/")
             settings = ClusterSettings(
@@ -170,25 +183,30 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
                 how = FinishSettings(rule, k2, grid.k3, threshold=grid.threshold, trust=grid.trust, batch=grid.finish_batch,
                                      start=grid.start, seed=grid.seed)  # fmt: skip
                 done = finishing.play(clustered.placed, labels, lengths, question.prefixes, how, key)
-                yield (rule, judge, tau, k, k1, k2, comparisons), _pruned(question, judged, prefixes, clustered, done)
+                yield (
+                    (rule, judge, tau, k, k1, k2, comparisons),
+                    _pruned(question, judged, prefixes, stored, clustered, done),
+                )
 
 
-def _pruned(question: Question, judged: Judged, prefixes: Sequence[int], clustered, done) -> list[float]:
+def _pruned(question: Question, judged: Judged, prefixes: Sequence[int], stored, clustered, done) -> list[float]:
     """The values of FIELDS of one finish rule on one clustering."""
     asked = clustered.asked[: done.opened]
     if judged.per_trace:
         prompt, cached = sum(prefixes[: done.opened]), 0
-    elif judged.ratio:
-        prompt, cached = simulation.judge_tokens(asked, prefixes, done.opened, judged.frame)
-    else:
+    elif judged.ratio == 0:
         prompt = cached = 0
+    else:
+        length = (lambda member, new: stored[member][new]) if stored else None
+        prompt, cached = costs.judge_tokens(asked, prefixes, done.opened, judged.frame, length)
+    ratio = math.nan if judged.ratio is None else judged.ratio
     tokens = done.prefix + done.rest
     clusters = finishing.clusters_of(clustered.placed[: done.opened])
     finished = survivors(question.labels, question.right, done.finished)
     represented = survivors(question.labels, question.right, {*(c[0] for c in clusters), *done.finished})
     return [
         _hit(question, done.answer), tokens, done.sequential, sum(map(len, asked)), prompt, cached,
-        tokens + (prompt - cached) * judged.ratio, tokens + prompt * judged.ratio, finished[0], represented[0],
+        tokens + (prompt - cached) * ratio, tokens + prompt * ratio, finished[0], represented[0],
         finished[1], represented[1], done.opened, len(done.finished), len(clusters),
     ]  # fmt: skip
 
@@ -209,7 +227,8 @@ def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.Data
 
     over_cons_n: accuracy minus cons@n's. over_cons: accuracy minus that of cons@m with the same m for all questions
     and the same total tokens (linear between two m): what a random subset of as many tokens gets. reduction: 1 - total
-    / tokens of cons@n; reduction_no_judge: the judge not counted.
+    / tokens of cons@n; reduction_no_judge: the judge not counted. What depends on the size of a judge whose size is not
+    known is nan.
     """
     n = min(r["n"] for r in rows)
     lengths = np.asarray([r["length"] for r in rows])
@@ -221,6 +240,8 @@ def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.Data
         return {name: value, f"{name} low": low, f"{name} high": high}
 
     def cons_at_tokens(tokens: float) -> np.ndarray:
+        if math.isnan(tokens):
+            return np.full(len(rows), math.nan)
         m = min(max(tokens / lengths.mean(), 1.0), float(n))
         low = int(m)
         high = min(low + 1, n)
@@ -236,7 +257,7 @@ def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.Data
             | interval(value, "accuracy") | interval(value - cons[:, n - 1], "over_cons_n") | interval(0.0 * value, "over_cons")
         )  # fmt: skip
     for index, method in enumerate(rows[0]["methods"]):
-        values = {f: np.asarray([r["methods"][index][f] for r in rows]) for f in FIELDS}
+        values = {f: np.asarray([r["methods"][index][f] for r in rows], dtype=np.float64) for f in FIELDS}
         if any({k: r["methods"][index][k] for k in KEYS} != {k: method[k] for k in KEYS} for r in rows):
             raise ValueError("the rows hold different methods")
         result.append(
@@ -250,6 +271,7 @@ def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.Data
     return numbers
 
 
+UNKNOWN = "unknown"
 SHOWN = ["method", "judge", "tau", "K", "K1", "K2", "comparisons", "accuracy", "accuracy low", "accuracy high", "over_cons_n", "over_cons_n low",
          "over_cons_n high", "over_cons", "over_cons low", "over_cons high", "total", "reduction", "reduction_no_judge", "sequential",
          "coverage", "represented", "diversity"]  # fmt: skip
@@ -278,7 +300,14 @@ def to_markdown(numbers: pd.DataFrame, what: str) -> str:
     """The table as a page: one row a method, intervals in brackets."""
 
     def cell(row, name: str) -> str:
+        if pd.isna(row[name]):
+            return UNKNOWN
+        if pd.isna(row[name + " low"]):
+            return f"{row[name]:.3f}"
         return f"{row[name]:.3f} [{row[name + ' low']:.3f}, {row[name + ' high']:.3f}]"
+
+    def number(value: float, form: str) -> str:
+        return UNKNOWN if pd.isna(value) else format(value, form)
 
     def settings(row) -> str:
         return (
@@ -299,11 +328,19 @@ def to_markdown(numbers: pd.DataFrame, what: str) -> str:
     for _, row in numbers.iterrows():
         lines.append(
             f"| {row['method']} | {'' if pd.isna(row['judge']) else row['judge']} | {settings(row)} | {cell(row, 'accuracy')} "
-            f"| {cell(row, 'over_cons_n')} | {cell(row, 'over_cons')} | {row['total']:,.0f} | {row['reduction']:.1%} "
+            f"| {cell(row, 'over_cons_n')} | {cell(row, 'over_cons')} | {number(row['total'], ',.0f')} | {number(row['reduction'], '.1%')} "
             f"| {row['reduction_no_judge']:.1%} | {row['sequential']:,.0f} | {row['coverage']:.3f} "
             f"| {'' if pd.isna(row['diversity']) else format(row['diversity'], '.3f')} |"
         )
+    left_out = unknown_cost(numbers)
+    if left_out:
+        lines += ["", f"{UNKNOWN}: the size of {', '.join(left_out)} is not known, so what it costs is not either."]
     return "\n".join(lines) + "\n"
+
+
+def unknown_cost(numbers: pd.DataFrame) -> list[str]:
+    """The judges whose cost is not known."""
+    return list(dict.fromkeys(numbers.loc[numbers["total"].isna(), "judge"]))
 
 
 def figure(numbers: pd.DataFrame, title: str, label: str = "judge", lines: bool = True):
@@ -348,7 +385,8 @@ def figure(numbers: pd.DataFrame, title: str, label: str = "judge", lines: bool 
         axis.set(xscale="log", xlabel="tokens a problem, judge included (thousands, reasoner-equivalent)", ylabel=name)
         axis.grid(alpha=0.3)
     axes[1].set_yscale("log")
-    drawn.suptitle(title)
+    left_out = unknown_cost(numbers)
+    drawn.suptitle(title + (f"\nnot drawn, because its size is not known: {', '.join(left_out)}" if left_out else ""))
     if not lines:
         for rule in rules:
             axes[0].plot([], [], "s", color=colours[rule], label=f"finish rule: {rule}")

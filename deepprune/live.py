@@ -366,8 +366,7 @@ class Question:
         self._event("answered", answer=answer)
         return Pruning(
             self.problem.problem_id, self.judge.judge.name,
-            rules.recorded(s.cluster, s.finish)
-            | {"truncation": s.truncation.strategy, "truncation_k": s.truncation.k, "live": True, "judge_failed": self.judge_failed},
+            rules.recorded(s.cluster, s.finish, s.truncation, s.n, "held") | {"live": True, "judge_failed": self.judge_failed},
             [[ids[i] for i in c] for c in finishing.clusters_of(self.placed)], [ids[i] for i in finished], answer,
             answers.same(answer, self.problem.gold, self.problem.answer_type) if self.problem.gold else None,
             # What cons@n would have cost is not known: the pruned traces were never finished. Estimated from those that were.

@@ -7,6 +7,7 @@ gigabyte of text, their prefixes a few dozen megabytes.
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -58,6 +59,18 @@ def stream(
     for group in groups.values():
         group.sort(key=lambda t: (t.model, t.sample_index))
     return groups
+
+
+def arrival(group: list, n: int | None, order: str, seed: int, problem_id: str) -> list:
+    """The traces of a problem that a run takes, in the order in which they arrive.
+
+    group: traces in sample order; n: the first so many of them (None: all); order: recorded, or shuffled by `seed`.
+    What prunes them and what it is compared with both ask here.
+    """
+    group = list(group[:n])
+    if order == "shuffled":
+        random.Random(f"{seed}/order/{problem_id}").shuffle(group)
+    return group
 
 
 def select(

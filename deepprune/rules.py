@@ -76,11 +76,12 @@ class RuleSettings(CutSettings):
         )  # fmt: skip
 
 
-def recorded(cluster: ClusterSettings, finish: FinishSettings) -> dict:
-    """The settings as a Pruning record holds them."""
-    return dataclasses.asdict(cluster) | {
-        f"finish_{k}": v for k, v in dataclasses.asdict(finish).items() if k != "seed"
-    }
+def recorded(cluster: ClusterSettings, finish: FinishSettings, cut: Truncation, n: int, order: str) -> dict:
+    """The settings as a Pruning record holds them. n: traces that the problem's run could open; order: of their arrival."""
+    finishes = {f"finish_{k}": v for k, v in dataclasses.asdict(finish).items() if k != "seed"}
+    return dataclasses.asdict(cluster) | finishes | {
+        "truncation": cut.strategy, "truncation_k": cut.k, "n": n, "order": order,
+    }  # fmt: skip
 
 
 def check_listwise(judge: str, comparisons: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import answers, clustering, finishing, jsonl, prompts
+from deepprune import answers, clustering, finishing, jsonl
+from deepprune.costs import judge_tokens  # noqa: F401 - of simulated judges too
 from deepprune.errors import UserError
 
 
@@ -203,25 +204,3 @@ def _certificate(values: list[list[float]], tau: float, forced: bool, order: Seq
         others = sum(to_stay_under(some, level, i < best) for i, some in enumerate(values) if i != best)
         least = min(least, revealed + others)
     return int(least)
-
-
-def judge_tokens(
-    asked: Sequence[Sequence[int]], prefixes: Sequence[int], opened: int, frame: prompts.Frame
-) -> tuple[int, int]:
-    """(judge prompt tokens, of which a perfect prefix cache saves) for the first `opened` traces' comparisons.
-
-    A prompt is the frame's head, the member's prefix, the frame's middle, the new trace's prefix, the frame's tail. The
-    cache holds the head from the second prompt on, all before the new trace from the second that starts with this member on.
-    """
-    total = cached = 0
-    seen: set[int] = set()
-    for new in range(opened):
-        for member in asked[new]:
-            start = frame.head + prefixes[member] + frame.middle
-            total += start + prefixes[new] + frame.tail
-            if member in seen:
-                cached += start
-            elif seen:
-                cached += frame.head
-            seen.add(member)
-    return total, cached
