@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,9 @@ def roc(curves: dict[str, tuple[Sequence[int], Sequence[float], float]], title: 
 
     figure, axis = plt.subplots(figsize=(5, 4.6))
     for name, (labels, scores, area) in curves.items():
+        if len(set(labels)) < 2:
+            axis.plot([], [], label=f"{name}: none (pairs of one class)")
+            continue
         false_positive, true_positive, _ = roc_curve(labels, scores)
         axis.plot(false_positive, true_positive, label=f"{name}: AUROC {area:.3f}")
     axis.plot([0, 1], [0, 1], ":", color="grey", label="chance")
@@ -186,6 +190,9 @@ def tokens_against_accuracy(points: dict[str, dict[str, tuple[float, float, floa
     markers = "osD^vP*X<>"
     for index, (name, point) in enumerate(points.items()):
         (x, x_low, x_high), (y, y_low, y_high) = point["tokens"], point["accuracy"]
+        x_low, x_high, y_low, y_high = (  # an interval that is not known is none
+            v if b is None or math.isnan(b) else b for v, b in ((x, x_low), (x, x_high), (y, y_low), (y, y_high))
+        )
         axis.errorbar(
             x / 1000, y, xerr=[[(x - x_low) / 1000], [(x_high - x) / 1000]], yerr=[[y - y_low], [y_high - y]],
             marker=markers[index % len(markers)], linestyle="none", capsize=2, label=name,

@@ -15,7 +15,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from deepprune import config, costs, jsonl, manifest, plotting, records, report, scoring
+from deepprune import config, jsonl, manifest, plotting, records, report, scoring
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 
@@ -27,7 +27,7 @@ class ReportSettings:
     scores: list[str] = setting([], "JSONL files of PairScore records, one a judge, all of these pairs")
     problems: list[str] = setting([], "JSONL files of Problem records (for pruning)")
     traces: list[str] = setting([], "JSONL files of Trace records (for pruning)")
-    pruning: list[str] = setting([], "JSONL files of Pruning records, one a judge, all of the same problems")
+    pruning: list[str] = setting([], "JSONL files of Pruning records, one a run; each is set against its own traces")
     reasoner_parameters: float | None = setting(
         None, "the reasoner's parameters (default: from its name, as in '0.5B')"
     )
@@ -46,8 +46,16 @@ def main() -> None:
         raise UserError("nothing to report: give --pairs and --scores, or --pruning")
     out = Path(settings.output)
     pairs = list(records.read(records.Pair, settings.pairs)) if settings.pairs else []
+    if settings.pairs and not pairs:
+        raise UserError(f"{settings.pairs}: no pairs; make them with Offline/build_pair_dataset.py")
     scores = scoring.load(settings.scores, pairs)
-    inputs = [*([settings.pairs] if settings.pairs else []), *settings.scores, *settings.problems, *settings.traces, *settings.pruning]
+    inputs = [
+        *([settings.pairs] if settings.pairs else []),
+        *settings.scores,
+        *settings.problems,
+        *settings.traces,
+        *settings.pruning,
+    ]
     numbers = {
         "run": settings.run, "scale": settings.scale, "resamples": settings.resamples, "seed": settings.seed,
         "commit": manifest.code_commit(), "packages": manifest.package_versions(),
@@ -75,38 +83,39 @@ def main() -> None:
 def pruning(settings: ReportSettings) -> dict:
     """Numbers of the pruning part."""
     problems = records.read_problems(*settings.problems)
-    traces = list(records.read(records.Trace, *settings.traces))
     runs: list[list[records.Pruning]] = []
     for path in settings.pruning:
         rows = list(records.read(records.Pruning, path))
         if not rows:
             raise UserError(f"{path}: no Pruning records; run stage 05 again")
-        if runs and {r.problem_id for r in rows} != {r.problem_id for r in runs[0]}:
-            raise UserError(f"{path}: prunes other problems than {settings.pruning[0]}; compare the same problems")
         runs.append(rows)
-    prunings, parameters = {}, {}
-    for path, name, rows in zip(settings.pruning, report.names(runs), runs, strict=True):
-        if name in prunings:
-            raise UserError(f"{path}: {name} with the same settings was given before; give each run once")
-        prunings[name] = rows
-        made = manifest.manifest_path(path)
-        if made.is_file():
-            parameters[name] = json.loads(made.read_text()).get("judge_parameters", 0)
-    used = {r.problem_id for r in next(iter(prunings.values()))}
+    used = {r.problem_id for rows in runs for r in rows}
     missing = used - set(problems)
     if missing:
         raise UserError(f"{settings.pruning[0]}: problem {min(missing)} is in no --problems file")
-    pruned = {t for rows in prunings.values() for r in rows for c in r.clusters for t in c}
-    traces = [t for t in traces if t.problem_id in used]
-    lacking = pruned - {t.trace_id for t in traces}
-    if lacking:
-        raise UserError(f"{settings.pruning[0]}: trace {min(lacking)} is in no --traces file")
-    models = {t.model for t in traces if t.trace_id in pruned}
-    traces = [t for t in traces if t.model in models]
-    size = settings.reasoner_parameters or (
-        costs.parameters_from_name(next(iter(models))) if len(models) == 1 else None
+    traces = [t for t in records.read(records.Trace, *settings.traces) if t.problem_id in used]
+    model_of = {t.trace_id: t.model for t in traces}
+    reasoners = [", ".join(sorted({model_of[t] for r in rows for t in r.finished if t in model_of})) for rows in runs]
+    names = report.names(runs)
+    if len(set(reasoners)) > 1:
+        names = [f"{name}, traces by {reasoner}" for name, reasoner in zip(names, reasoners, strict=True)]
+    prunings, parameters = {}, {}
+    for path, name, rows in zip(settings.pruning, names, runs, strict=True):
+        if name in prunings:
+            raise UserError(f"{path}: {name} with the same settings was given before; give each run once")
+        prunings[name] = rows
+        parameters[name] = judge_size(path, rows[0].judge)
+    return report.pruning_numbers(
+        problems, traces, prunings, parameters, settings.reasoner_parameters, settings.resamples, settings.seed
     )
-    return report.pruning_numbers(problems, traces, prunings, parameters, size, settings.resamples, settings.seed)
+
+
+def judge_size(path: str, judge: str) -> float | None:
+    """A run's judge's parameters, from its manifest (0: no model; None: not known)."""
+    if judge == "oracle" or judge.startswith("random-"):
+        return 0
+    made = manifest.manifest_path(path)
+    return json.loads(made.read_text()).get("judge_parameters") if made.is_file() else None
 
 
 def figure(p: dict):
@@ -115,22 +124,35 @@ def figure(p: dict):
     def triple(row):
         return row["value"], row["low"], row["high"]
 
-    known = [name for name in ("cons@n", "pass@1") if p[name] and p[name]["accuracy"]]
-    points = {name: {k: triple(p[name][k]) for k in ("tokens", "accuracy")} for name in known}
+    several, points, left_out = len(p["baselines"]) > 1, {}, []
+    for title, b in p["baselines"].items():
+        of = f" of {title.removeprefix('cons@')}" if several else ""
+        for name, row in ((title if several else "cons@n", b["cons@n"]), (f"pass@1{of}", b["pass@1"])):
+            if row and row["accuracy"]:
+                points[name] = {k: triple(row[k]) for k in ("tokens", "accuracy")}
     for judge, row in p["deepprune"].items():
         points[f"DeepPrune, {judge}"] = {"tokens": triple(row["tokens"]), "accuracy": triple(row["accuracy"])}
-        if row["tokens_with_judge"] and row["judge_tokens"]:
+        if row["tokens_with_judge"] is None:
+            left_out.append(judge)
+        elif row["judge_tokens"] and row["judge_parameters"]:
             points[f"DeepPrune, {judge}, judge counted"] = {
                 "tokens": triple(row["tokens_with_judge"]), "accuracy": triple(row["accuracy"]),
             }  # fmt: skip
-    return plotting.tokens_against_accuracy(points, f"{p['problems']} problems, n = {p['n']} traces, 95 % intervals")
+    title = "; ".join(f"{b['problems']} problems, {name}" for name, b in p["baselines"].items()) + ", 95 % intervals"
+    if left_out:
+        title += f"\nwith the judge counted not drawn, because a size is not known: {'; '.join(left_out)}"
+    return plotting.tokens_against_accuracy(points, title)
 
 
 def describe(path: str) -> dict[str, str]:
     """Name, hash and, from its manifest, the commits that made an input."""
     made = manifest.manifest_path(path)
-    commits = manifest.commits(json.loads(made.read_text())) if made.is_file() else ["no manifest"]
-    return {"file": Path(path).name, "sha256": manifest.file_hash(path), "commit": ", ".join(commits)}
+    data = json.loads(made.read_text()) if made.is_file() else None
+    commits = ["no manifest"] if data is None else manifest.commits(data)
+    return {
+        "file": Path(path).name, "sha256": manifest.file_hash(path), "commit": ", ".join(commits),
+        "complete": data is None or data.get("complete", True),
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Shared fixtures: small problems and traces, a tiny random model, stage scripts as subprocesses."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -125,3 +126,12 @@ def no_hub(monkeypatch):
     """Tests never wait for a model hub."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def load_script(path: str):
+    """A stage's script as a module, so that a test can run its main in this process with parts of it replaced."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    script = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = script  # dataclasses look their module up
+    spec.loader.exec_module(script)
+    return script
