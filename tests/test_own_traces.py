@@ -276,14 +276,21 @@ def test_a_run_that_was_killed_knows_its_judge(sixteen, monkeypatch, telltale, s
     size = models.parameter_count(smol)
     path = manifest.manifest_path(folder / "p.jsonl")
 
+    stream, asked = telltale.stream, []
+
     def killed(requests):
-        raise KeyboardInterrupt
+        asked.append(len(asked))
+        if len(asked) == 5:  # the first problem has three rounds
+            raise KeyboardInterrupt
+        return stream(requests)
 
     with monkeypatch.context() as patched:
         patched.setattr(telltale, "stream", killed)
         with pytest.raises(SystemExit) as ended:
-            prune(monkeypatch, folder, "p.jsonl", "--model", smol, "--n", "4", judge="vllm")
-    assert ended.value.code == 130 and json.loads(path.read_text())["judge_parameters"] == size
+            prune(monkeypatch, folder, "p.jsonl", "--model", smol, "--n", "4", "--lockstep", "1", judge="vllm")
+    assert ended.value.code == 130 and len((folder / "p.jsonl").read_text().splitlines()) == 1
+    data = json.loads(path.read_text())
+    assert data["judge_parameters"] == size and not data["complete"]
     for _ in range(2):  # resumed, and with nothing left to do
         prune(monkeypatch, folder, "p.jsonl", "--model", smol, "--n", "4", judge="vllm")
         assert json.loads(path.read_text())["judge_parameters"] == size
