@@ -25,6 +25,7 @@ Settings = TypeVar("Settings")
 SECTIONS = (
     "problems",
     "sample",
+    "regrade",
     "import",
     "pairs",
     "evaluate",
