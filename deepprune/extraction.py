@@ -199,10 +199,6 @@ _ANSWER = re.compile(
 _RESULT = re.compile(
     rf"(?:result|conclusion|decision|verdict|final[ ]value|output){_GAP}[ \t]{{0,3}}{_VERB}", re.IGNORECASE
 )
-_CHOICE_NOUN = re.compile(
-    rf"(?:option|choice|one|statement|response|alternative|letter|selection|match|fit){_GAP}[ \t]{{0,3}}{_VERB}",
-    re.IGNORECASE,
-)
 _FOREIGN = re.compile(
     r"(?:(?:antwort|lösung|ergebnis|réponse|respuesta|resposta|risposta)(?:[ ](?:finale?|correct[ae]|corret[ao]|corretta|exacte|est[áa]))?|ответ|答え|解答|答案|正确答案|最终答案|正解|답|정답|antwoord|vastaus|opci[oó]n[ ]correcta|opção[ ]correta|opzione[ ]corretta|svar|जवाब|الجواب|答|odpowiedź|cevap|đáp[ ]án|الإجابة|उत्तर)"
     rf"{_GAP}[ \t]{{0,3}}(?P<verb>[:：=]|(?:ist|lautet|est|es|is|é|è)(?![a-zé])|—|-|(?:应该|应当|应|就)?[是为為]|は|은|는)[:：]?(?:[ ](?:la|el)(?:[ ](?:opción|letra))?(?=[ ]))?",
@@ -605,14 +601,11 @@ def _tidy(value: str) -> str:
 def _last_side(value: str) -> str:
     """Of "m + n = 5 + 7 = 12" the 12; equations such as "y = 2x + 3" stay whole."""
     sides = [s.strip() for s in re.split(r"(?<![<>!\\:])=", value)]
+    letters = re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", sides[0]))
     if len(sides) < 2 or not sides[-1] or re.search(r",\s|\b(?:and|or)\b", value):
         return value
     number = re.fullmatch(r"-?\\?\$?[\d,.\s]*\d%?|-?\\[dt]?frac\{\d+\}\{\d+\}", sides[-1])
-    if (
-        not re.search(r"[A-Za-z]", sides[0])
-        or len(sides) > 2
-        or (number and re.fullmatch(r"[a-zA-Z](?:\s?[+*·-]\s?[a-zA-Z])+", sides[0]))
-    ):
+    if not letters or len(sides) > 2 or (number and re.fullmatch(r"[a-zA-Z](?:\s?[+*·-]\s?[a-zA-Z])+", sides[0])):
         return sides[-1]
     return value
 
@@ -823,7 +816,7 @@ def _json_text(value: str) -> str:
     """The text of a JSON (or Python) string, number or word."""
     if value.startswith('"'):
         try:
-            return json.loads(value)
+            return json.loads(value).encode("utf-8", "replace").decode()  # half a surrogate pair is no text
         except ValueError:  # LaTeX that was not escaped
             return value.strip('"')
     return value.strip("'")
@@ -886,7 +879,7 @@ def _cue_value(text: str, start: int, verb: str, answer_type: str) -> str | None
     """The value after a cue that ends at start."""
     if verb == "####" and not re.match(r"[^\n]{1,100}(?:\n|\Z)", text[start : start + 110]):
         return None
-    if verb == "####" and answer_type == "text" and "\n" in text[start:].strip():
+    if verb == "####" and answer_type == "text" and "\n" in text[start : start + 300].strip():
         return None  # a heading
     if _NEGATION.match(text[start : start + 12].lstrip(" *_")):
         return None
@@ -935,9 +928,14 @@ def _stated(text: str, answer_type: str, only_at_end: bool = False, cut: bool | 
 
     def best(candidates: list) -> str | None:
         for tier, pos, alone, value in sorted(candidates, key=lambda s: (s[0], -s[1])):
-            ends = isinstance(value, tuple) or not re.search(r"[A-Za-z]{2}", _TAG.sub("", text[pos + 1 :]))
-            if only_at_end and not (alone and ends and pos >= last):
+            if only_at_end and not (alone and pos >= last):
                 continue
+            if (
+                only_at_end
+                and not isinstance(value, tuple)
+                and re.search(r"[A-Za-z]{2}", _TAG.sub("", text[pos + 1 :]))
+            ):
+                continue  # the sentence goes on after a box
             where = _skip(text, value[0], value[0] + 160) if isinstance(value, tuple) else pos
             if cut and not (alone and tier == 1) and (where < last or (tier == 3 and len(text) > 200)):
                 continue
