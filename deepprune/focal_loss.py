@@ -18,15 +18,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from deepprune.errors import UserError
+from deepprune.training_guard import guarded
 
 IGNORE = -100  # transformers' and LLaMA-Factory's mark for "no target here"
 SCOPES = ("label", "all")
+ANSWER_TOKENS = 16  # room after a prompt of cutoff_len tokens for the label and the end of the turn
 
 
 @dataclasses.dataclass
@@ -94,7 +97,7 @@ class FocalLoss:
         self.gamma, self.alpha, self.label_ids = gamma, alpha, label_ids
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """The loss of one micro-batch, a scalar.
+        """The loss of one micro-batch, a scalar; 0 where no target is left.
 
         outputs.logits: (batch, length, vocabulary), labels: (batch, length), not shifted. num_items_in_batch:
         targets in the whole accumulation window over all ranks; None: the mean over this micro-batch.
@@ -116,7 +119,8 @@ class FocalLoss:
             loss = weights * loss
         elif self.alpha != 1:
             loss = self.alpha * loss
-        return loss.sum() / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
+        items = targets.numel() if num_items_in_batch is None else num_items_in_batch
+        return loss.sum() / (items.clamp(min=1) if torch.is_tensor(items) else max(items, 1))
 
 
 def narrow(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -134,23 +138,28 @@ def narrow(inputs: dict[str, Any]) -> dict[str, Any]:
     return {**inputs, "labels": kept, "logits_to_keep": torch.cat([before, before[-1:]])}
 
 
-def check_targets(dataset: Any, label_ids: tuple[int, ...], cutoff_len: int | None) -> None:
-    """Raise UserError if a tokenized sample does not start its answer with a label, or was cut off.
+def check_targets(
+    dataset: Any, label_ids: tuple[int, ...] | None, cutoff_len: int | None, what: str = "training"
+) -> None:
+    """Raise UserError if a tokenized row was cut off, or does not start its answer with a label.
 
-    dataset: rows with 'labels' (list of token ids). cutoff_len: length in tokens at which rows were cut.
+    dataset: rows with 'labels' (list of token ids). label_ids: the labels (None: any answer will do).
+    cutoff_len: longest prompt in tokens (None: any); rows were cut where ANSWER_TOKENS more end. what: the rows'
+    name in the message.
     """
     wrong = cut = 0
     for labels in (row["labels"] for row in dataset.select_columns(["labels"])):
-        cut += cutoff_len is not None and len(labels) >= cutoff_len
-        wrong += next((t for t in labels if t != IGNORE), None) not in label_ids
+        prompt = next((i for i, t in enumerate(labels) if t != IGNORE), len(labels))
+        cut += cutoff_len is not None and (prompt > cutoff_len or len(labels) >= cutoff_len + ANSWER_TOKENS)
+        wrong += label_ids is not None and (prompt == len(labels) or labels[prompt] not in label_ids)
     if cut:
         raise UserError(
-            f"{cut} of {len(dataset)} training rows reach cutoff_len ({cutoff_len} tokens) and lose the end "
-            "of their prompt: raise cutoff_len, or truncate the traces to shorter prefixes"
+            f"{cut} of {len(dataset)} {what} rows have a prompt of more than cutoff_len ({cutoff_len}) tokens, whose end would "
+            "be cut off: raise cutoff_len, or make the pairs with a lower --cutoff (stage 02) or shorter prefixes"
         )
     if wrong:
         raise UserError(
-            f"{wrong} of {len(dataset)} training rows do not start their answer with one of the judge's "
+            f"{wrong} of {len(dataset)} {what} rows do not start their answer with one of the judge's "
             "label tokens: use a template without thinking (qwen3_nothink, not qwen3) and rows of stage 02"
         )
 
@@ -161,15 +170,17 @@ def trainer_class(
     label_ids: tuple[int, ...] | None = None,
     cutoff_len: int | None = None,
     labels: tuple[str, ...] | None = None,
+    row_name: Callable[[int], str] | None = None,
 ) -> type:
-    """A subclass of a Trainer with the judge's loss.
+    """A subclass of a Trainer with the judge's loss, which stops at the first step that is not finite.
 
     base: transformers.Trainer or a subclass; label_ids: token ids of (different, same), by default those of
-    `labels` (prompts.LABELS) in the trainer's tokenizer; cutoff_len: rows of this many tokens are refused in scope 'label' (None: no check).
+    `labels` (prompts.LABELS) in the trainer's tokenizer; cutoff_len: training and evaluation rows with a longer
+    prompt are refused (None: no check); row_name: see training_guard.guarded.
     """
     label_scope = settings.focal_loss_scope == "label"
 
-    class JudgeTrainer(base):
+    class JudgeTrainer(guarded(base, row_name)):
         def __init__(self, *args, **kwargs):
             from deepprune import prompts
 
@@ -177,9 +188,11 @@ def trainer_class(
             ids = label_ids or prompts.label_token_ids(tokenizer, labels or prompts.LABELS)
             if label_scope:
                 kwargs["data_collator"] = LabelOnly(kwargs["data_collator"])
-                rows = kwargs.get("train_dataset")
-                if hasattr(rows, "select_columns") and hasattr(rows, "__len__"):  # a stream has no length
-                    check_targets(rows, ids, cutoff_len)
+            evaluation = kwargs.get("eval_dataset")
+            evaluations = evaluation.values() if isinstance(evaluation, dict) else [evaluation]
+            for what, rows in [("training", kwargs.get("train_dataset")), *(("evaluation", e) for e in evaluations)]:
+                if hasattr(rows, "select_columns") and hasattr(rows, "__len__"):
+                    check_targets(rows, ids if label_scope else None, cutoff_len, what)
             super().__init__(*args, **kwargs)
             model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
             self._narrow = label_scope and "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -188,7 +201,7 @@ def trainer_class(
 
         def compute_loss(self, model, inputs, *args, **kwargs):
             # Not in evaluation, where metrics expect logits and labels of full length.
-            if self._narrow and model.training:
+            if self._narrow and (model.training or self._checking):
                 inputs = narrow(inputs)
             return super().compute_loss(model, inputs, *args, **kwargs)
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback
 
 from deepprune.errors import UserError
 from deepprune.focal_loss import (
+    ANSWER_TOKENS,
     IGNORE,
     FocalLoss,
     LabelOnly,
@@ -250,11 +252,43 @@ class Rows(list):
 
 def test_rows_that_are_cut_off_or_start_with_another_token_are_refused():
     rows = Rows(samples())
-    check_targets(rows, (NO, YES), cutoff_len=100)
-    with pytest.raises(UserError, match="1 of 8 training rows reach cutoff_len .14 tokens"):
-        check_targets(rows, (NO, YES), cutoff_len=14)
+    check_targets(rows, (NO, YES), cutoff_len=11)  # the longest prompt
+    with pytest.raises(UserError, match=r"2 of 8 training rows have a prompt of more than cutoff_len .9. tokens"):
+        check_targets(rows, (NO, YES), cutoff_len=9)
     with pytest.raises(UserError, match="3 of 8 training rows do not start"):
         check_targets(rows, (YES, YES), cutoff_len=None)
+    check_targets(rows, None, cutoff_len=11)
+    cut = Rows([{"labels": [IGNORE] * 9 + [YES] * (ANSWER_TOKENS + 1)}])  # a long answer, cut where the room ends
+    with pytest.raises(UserError, match="1 of 1 training rows"):
+        check_targets(cut, None, cutoff_len=10)
+
+
+@pytest.mark.parametrize("scope", ["label", "all"])
+@pytest.mark.parametrize("several", [False, True])
+def test_evaluation_rows_are_checked_as_training_rows_are(scope, several):
+    """They were cut in silence, and the evaluation's loss was of half a prompt."""
+    rows, long = Rows(samples()[:4]), Rows(samples())
+    kind = trainer_class(Trainer, LossSettings(focal_loss_scope=scope), (NO, YES), cutoff_len=8)
+    with pytest.raises(UserError, match="3 of 8 evaluation rows have a prompt of more than cutoff_len .8. tokens"):
+        kind(train_dataset=rows, eval_dataset={"one": rows, "other": long} if several else long, data_collator=pad)
+
+
+def test_without_a_target_the_loss_is_zero():
+    logits = torch.randn(2, 4, VOCABULARY, requires_grad=True)
+    for items in (None, 0, torch.tensor(0)):
+        loss = FocalLoss(2.0, [0.0, 1.0], (NO, YES))({"logits": logits}, torch.full((2, 4), IGNORE), items)
+        loss.backward()
+        assert loss.item() == 0 and not logits.grad.any()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_tokens_that_cannot_be_said_and_classes_that_do_not_count_keep_the_loss_finite(gamma):
+    logits, labels = logits_and_labels()
+    logits[..., NEWLINE + 10] = -math.inf  # padding of the vocabulary
+    logits.requires_grad_()
+    labels = labels.masked_fill(~first_targets(labels), IGNORE)
+    FocalLoss(gamma, [1.0, 0.0], (NO, YES))({"logits": logits}, labels, 3).backward()
+    assert torch.isfinite(logits.grad).all() and logits.grad[1].any() and not logits.grad[0].any()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The training entry script: real runs of LLaMA-Factory on a tiny random model, and what it refuses."""
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from deepprune import models, prompts
@@ -50,6 +51,7 @@ def world(tmp_path_factory):
         "focal_loss_alpha": [0.5, 0.25], "learning_rate": 0.5,
         "optim": "sgd",  # Adam would hide a wrongly scaled gradient, and blow up rounding
     }  # fmt: skip
+    del recipe["flash_attn"]
     (folder / "recipe.yaml").write_text("# the test's recipe\n" + yaml.safe_dump(recipe, sort_keys=False))
     return folder
 
@@ -62,12 +64,12 @@ def write_data(folder, rows, name="train.jsonl"):
     (folder / "dataset_info.json").write_text(json.dumps({"deepprune_pairs": entry}))
 
 
-def launch(world, *overrides, launcher=(), recipe=None):
+def launch(world, *overrides, launcher=(), recipe=None, code=0):
     """Run the script as a user does. One thread: the model is tiny, and spinning threads slow a busy machine."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(world / "cache")}
     command = [sys.executable, *launcher, str(SCRIPT), str(recipe or world / "recipe.yaml"), *overrides]
     done = subprocess.run(command, cwd=world, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done
 
 
@@ -123,16 +125,23 @@ def same_adapter(one, other):
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-4, msg=name)
 
 
+def spoil(folder):
+    """Make a saved adapter's weights NaN."""
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({name: value * math.nan for name, value in weights.items()}, folder / "adapter_model.safetensors")
+
+
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(world, trained):
-    """The state after a kill while checkpoint-3 was being written: no weights, no end, half a checkpoint."""
+    """The state after a kill while checkpoint-4 was being written: no weights, no end, half a checkpoint; and one of NaN."""
     output = world / "killed"
     shutil.copytree(trained[1], output)
-    for name in ("adapter_model.safetensors", "checkpoint-3/trainer_state.json", "trainer_state.json"):
+    for name in ("adapter_model.safetensors", "checkpoint-4/trainer_state.json", "trainer_state.json"):
         (output / name).unlink()
-    shutil.rmtree(output / "checkpoint-4")
+    spoil(output / "checkpoint-3")
     manifest = json.loads((output / "manifest.json").read_text())
     (output / "manifest.json").write_text(json.dumps(manifest | {"complete": False, "final_loss": None}))
     done = launch(world, f"output_dir={output}", "save_steps=2")
+    assert re.search(r"checkpoint-3: passed over: \S+ in adapter_model.safetensors is not finite", done.stdout)
     assert "going on from checkpoint-2" in done.stdout
     assert logged_losses(output) == pytest.approx(logged_losses(trained[1]), abs=1e-5)
     same_adapter(output, trained[1])
@@ -148,6 +157,35 @@ def test_two_processes_train_the_same_judge_as_one(world, trained):
     assert logged_losses(output) == pytest.approx(logged_losses(trained[1]), abs=1e-4)
     same_adapter(output, trained[1])
     assert json.loads((output / "manifest.json").read_text())["settings"]["world_size"] == 2
+
+
+def test_a_loss_that_is_nan_on_one_rank_stops_both_and_names_the_pair(world, tmp_path):
+    """It ended as trained: exit 0, complete, final loss 0.0, an adapter of NaN. Here the third row's own words are NaN."""
+    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
+    tokenizer.save_pretrained(tmp_path / "poisoned")
+    model = AutoModelForCausalLM.from_pretrained(world / "tiny")
+    first, second, third = (set(prompts.prompt_ids(tokenizer, *pair[:3])) for pair in PAIRS)
+    inputs = model.get_input_embeddings().weight.detach().clone()
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(inputs.clone())
+    model.get_input_embeddings().weight.data[list(third - first - second)] = math.nan
+    model.save_pretrained(tmp_path / "poisoned")
+    rows = [prompts.training_row(*pair) | {"pair_id": f"id-{i}"} for i, pair in enumerate([*PAIRS, PAIRS[0]])]
+    write_data(tmp_path / "data", rows)
+    output = tmp_path / "judge"
+    done = launch(
+        world, f"output_dir={output}", f"model_name_or_path={tmp_path / 'poisoned'}", f"dataset_dir={tmp_path / 'data'}",
+        "max_samples=4", "per_device_train_batch_size=1", "disable_shuffling=true", "num_train_epochs=1",
+        "learning_rate=0.01", launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], code=1,
+    )  # fmt: skip
+    line = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert re.match(r"error: training stopped at step 2: the loss is not finite; rows: pair id-2 of train.jsonl:3 \(\d+ tokens\);", line)
+    assert "flash_attn=disabled" in line and "Traceback" not in done.stderr.split("error: ")[0]
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert not manifest["complete"] and manifest.get("final_loss") is None
+    assert not any(output.glob("adapter_model*")) and [p.name for p in output.glob("checkpoint-*")] == ["checkpoint-1"]
+    for value in load_file(output / "checkpoint-1" / "adapter_model.safetensors").values():
+        assert value.isfinite().all()
 
 
 def test_without_bf16_the_frozen_weights_are_float32(world):
@@ -251,6 +289,20 @@ def test_other_settings_or_data_for_the_same_output_are_refused(world, trained, 
         ("flash_attn: sometimes", "flash_attn should be one of auto, disabled, sdpa"),
         ("train_on_prompt: true", "train_on_prompt does not go together with our loss"),
         ("use_dft_loss: true", "use_dft_loss does not go together with our loss"),
+        ("label_smoothing_factor: 0.1", "label_smoothing_factor does not go together with our loss; remove it"),
+        ("average_tokens_across_devices: false", "average_tokens_across_devices does not go together with our loss"),
+        ("use_liger_kernel: true", "use_liger_kernel does not go together with our loss"),
+        ("neftune_noise_alpha: 5", "neftune_noise_alpha would train on noisy embeddings"),
+        ("neat_packing: true", "neat_packing lets pairs see each other"),
+        ("val_size: 0.1", "val_size would put pairs of one problem on both sides"),
+        ("tokenized_path: tokens", "tokenized_path would train on rows that were not checked"),
+        ("default_system: Be brief.", "default_system would write another prompt"),
+        ("hf_hub_token: hf_secret", "hf_hub_token would stand in the manifest"),
+        ("temperature: 0.5", "temperature does nothing in the training of a judge"),
+        ("resume_from_checkpoint: checkpoint-5", "resume_from_checkpoint is not needed"),
+        ("eval_steps: 0", "eval_steps should be above 0, found 0"),
+        ("max_steps: 0", "max_steps should be at least 1 (or -1"),
+        ("weight_decay: .nan", "weight_decay should be finite, found nan"),
     ],
 )
 def test_a_bad_key_is_named_with_its_line(world, refused, tmp_path, added, message):
@@ -270,6 +322,10 @@ def test_a_bad_key_is_named_with_its_line(world, refused, tmp_path, added, messa
         ("stage=dpo", "the judge is trained with stage: sft"),
         ("model_name_or_path=no-such/model", "unknown model 'no-such/model': no such local folder"),
         ("dataset=others", "no entry 'others' in"),
+        ("learning_rate=0", "command line: learning_rate should be above 0, found 0"),
+        ("gradient_accumulation_steps=0", "command line: gradient_accumulation_steps should be at least 1, found 0"),
+        ("lora_rank=-1", "command line: lora_rank should be at least 1, found -1"),
+        ("optim=galore_adamw_layerwise", "optim 'galore_adamw_layerwise' updates weights before"),
         ("dataset_dir=nowhere", "nowhere/dataset_info.json: no such file"),
         ("deepspeed=nowhere.json", "no such file: nowhere.json"),
         (f"deepspeed={ROOT / 'LLaMA-Factory' / 'ds_z3.json'}", "DeepSpeed needs a launcher: torchrun"),
@@ -279,10 +335,73 @@ def test_bad_values_exit_with_2_and_say_what(refused, override, message):
     assert message in refused(override)
 
 
+def test_every_setting_of_the_installed_packages_was_looked_at(train, world, refused, monkeypatch):
+    """Which of them could change the loss in silence? One that a newer version adds is refused, not passed on."""
+    train.import_llamafactory()
+    from llamafactory import hparams
+
+    kinds = [getattr(hparams, f"{name}Arguments") for name in ("Model", "Data", "Training", "Finetuning", "Generating")]
+    fields = {field.name for kind in kinds for field in dataclasses.fields(kind) if field.init}
+    assert fields == train.ACCEPTED | set(train.REASONS) and not train.ACCEPTED & set(train.REASONS)
+    monkeypatch.setattr(train, "ACCEPTED", train.ACCEPTED - {"adam_beta1"})
+    assert "command line: adam_beta1 is new in this version" in refused("adam_beta1=0.8")
+
+
+def test_a_refused_setting_may_stand_at_what_it_is_anyway(train, world):
+    train.import_llamafactory()
+    given = ["packing=false", "label_smoothing_factor=0", "val_size=0.0", "tokenized_path=null", "resume_from_checkpoint=null",
+             "average_tokens_across_devices=true", "infer_backend=huggingface"]  # fmt: skip
+    recipe = world / "recipe.yaml"
+    train.check_keys(train.read_recipe(recipe, given), recipe, given)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"formatting": "sharegpt"}, "formatting should be alpaca, as stage 02 writes it, found 'sharegpt'"),
+        ({"num_samples": 5}, "remove num_samples: every row is read once"),
+        ({"file_name": "train.json"}, "file_name should be a .jsonl file"),
+        ({"file_name": None}, "has no file_name"),
+        ({"columns": {"prompt": "instruction", "response": "output"}}, "columns should be system, prompt, query and response"),
+        ({"columns": {"system": "system", "history": "history"}}, "columns should be system, prompt, query and response"),
+        ({"columns": {"system": None}}, "columns should map"),
+    ],
+)  # fmt: skip
+def test_a_registry_whose_rows_would_not_all_be_read_as_they_stand_is_refused(refused, tmp_path, change, message):
+    write_data(tmp_path / "data", [prompts.training_row(*pair) for pair in PAIRS])
+    registry = tmp_path / "data" / "dataset_info.json"
+    entries = json.loads(registry.read_text())
+    registry.write_text(json.dumps({"deepprune_pairs": entries["deepprune_pairs"] | change}))
+    line = refused(f"dataset_dir={tmp_path / 'data'}")
+    assert f"{registry}: entry 'deepprune_pairs'" in line and message in line
+
+
+def test_a_registry_that_is_no_registry_is_named(refused, tmp_path):
+    registry = tmp_path / "dataset_info.json"
+    for text, message in (("[]", "expected entries by name, found list"), ("{", "not valid JSON")):
+        registry.write_text(text)
+        assert message in refused(f"dataset_dir={tmp_path}") and str(registry) in refused(f"dataset_dir={tmp_path}")
+    registry.write_bytes(b"\xff\xfe{")
+    assert f"{registry}: not UTF-8" in refused(f"dataset_dir={tmp_path}")
+
+
+def test_a_judge_of_nan_is_not_taken_for_trained(trained, refused, tmp_path, world):
+    output = tmp_path / "judge"
+    shutil.copytree(trained[1], output)
+    spoil(output)
+    line = refused(f"output_dir={output}")
+    assert "adapter_model.safetensors is not finite; train anew with overwrite_output_dir=true" in line
+
+
 def test_an_error_in_the_recipes_file_is_named(refused, tmp_path):
     assert f"{tmp_path / 'none.yaml'}: no such file" in refused(recipe=tmp_path / "none.yaml")
     (tmp_path / "broken.yaml").write_text("stage: sft\n  do_train: [\n")
     assert f"{tmp_path / 'broken.yaml'}:2: not valid YAML" in refused(recipe=tmp_path / "broken.yaml")
+
+
+def test_a_key_that_stands_twice_is_named(refused, world, tmp_path):
+    (tmp_path / "twice.yaml").write_text((world / "recipe.yaml").read_text() + "learning_rate: 0.1\n")
+    assert re.search(r"twice.yaml:\d+: .*duplicate key.*learning_rate", refused(recipe=tmp_path / "twice.yaml"))
 
 
 def test_bad_training_rows_are_named_with_file_and_line(refused, tmp_path):
@@ -320,6 +439,15 @@ def test_our_recipes_hold_only_known_keys_and_good_values(train, name):
     assert isinstance(args["learning_rate"], float)
     if args["deepspeed"]:
         assert json.loads((ROOT / args["deepspeed"]).read_text())["zero_optimization"]["stage"] == 3
+
+
+def test_what_stage_02_keeps_the_recipes_train_on():
+    """paper.yaml kept pairs that both 4B recipes refused; the same holds for the small ones."""
+    for stage, names in (("paper.yaml", RECIPES[:2]), ("cpu.yaml", RECIPES[2:])):
+        cutoff = yaml.safe_load((ROOT / "scripts" / "recipes" / stage).read_text())["pairs"]["cutoff"]
+        for name in names:
+            longest = yaml.safe_load((ROOT / "Offline" / name).read_text())["cutoff_len"]
+            assert longest == cutoff or name == "Qwen2.5_0.5B_listwise_lora_cpu.yaml" and longest > cutoff
 
 
 def test_our_recipes_differ_in_values_only_but_for_lora(train):
@@ -399,3 +527,10 @@ def test_list_wise_rows_are_checked_and_weighted_as_one(refused, tmp_path, world
     write_data(tmp_path / "data", [*rows, prompts.training_row(*PAIRS[0])])
     message = refused(f"dataset_dir={tmp_path / 'data'}")
     assert "train.jsonl:4" in message and "0 or a letter" in message
+    write_data(tmp_path / "data", rows)
+    write_data(tmp_path / "data", [prompts.training_row(*PAIRS[0])], "pairs.jsonl")
+    registry = tmp_path / "data" / "dataset_info.json"
+    entry = json.loads(registry.read_text())["deepprune_pairs"]
+    registry.write_text(json.dumps({"deepprune_pairs": entry | {"file_name": "train.jsonl"}, "pairs": entry}))
+    message = refused(f"dataset_dir={tmp_path / 'data'}", "eval_dataset=pairs")
+    assert "pairs.jsonl: rows of a list-wise judge beside rows of a pair-wise one" in message
