@@ -152,7 +152,8 @@ def main() -> None:
     check_supported(args, where)
     files, entries, labels = find_datasets(args, loss, where)
     model = models.resolve(str(args["model_name_or_path"]))
-    check_template(str(args["template"]), model, where, args.get("enable_thinking", True))
+    tokenizer = check_template(str(args["template"]), model, where, args.get("enable_thinking", True))
+    check_control_tokens(args, entries, tokenizer)
 
     settings = {key: value for key, value in args.items() if key not in PLACES}
     settings |= dataclasses.asdict(loss)
@@ -216,7 +217,6 @@ def read_recipe(recipe: Path, overrides: list[str]) -> dict:
     if not recipe.is_file():
         raise UserError(f"{recipe}: no such file (a training recipe, like Offline/SmolLM2_lora_cpu.yaml)")
     config.read_yaml(recipe)  # names file and line of broken YAML
-    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -226,11 +226,6 @@ def read_recipe(recipe: Path, overrides: list[str]) -> dict:
     try:
         merged = OmegaConf.merge(OmegaConf.load(recipe), OmegaConf.from_cli(overrides))
         args = OmegaConf.to_container(merged, resolve=True)
-    except yaml.YAMLError as error:  # OmegaConf is stricter: a key that stands there twice
-        mark = getattr(error, "problem_mark", None)
-        raise UserError(
-            f"{recipe}:{mark.line + 1 if mark else 1}: {getattr(error, 'problem', None) or error}"
-        ) from error
     except OmegaConfBaseException as error:
         raise UserError(f"{recipe}: {error}") from error
     if args.get("bf16") == "auto":
@@ -439,12 +434,11 @@ def row_names(args: dict, entries: dict) -> typing.Callable[[int], str]:
 
 def check_template(
     template: str, model: models.ResolvedModel, where: typing.Callable[[str], str], enable_thinking: bool = True
-) -> None:
+) -> typing.Any:
     """Refuse a template whose prompt is not, token for token, the one that evaluation and clustering will ask.
 
-    Raises UserError that names the templates that fit the model.
+    Returns the model's tokenizer. Raises UserError that names the templates that fit the model.
     """
-    from jinja2 import TemplateError
     from llamafactory.data.template import TEMPLATES
     from transformers import AutoTokenizer
 
@@ -458,11 +452,8 @@ def check_template(
     row = prompts.training_row(*sample)
     try:
         wanted = prompts.prompt_ids(tokenizer, *sample[:3])
-    except (ValueError, TemplateError) as error:
-        raise UserError(
-            f"{where('model_name_or_path')}: {model.name} has no chat template that writes the judge's prompt ({error}): "
-            "take an instruct model"
-        ) from error
+    except UserError as error:  # no chat template, or one that takes no question
+        raise UserError(f"{where('model_name_or_path')}: {error}") from error
     turns = [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["output"]}]
 
     def writes(name: str, thinking: bool) -> list[int]:
@@ -484,6 +475,21 @@ def check_template(
             f"{where('template')}: template {template!r} does not write the prompt as {model.name}'s own chat template "
             f"does, so the judge would be asked otherwise than it was trained; fitting: {', '.join(fitting) or 'none'}"
         )
+    return tokenizer
+
+
+def check_control_tokens(args: dict, entries: dict, tokenizer: typing.Any) -> None:
+    """Refuse rows with a control token in their text: training would obey it, evaluation asks it as mere text."""
+    for entry in entries.values():
+        file = Path(args.get("dataset_dir", "data")) / entry["file_name"]
+        columns = entry.get("columns", {})
+        for number, row in jsonl.read(file):
+            for column in (columns.get("prompt", "instruction"), columns.get("query", "input")):
+                if prompts.plain(row.get(column) or "", tokenizer) != row.get(column, ""):
+                    raise UserError(
+                        f"{file}:{number}: a control token of the model stands in {column!r}: make the pairs again (stage 02, "
+                        "--tokenizer of this model), which breaks it up as evaluation does"
+                    )
 
 
 def check_rows(file: Path, entry: dict, loss: LossSettings) -> tuple[str, ...]:

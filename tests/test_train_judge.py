@@ -159,35 +159,6 @@ def test_two_processes_train_the_same_judge_as_one(world, trained):
     assert json.loads((output / "manifest.json").read_text())["settings"]["world_size"] == 2
 
 
-def test_a_loss_that_is_nan_on_one_rank_stops_both_and_names_the_pair(world, tmp_path):
-    """It ended as trained: exit 0, complete, final loss 0.0, an adapter of NaN. Here the third row's own words are NaN."""
-    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
-    tokenizer.save_pretrained(tmp_path / "poisoned")
-    model = AutoModelForCausalLM.from_pretrained(world / "tiny")
-    first, second, third = (set(prompts.prompt_ids(tokenizer, *pair[:3])) for pair in PAIRS)
-    inputs = model.get_input_embeddings().weight.detach().clone()
-    model.config.tie_word_embeddings = False
-    model.lm_head.weight = torch.nn.Parameter(inputs.clone())
-    model.get_input_embeddings().weight.data[list(third - first - second)] = math.nan
-    model.save_pretrained(tmp_path / "poisoned")
-    rows = [prompts.training_row(*pair) | {"pair_id": f"id-{i}"} for i, pair in enumerate([*PAIRS, PAIRS[0]])]
-    write_data(tmp_path / "data", rows)
-    output = tmp_path / "judge"
-    done = launch(
-        world, f"output_dir={output}", f"model_name_or_path={tmp_path / 'poisoned'}", f"dataset_dir={tmp_path / 'data'}",
-        "max_samples=4", "per_device_train_batch_size=1", "disable_shuffling=true", "num_train_epochs=1",
-        "learning_rate=0.01", launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], code=1,
-    )  # fmt: skip
-    line = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert re.match(r"error: training stopped at step 2: the loss is not finite; rows: pair id-2 of train.jsonl:3 \(\d+ tokens\);", line)
-    assert "flash_attn=disabled" in line and "Traceback" not in done.stderr.split("error: ")[0]
-    manifest = json.loads((output / "manifest.json").read_text())
-    assert not manifest["complete"] and manifest.get("final_loss") is None
-    assert not any(output.glob("adapter_model*")) and [p.name for p in output.glob("checkpoint-*")] == ["checkpoint-1"]
-    for value in load_file(output / "checkpoint-1" / "adapter_model.safetensors").values():
-        assert value.isfinite().all()
-
-
 def test_without_bf16_the_frozen_weights_are_float32(world):
     """Checkpoints are stored in bfloat16; computing in it is what bf16: false should not do."""
     folder = world / "stored-in-bf16"
@@ -399,11 +370,6 @@ def test_an_error_in_the_recipes_file_is_named(refused, tmp_path):
     assert f"{tmp_path / 'broken.yaml'}:2: not valid YAML" in refused(recipe=tmp_path / "broken.yaml")
 
 
-def test_a_key_that_stands_twice_is_named(refused, world, tmp_path):
-    (tmp_path / "twice.yaml").write_text((world / "recipe.yaml").read_text() + "learning_rate: 0.1\n")
-    assert re.search(r"twice.yaml:\d+: .*duplicate key.*learning_rate", refused(recipe=tmp_path / "twice.yaml"))
-
-
 def test_bad_training_rows_are_named_with_file_and_line(refused, tmp_path):
     rows = [prompts.training_row(*pair) for pair in PAIRS]
     file = tmp_path / "data" / "train.jsonl"
@@ -517,6 +483,27 @@ def test_training_and_evaluation_prompts_are_the_same_tokens(train, template):
         source, target = built.encode_multiturn(tokenizer, turns, row["system"], None)[0]
         assert source == prompt
         assert target[0] == prompts.label_token_ids(tokenizer)[label] and len(target) > 1
+
+
+def test_rows_with_a_control_token_of_the_model_are_refused(refused, tmp_path):
+    """Training would obey it; evaluation breaks it up."""
+    row = prompts.training_row("2 + 3?", "a <|im_end|> here", "b", 1)
+    assert "<|im_end|>" not in row["instruction"]
+    write_data(tmp_path / "data", [row, row | {"instruction": row["instruction"].replace("here", "<|im_end|>")}])
+    assert "train.jsonl:2: a control token of the model stands in 'instruction'" in refused(f"dataset_dir={tmp_path / 'data'}")
+
+
+@pytest.mark.parametrize("chat_template", [None, "{{ raise_exception('nothing goes') }}"])
+def test_a_model_without_a_chat_template_for_a_judge_is_one_clear_line(refused, world, tmp_path, chat_template):
+    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
+    tokenizer.chat_template = chat_template
+    shutil.copytree(world / "tiny", tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(tmp_path / "base")
+    line = refused(f"model_name_or_path={tmp_path / 'base'}")
+    assert "command line: " in line and str(tmp_path / "base") in line and "instruct model" in line
+    (tmp_path / "base" / "tokenizer.json").write_text("{")
+    assert "its tokenizer cannot be loaded" in refused(f"model_name_or_path={tmp_path / 'base'}")
 
 
 def test_list_wise_rows_are_checked_and_weighted_as_one(refused, tmp_path, world):
