@@ -99,6 +99,8 @@ def main() -> None:
     report_lengths("test", prompt_lengths(test_pairs, tokenizer), settings.cutoff)
     if len(kept) < len(train_pairs):
         print(f"left out {len(train_pairs) - len(kept)} training pairs longer than the cutoff")
+    if not kept:
+        raise UserError(f"no training pair is left: all {len(train_pairs)} are longer than --cutoff {settings.cutoff}")
     texts = {t.text for group in seen_traces.values() for t in group}
     whole = sum(p.prefix_a in texts and p.prefix_b in texts for p in train_pairs)
     print(f"training pairs in which both prefixes are whole traces: {whole / len(train_pairs):.1%}")

@@ -302,9 +302,7 @@ def to_markdown(numbers: pd.DataFrame, what: str) -> str:
     def cell(row, name: str) -> str:
         if pd.isna(row[name]):
             return UNKNOWN
-        if pd.isna(row[name + " low"]):
-            return f"{row[name]:.3f}"
-        return f"{row[name]:.3f} [{row[name + ' low']:.3f}, {row[name + ' high']:.3f}]"
+        return f"{row[name]:.3f} {metrics.in_brackets(row[name + ' low'], row[name + ' high'])}"
 
     def number(value: float, form: str) -> str:
         return UNKNOWN if pd.isna(value) else format(value, form)

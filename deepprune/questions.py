@@ -143,8 +143,8 @@ def choice_letter(answer: str, question: str) -> str | None:
     same = [name for name, text in options.items() if text == plain]  # mV is not MV where both are options
     same = same or [name for name, text in texts.items() if text == normalised_question(plain)]
     if not same:  # "C) Paris"
-        marked = re.match(r"[*(\[\s]*([A-Z])\s?[)\].:][*\s]+(?=\S)", plain)
-        name = marked.group(1) if marked else None
+        marked = re.match(r"[*(\[\s]*([A-Za-z])\s?[)\].:][*\s]+(?=\S)", plain)
+        name = marked.group(1).upper() if marked else None
         if name and (not options or texts.get(name) == normalised_question(plain[marked.end() :])):
             same = [name]
     return same[0] if len(same) == 1 else None

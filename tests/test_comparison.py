@@ -180,6 +180,8 @@ def test_the_digest_is_the_baselines_and_each_judges_main_settings():
     )
     numbers = comparison.table([comparison.compare(q, some, lambda i: judges)], resamples=10)
     short = comparison.digest(numbers)
+    page = comparison.to_markdown(short, "one problem")
+    assert "[n/a]" in page and "nan" not in page  # one problem has no interval
     assert (short["judge"].isna()).sum() == (numbers["judge"].isna()).sum()
     kept = short[short["judge"].notna()]
     assert (kept["tau"] == 0.5).all() and (kept["K"] == 8).all()

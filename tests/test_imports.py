@@ -141,7 +141,7 @@ def test_math_golds_that_cannot_be_read_are_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("gold", "letter"),
-    [("B", "B"), ("(b)", "B"), ("B.", "B"), ("A gas", "B"), ("a GAS.", "B"), ("B) A gas", "B"), ("A solid", "A"),
+    [("B", "B"), ("(b)", "B"), ("B.", "B"), ("A gas", "B"), ("a GAS.", "B"), ("B) A gas", "B"), ("b. a gas", "B"), ("A solid", "A"),
      ("Dr. A. Smith", "C"), ("\\boxed{D}", "D")],
 )  # fmt: skip
 def test_a_choice_gold_is_a_letter_or_the_text_of_one_option(tmp_path, gold, letter):
