@@ -103,7 +103,8 @@ def _same_math(a: Reading, b: Reading, budgets: Sequence[_Budget] = ()) -> bool 
         return True
     if a.unit and b.unit and a.unit != b.unit:
         if a.unit.startswith("base ") and b.unit.startswith("base "):
-            return math_spelling.base_value(a) == math_spelling.base_value(b)
+            value = math_spelling.base_value(a)
+            return value is not None and value == math_spelling.base_value(b)
         return False
     percent = a.unit != b.unit and "%" in (a.unit, b.unit)
     if a.number is not None and b.number is not None:
@@ -117,7 +118,7 @@ def _same_math(a: Reading, b: Reading, budgets: Sequence[_Budget] = ()) -> bool 
         return True
     if any(x.is_words() and (y.number is not None or y.is_words()) for x, y in ((a, b), (b, a))):
         return False
-    if len(a.value) == len(b.value) == 1:  # names of variables: A is not a
+    if a.value.casefold() == b.value.casefold() and r"\text" not in a.value + b.value:  # A and a are two variables
         return False
     if all(x.value.lstrip("-").isdecimal() for x in (a, b)):  # integers too long to be read as numbers
         return False

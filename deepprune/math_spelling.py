@@ -14,7 +14,8 @@ import typing
 
 Fraction = fractions.Fraction
 
-MAX_DIGITS = 1000  # of a number that is read exactly; longer ones are compared as they are spelled
+MAX_CHARS = 600  # of an answer that is taken apart; a longer one is compared as it is spelled
+MAX_DIGITS = 1000  # of a number that is read exactly
 MAX_EXPONENT = 400  # of a number such as 1e-7 that is read exactly
 
 _UNICODE = {
@@ -26,7 +27,7 @@ _UNICODE = {
     "％": "%", "﹪": "%", "，": ",", "。": ".", "．": ".", "：": ":", "；": ";", "（": "(", "）": ")", "＋": "+", "＝": "=",
     "＜": "<", "＞": ">", "／": "/", "＊": "*", "＾": "^", "－": "-", "［": "[", "］": "]", "｛": "{", "｝": "}",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2007": " ", "\u2002": " ", "\u2003": " ", "\u3000": " ",
-    "\u200b": "", "\u2060": "", "\ufeff": "", "µ": "μ",
+    "\u200b": "", "\u2060": "", "\ufeff": "", "µ": "μ", "△": r"\triangle ", "∠": r"\angle ", "✓": "", "✔": "", "■": "", "□": "", "∎": "", "✅": "",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "⅕": r"\frac{1}{5}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}", "⅙": r"\frac{1}{6}",
     "⅚": r"\frac{5}{6}", "⅐": r"\frac{1}{7}", "⅛": r"\frac{1}{8}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
@@ -48,17 +49,40 @@ _FONTS = (
 )
 _WRAPPERS = re.compile(rf"\\(?:{_FONTS}|boldsymbol|bm|pmb|ensuremath|operatorname\*?|f?box|boxed|bf|rm|it)\s*\{{")
 _BOLD = re.compile(r"\\(?:boldsymbol|bm|pmb|mathbf|mathit|mathsf|mathtt|ensuremath)\s*(?=\{)")
-_PAIRS = [("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("__", "__"), ("*", "*"), ("`", "`")]
+_PAIRS = [
+    ("$$", "$$"),
+    ("$", "$"),
+    (r"\(", r"\)"),
+    (r"\[", r"\]"),
+    ("**", "**"),
+    ("__", "__"),
+    ("*", "*"),
+    ("_", "_"),
+    ("`", "`"),
+]
 _PAIRS += [('"', '"'), ("'", "'"), ("``", "''"), ("<answer>", "</answer>")]
 _LAYOUT = re.compile(
     r"\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|mathstrut|strut)(?![A-Za-z])"
+)
+_EMPTY = re.compile(
+    r"\\(?:checkmark|blacksquare|square|qed|newline|linebreak|hfill|par|noindent|therefore|tiny|scriptsize|footnotesize|small"
+    r"|normalsize|large|Large|LARGE|huge|Huge|rm|bf|it|sf|tt|bfseries|itshape)(?![A-Za-z])"
+    r"|\\(?:h|v)?phantom\s*\{[^{}]*\}|\\color\s*\{[^{}]*\}|\\textcolor\s*\{[^{}]*\}(?=\s*\{)|\\#"
+    r"|\\(?:text|mbox|mathrm)\s*\{\s*\}|</?(?:br|s|p|b|i|em|strong|span|div)\s*/?>|<\|[^|<>]*\|>"
+    r"|\((?:exact|exactly|approx|approx\.|approximately|rounded)\)"
+)
+_LABEL = re.compile(
+    r"^(?:\\text(?:bf|rm|it)?\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is\s*:?|[:=])\s*(\}?)\s*(?=\S)",
+    re.IGNORECASE,
 )
 _SPACE = re.compile(
     r"\\(?:[,;:> ]|quad(?![A-Za-z])|qquad(?![A-Za-z])|thinspace(?![A-Za-z])|hspace\*?\{[^{}]*\})|(?<!\\)~"
 )
 _END = re.compile(r"(?:[\s.,;:~]|\\+(?=$|\s)|\\[,;: !])+$")
 _ORDINAL = re.compile(
-    r"(?<=\d)\s*(?:\^\s*)?(?:\{\s*)?(?:\\(?:" + _FONTS + r")\s*\{\s*)?(?:st|nd|rd|th)\s*(?:\}\s*){0,2}$"
+    r"(?<=\d)\s*(?:\^\s*)?(?:\{\s*)?(?:\\(?:textsuperscript|"
+    + _FONTS
+    + r")\s*\{\s*)?-?(?:st|nd|rd|th)\s*(?:\}\s*){0,2}$"
 )
 
 
@@ -75,7 +99,8 @@ def _close(text: str, start: int, pair: str = "{}") -> int:
 
 def unwrap(text: str) -> str:
     r"""An answer without what only decorates it: $...$, \(...\), \boxed, \text, bold, quotes, full stop."""
-    while True:
+    text = " ".join(text.split())
+    while len(text) <= MAX_CHARS:
         before = text
         text = _END.sub("", text.strip())
         for left, right in _PAIRS:
@@ -84,14 +109,22 @@ def unwrap(text: str) -> str:
                 if left not in inner and right not in inner and not inner.endswith("\\"):
                     text = inner
                     break
+        text = text.strip("&")
+        if (match := _LABEL.match(text)) and (match[1] or "{" not in match[0]):
+            text = text[match.end() :]
         match = _WRAPPERS.match(text)
         if match and _close(text, match.end()) == len(text):
             text = text[match.end() : -1]
+        elif match and _close(text, match.end()) < 0:  # cut off
+            text = text[match.end() :]
+        elif text.endswith("}") and not text.endswith("\\}") and text.count("{") < text.count("}"):
+            text = text[:-1]
         elif text.startswith("{") and _close(text, 1) == len(text):
             text = text[1:-1]
         text = re.sub(r"^(?:\*\*|=\s*|:\s+)|\*\*$", "", text)
         if text == before:
-            return text
+            break
+    return text
 
 
 def _unicode(text: str) -> str:
@@ -139,14 +172,27 @@ _WORD_TAIL = re.compile(
     r"(?<=[\d})\s])\s*((?:(?:square|sq\.?|cubic|cu\.?|per)\s+)*[A-Za-z¢$€£¥₹][A-Za-z.¢]*"
     r"(?:\s*\^\s*\{?-?\d\}?)?(?:\s*(?:/|\s)\s*[A-Za-z][A-Za-z.]*(?:\s*\^\s*\{?-?\d\}?)?)*)$"
 )
-_CURRENCY = re.compile(r"^([-+]?)\s*(?:\\text\s*\{)?\s*(US\s*)?(\\?\$|\\(?:pounds|euro|yen)(?![a-z])|[€£¥₹])\s*\}?\s*")
-_CURRENCIES = {r"\$": "$", r"\pounds": "£", r"\euro": "€", r"\yen": "¥"}
+_SIGNS = "€£¥₹₩₽₿₪₫฿¢"
+_CURRENCY = re.compile(
+    r"^([-+]?)\s*(?:\\text\s*\{)?\s*((?:US|CA|AU|HK|NZ|C|A|S)?\s*\\?\$|\\(?:pounds|euro|texteuro|yen)(?![a-z])"
+    rf"|[{_SIGNS}]|(?:USD|EUR|GBP|INR|JPY|Rs\.?)(?=\s*\d))\s*\}}?\s*(?=\S)"
+)
+_CURRENCY_AFTER = re.compile(rf"(?<=\d)\s*(\\?\$|[{_SIGNS}])$")
+_CURRENCIES = {r"\$": "$", "$": "$", r"\pounds": "£", r"\euro": "€", r"\texteuro": "€", r"\yen": "¥", "¢": "cent"}
+
+
+def _currency(sign: str) -> str:
+    return _CURRENCIES.get(sign) or ("$" if sign.endswith("$") else _UNIT.get(sign.rstrip("."), sign))
+
+
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 _BASES |= {"twelve": 12, "sixteen": 16}
 _BASE = re.compile(
-    r"^([-+]?[0-9A-Z]+)\s*(?:_\s*\{?\s*\(?\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\)?\s*\}?"
-    r"|\(?\s*(?:\\text\s*\{)?\s*\(?\s*(?:in\s+)?base\s*[- ]?\s*(\w+)\s*\)?\s*\}?\s*\)?)$"
+    r"^([-+]?)(?:\\text\s*\{|\\mathrm\s*\{|\()?\s*([0-9A-Za-z]*\d[0-9A-Za-z]*(?:\.[0-9A-Za-z]+)?|[A-F]+)\s*[})]?\s*"
+    r"(?:_\s*\{?\s*\(?\s*(?:\\text\s*\{)?\s*(?:base\s*)?(\w+)\s*\}?\s*\)?\s*\}?"
+    r"|\(?\s*(?:\\text\s*\{)?\s*\(?\s*(?:in\s+)?base\s*[- ]?\s*\}?\s*(\w+)\s*\)?\s*\}?\s*\)?)$"
 )
+
 
 _ZEROS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LARGE = re.compile(
@@ -286,12 +332,28 @@ def _words(text: str, marked: bool) -> str | None:
     return f"\\text{{{text.casefold()}}}"
 
 
+def _integer(text: str) -> str | None:
+    """An integer of any length without plus and leading zeros; None for anything else."""
+    if not re.fullmatch(r"[-+]?\d+", text):
+        return None
+    digits = text.lstrip("+-").lstrip("0") or "0"
+    return "-" + digits if text.startswith("-") and digits != "0" else digits
+
+
 @functools.lru_cache(maxsize=65536)
 def read(answer: str) -> Reading:
     """An answer (type math) taken apart into value and unit; see Reading."""
-    text = _unicode(answer)
+    text = " ".join(answer.split())
+    if len(text) > MAX_CHARS:
+        return Reading(_integer(text) or text, None, "")
+    if re.fullmatch(r"[-+]?\d+(?:\.\d+)?", text):
+        value = Fraction(text)
+        return Reading(str(value), value, "")
+    text = _unicode(text)
     marked = "\\text" in text or "\\mbox" in text or "\\mathrm" in text
-    text = re.sub(r"\{\s*,\s*\}", ",", text)
+    text = re.sub(r"\{\s*,\s*\}", ",", _EMPTY.sub(" ", text))
+    text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text) if "\\begin" not in text else text
+    text = re.sub(r"(?<![\\A-Za-z])[dtc]?frac\s*(?=[{\d])", r"\\frac", text)
     text = re.sub(
         r"(?<=\d),?\\[,!:; ]\s*(?=\d{3}(?:\D|$))|\\!|(?<=\d),\s*\\!\s*(?=\d)",
         lambda m: "," if m[0] != "\\!" else "",
@@ -302,8 +364,9 @@ def read(answer: str) -> Reading:
     currency = _CURRENCY.match(text)
     unit = ""
     if currency:
-        unit = _CURRENCIES.get(currency[3], currency[3])
-        text = currency[1] + text[currency.end() :]
+        unit, text = _currency(currency[2]), currency[1] + text[currency.end() :]
+    elif currency := _CURRENCY_AFTER.search(text):
+        unit, text = _currency(currency[1]), text[: currency.start()]
     text = unwrap(_SPACE.sub(" ", text))
     text = _ORDINAL.sub("", text)
     text = _BOLD.sub("", text)
@@ -311,9 +374,9 @@ def read(answer: str) -> Reading:
     if (match := re.search(r"\s*\\?%$", text)) and match.start():
         unit, text = unit or "%", text[: match.start()]
     if match := _BASE.match(text):
-        digits, base = match[1], (match[2] or match[3]).lower()
+        digits, base = match[1] + match[2].upper(), (match[3] or match[4]).lower()
         base = int(base) if base.isdecimal() and len(base) < 3 else _BASES.get(base, 0)
-        if _in_base(digits, base) is not None:
+        if _in_base(digits, base) is not None and (match[2][0].isdigit() or base > 10):
             unit, text = f"base {base}", digits
     if not unit and (match := _DEGREES.search(text)) and match.start():
         unit, text = "°" + match[1] if match[1] else "deg", text[: match.start()]
@@ -323,22 +386,45 @@ def read(answer: str) -> Reading:
             unit, text = unit or _unit_of(match[0]), text[: match.start()]
         elif (match := _WORD_TAIL.search(text)) and _is_unit_tail(text[: match.start(1)], match[1]):
             unit, text = unit or _unit_of(match[1]), text[: match.start(1)]
-    text = unwrap(text)
+    text = _ORDINAL.sub("", unwrap(text))
+    if unit.startswith("base "):
+        return Reading(text.lstrip("0") or "0", number(text), unit)
     value = number(text)
     if value is not None:
         return Reading(str(value), value, unit)
-    if re.fullmatch(r"[-+]?\d+", text):  # too long to read
-        return Reading(text.lstrip("+").replace("-", "-0", 1).lstrip("0") or "0", None, unit)
     text = re.sub(r"^\(([A-Za-z])\)$", r"\1", text)
     if (words := _words(text, marked)) is not None:
         return Reading(words, None, unit)
-    if re.fullmatch(r"[-+]?\d[\d.]*(?:\s+[-+]?\d[\d.]*)+", text):
-        text = re.sub(r"\s+", ",", text)
-    return Reading(_squeeze(text), None, unit)
+    if len(parts := text.split()) > 1 and all(number(part) is not None for part in parts):  # a list without commas
+        text = ",".join(parts)
+    return _list(text, unit) or Reading(_squeeze(text), None, unit)
+
+
+def _list(text: str, unit: str) -> Reading | None:
+    r"""Elements of 1,2 or (1,2) or \{1,2\} read each by itself; None where the text is no such list."""
+    left, inner, right = re.fullmatch(r"(\\\{|[(\[]|)(.*?)(\\\}|[)\]]|)", text, re.DOTALL).groups()
+    if bool(left) != bool(right) or "," not in inner or "\\begin" in inner:
+        return None
+    elements, depth, start = [], 0, 0
+    for i, character in enumerate(inner):
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            return None
+        if character == "," and depth == 0:
+            elements.append(inner[start:i])
+            start = i + 1
+    elements.append(inner[start:])
+    if len(elements) < 2 or depth or not all(e.strip() for e in elements):
+        return None
+    readings = [read(element.strip()) for element in elements]
+    units = [reading.unit for reading in readings]
+    if any(units):
+        unit = unit or (units[0] if len(set(units)) == 1 else ",".join(units))
+    return Reading(left + ",".join(reading.value for reading in readings) + right, None, unit)
 
 
 def spelled(reading: Reading) -> str:
-    """A reading as one string, which reads as the same again."""
+    """A reading as one string; readings that differ have different ones."""
     value, unit = reading.value, reading.unit
     if unit.startswith("base "):
         return f"{value}_{{{unit.removeprefix('base ')}}}"
@@ -357,10 +443,15 @@ def _squeeze(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])|(?<=\d)\s+(?=[A-Za-z])", "", " ".join(text.split()))
 
 
-def _in_base(digits: str, base: int) -> int | None:
+def _in_base(digits: str, base: int) -> Fraction | None:
     """Value of digits in a base; None where they are no number of it."""
+    whole, _, part = digits.partition(".")
     try:
-        return int(digits, base) if 2 <= base <= 36 and len(digits) <= MAX_DIGITS else None
+        return (
+            Fraction(int(whole + part, base), base ** len(part))
+            if 2 <= base <= 36 and len(digits) <= MAX_DIGITS
+            else None
+        )
     except ValueError:
         return None
 
@@ -368,8 +459,7 @@ def _in_base(digits: str, base: int) -> int | None:
 def base_value(reading: Reading) -> Fraction | None:
     """The number that a reading in a base stands for (its digits without a base: as decimals)."""
     if reading.unit.startswith("base "):
-        value = _in_base(reading.value, int(reading.unit.removeprefix("base ")))
-        return None if value is None else Fraction(value)
+        return _in_base(reading.value, int(reading.unit.removeprefix("base ")))
     return reading.number
 
 
@@ -398,9 +488,11 @@ def rounds_to(decimal: Fraction, value: Fraction) -> bool:
         return False
     scale = 10**places
     figures = abs(int(decimal * scale))
-    if figures < 10 ** (MIN_FIGURES - 1) or abs(decimal - value) * scale >= 1 or decimal * value < 0:
+    if figures < 10 ** (MIN_FIGURES - 1) or abs(decimal - value) * scale > 9 or decimal * value < 0:
         return False
     exact = abs(value) * scale
+    if figures >= 10**14 and (_places(value) or MAX_DIGITS) > 40:  # as a float prints it: the last figure is not sure
+        return abs(figures - exact) * 10**15 <= 3 * figures
     return figures in (int(exact), int(exact + Fraction(1, 2)), round(exact))
 
 
@@ -410,8 +502,8 @@ def equal_numbers(a: Fraction, b: Fraction) -> bool:
 
 
 _PLAIN_MACRO = re.compile(
-    r"(?<![\\A-Za-z])(sqrt|cbrt|exp|abs|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|infinity|infty"
-    r"|inf|oo|" + "|".join(_GREEK) + r")(?![A-Za-z])"
+    r"(?<![\\A-Za-z])(sqrt|cbrt|exp|abs|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|[Ii]nfinity|INFINITY|infty"
+    r"|[Ii]nf|INF|oo|Pi|PI|" + "|".join(_GREEK) + r")(?![A-Za-z])"
 )
 _CALLS = re.compile(r"(\\sqrt|\\cbrt|\\exp|\\abs|\^)\s*\(")
 _CALL_FORMS = {r"\sqrt": r"\sqrt{%s}", r"\cbrt": r"\sqrt[3]{%s}", r"\exp": r"e^{%s}", r"\abs": "|%s|", "^": "^{%s}"}
@@ -441,4 +533,6 @@ def latex(value: str) -> str:
 
 
 def _macro(match: re.Match) -> str:
-    return r"\infty " if match[1] in ("infinity", "infty", "inf", "oo") else "\\" + match[1] + " "
+    if match[1] in ("Pi", "PI"):
+        return r"\pi "
+    return r"\infty " if match[1].lower() in ("infinity", "infty", "inf", "oo") else "\\" + match[1] + " "

@@ -256,12 +256,17 @@ def _comparer() -> typing.Callable[[str, str], bool]:
         text = normalize_latex(text, config)
         for part in dict.fromkeys((text, get_last_eq(text))):
             try:
-                return latex2sympy(
+                read = latex2sympy(
                     part,
                     is_real=not grader.should_treat_as_complex(part),
                     normalization_config=None,
                     conversion_config=ConversionConfig(lowercase_symbols=False),
                 )
+                if grader.is_equation(read) and not read.free_symbols:  # 9 - 5 = 4 states 4
+                    read = grader.take_last_relation(read).rhs
+                if isinstance(read, sympy.Expr):
+                    read = read.xreplace({name: sympy.I for name in read.free_symbols if name.name == "i"})
+                return read
             except MemoryError:
                 raise
             except Exception:  # noqa: BLE001 - latex2sympy raises bare Exception on what it cannot read
@@ -269,12 +274,15 @@ def _comparer() -> typing.Callable[[str, str], bool]:
         return None
 
     def multiples(a, b) -> bool:
-        """Whether two equations are multiples of each other (3x+6y-9=0 and y=-x/2+3/2)."""
-        if not (isinstance(a, sympy.Eq) and isinstance(b, sympy.Eq)) or not a.free_symbols == b.free_symbols:
+        """Whether two equations or inequalities are multiples of each other (3x+6y-9=0 and y=-x/2+3/2)."""
+        if not all(isinstance(x, sympy.core.relational.Relational) for x in (a, b)) or a.free_symbols != b.free_symbols:
             return False
-        left, right = (sympy.expand(exact(e.lhs - e.rhs)) for e in (a, b))
+        a, b = (x.reversed if isinstance(x, (sympy.Gt, sympy.Ge)) else x for x in (a, b))
+        left, right = (sympy.expand(exact(x.lhs - x.rhs)) for x in (a, b))
         ratio = sympy.cancel(left / right) if right != 0 else sympy.nan
-        return bool(ratio.is_number and ratio.is_finite and ratio != 0)
+        if type(a) is not type(b) or not ratio.is_number or not ratio.is_finite or ratio == 0:
+            return False
+        return isinstance(a, (sympy.Eq, sympy.Ne)) or bool(ratio.is_positive)
 
     def same(a: str, b: str) -> bool:
         left, right = parsed(a), parsed(b)
