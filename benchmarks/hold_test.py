@@ -4,7 +4,7 @@
 
 Live pruning asks after every token whether a trace's prefix is complete. `Truncation.watch` looks at new text only; cutting
 the whole text each time (by words after every token, by tokens after every 16th, as before) is timed on --sample prefixes
-and scaled. Prints seconds of both and their ratio.
+and scaled. Prints CPU seconds of both and their ratio.
 """
 
 import argparse
@@ -49,11 +49,11 @@ def cut_again(pieces: list[str], cut: Truncation, tokenizer) -> None:
 
 
 def seconds(work, prefixes: list[list[str]], cut: Truncation, tokenizer) -> float:
-    """Seconds of `work` on all prefixes."""
-    started = time.perf_counter()
+    """CPU seconds of `work` on all prefixes."""
+    started = time.process_time()
     for pieces in prefixes:
         work(pieces, cut, tokenizer)
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(args.tokenizer).path)
     prefixes = [pieces_of(seed, args.tokens, tokenizer) for seed in range(args.prefixes)]
-    print(f"{args.prefixes} prefixes of {args.tokens:,} tokens, seconds in all")
+    print(f"{args.prefixes} prefixes of {args.tokens:,} tokens, CPU seconds in all")
     for strategy, k in (("words", 10**6), ("tokens", args.tokens)):
         cut = Truncation(strategy, k)
         new = seconds(watched, prefixes, cut, tokenizer)
