@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import config, jsonl, models, pairs, progress, prompts, records
+from deepprune import config, jsonl, models, pairs, prefixes, progress, prompts, records
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
@@ -104,6 +104,9 @@ def main() -> None:
     texts = {t.text for group in seen_traces.values() for t in group}
     whole = sum(p.prefix_a in texts and p.prefix_b in texts for p in train_pairs)
     print(f"training pairs in which both prefixes are whole traces: {whole / len(train_pairs):.1%}")
+    by_trace = {t.trace_id: t for groups in (seen_traces, unseen_traces) for group in groups.values() for t in group}
+    for side, side_pairs in (("training", train_pairs), ("test", test_pairs)):
+        print(f"{side}, {prefixes.whole_line(used(side_pairs, by_trace))}")
     balance("before oversampling", kept)
     final = pairs.oversample(kept, settings.oversampling)
     balance("after oversampling", final)
@@ -191,6 +194,12 @@ def read_traces(paths: list[str], by_id: dict) -> list[records.Trace]:
     if len({t.trace_id for t in found}) < len(found):
         raise UserError(f"{' and '.join(paths)} hold the same trace ids; give each trace file once")
     return found
+
+
+def used(side: list[records.Pair], by_trace: dict[str, records.Trace]) -> list[tuple[bool, str | None]]:
+    """(Whether its prefix is the whole trace, its answer) of each trace in the pairs."""
+    cut = {i: prefix for p in side for i, prefix in ((p.trace_a, p.prefix_a), (p.trace_b, p.prefix_b))}
+    return [(prefix == by_trace[i].text, by_trace[i].answer) for i, prefix in cut.items()]
 
 
 def prompt_lengths(some: list[records.Pair], tokenizer) -> list[int]:

@@ -94,6 +94,7 @@ def main() -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
     groups = select(settings, by_id, tokenizer)
+    print(prefixes.whole_line((t.whole, t.answer) for group in groups.values() for t in group))
     name = judges.name_of(settings.judge, settings.model, settings.seed)
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     kept.pop("problems"), kept.pop("traces"), kept.pop("model")

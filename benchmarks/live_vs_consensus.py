@@ -77,8 +77,10 @@ async def measure(groups: list[list[Problem]], todo: list[tuple[int, str]], sett
             before, started = await reasoner.generated(), time.perf_counter()
             pruned = await asyncio.gather(*(answer(problem, way) for problem in groups[group]))
             seconds = time.perf_counter() - started
+            after = await reasoner.generated()
+            counted = None if None in (before, after) else after - before
             output.append(
-                {"group": group, "way": way, "seconds": round(seconds, 2), "engine_tokens": await reasoner.generated() - before,
+                {"group": group, "way": way, "seconds": round(seconds, 2), "engine_tokens": counted,
                  "questions": [row_of(one) for one in pruned]}
             )  # fmt: skip
 
@@ -100,7 +102,7 @@ def summary(runs: list[dict], judge_parameters: int, reasoner_parameters: float 
         result[way] = {
             "seconds": round(sum(run["seconds"] for run in mine), 1),
             "tokens": sum(row["tokens"] for row in rows[way]),
-            "engine_tokens": sum(run["engine_tokens"] for run in mine),
+            "engine_tokens": total([run["engine_tokens"] for run in mine]),
             "sequential_tokens": sum(row["sequential_tokens"] for row in rows[way]),
             "accuracy": metrics.bootstrap(range(len(rows[way])), lambda chosen, way=way: mean(rows[way], chosen, "correct")),
         }  # fmt: skip
@@ -128,6 +130,11 @@ def summary(runs: list[dict], judge_parameters: int, reasoner_parameters: float 
     return result | {"questions": len(live)}
 
 
+def total(counts: list[int | None]) -> int | None:
+    """The sum; None if a count is not known."""
+    return None if None in counts else sum(counts)
+
+
 def mean(rows: list[dict], chosen, column: str) -> float:
     """The mean of a column over the chosen rows."""
     return sum(rows[i][column] for i in chosen) / len(chosen)
@@ -141,7 +148,8 @@ def show(numbers: dict, settings: live_setup.LivePruneSettings) -> None:
     for way in WAYS:
         row = numbers[way]
         value, low, high = row["accuracy"]
-        print(f"  {way:<10} {row['seconds']:8.1f} s  {row['tokens']:>9,} tokens (engine: {row['engine_tokens']:,})  "
+        counted = "not readable" if row["engine_tokens"] is None else f"{row['engine_tokens']:,}"
+        print(f"  {way:<10} {row['seconds']:8.1f} s  {row['tokens']:>9,} tokens (engine: {counted})  "
               f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} {metrics.in_brackets(low, high)}")  # fmt: skip
     for name, (value, low, high) in numbers["ratios"].items():
         print(f"  {name}: {value:.3f} {metrics.in_brackets(low, high)}")

@@ -21,7 +21,7 @@ from deepprune.clustering import ClusterSettings
 from deepprune.errors import UserError
 from deepprune.finishing import FinishSettings
 from deepprune.judges import Judge, Request, Score
-from deepprune.reasoners import Reasoner, Sampling
+from deepprune.reasoners import Reasoner, ReasonerLost, Sampling
 from deepprune.records import Problem, Pruning, Trace
 from deepprune.truncation import Truncation
 
@@ -42,6 +42,7 @@ class Live:
     pieces: list[str] = dataclasses.field(default_factory=list)  # of the text
     token_ids: list[int] = dataclasses.field(default_factory=list)
     prefix: str | None = None  # set when it is held or ends
+    read_whole: bool = False  # it ended before its prefix was complete: the judge sees how it ends
     prefix_tokens: int = 0  # generated when it was held: what its prefix cost
     finish_reason: str | None = None  # of the whole trace; None while it is unfinished
     arrival: int | None = None  # position in the order of being held
@@ -161,7 +162,7 @@ class Question:
         if left < 1:
             trace.finish_reason = "length"
             return
-        watch = settings.truncation.watch(self.tokenizer)
+        watch, reason = settings.truncation.watch(self.tokenizer), None
         # aclosing: a cancelled task must end its request in the engine now, not when the generator is collected.
         async with contextlib.aclosing(
             self.reasoner.stream(self.prompt + trace.token_ids, settings.sampling, left, stop)
@@ -169,10 +170,15 @@ class Question:
             async for chunk in stream:
                 trace.pieces.append(chunk.text)
                 trace.token_ids += chunk.token_ids
-                if chunk.finish_reason in ("stop", "length"):
-                    trace.finish_reason = chunk.finish_reason
+                reason = chunk.finish_reason
+                if reason in ("stop", "length"):
+                    trace.finish_reason = reason
                 elif hold and watch.add(chunk.text) and self.holding:
                     stop.set()
+        if not trace.whole and not stop.is_set():
+            raise ReasonerLost(
+                f"{self.reasoner.name}: a request ended before its trace did ({reason or 'no reason given'})"
+            )
 
     async def _open(self, trace: Live) -> None:
         async with self.slots:
@@ -181,6 +187,7 @@ class Question:
             await self.generate(trace, hold=True)
         trace.prefix = self.settings.truncation.cut(trace.text, self.tokenizer)
         trace.prefix_tokens = len(trace.token_ids)
+        trace.read_whole = trace.whole and trace.prefix == trace.text
         trace.arrival = len(self.arrived)
         trace.state = "finished" if trace.whole else "held"
         self._event(trace.state, trace, arrival=trace.arrival)
@@ -197,12 +204,21 @@ class Question:
             trace.state = "resumed"
             self._event("resumed", trace)
             await self.generate(trace, hold=False)
-        trace.finish_reason = trace.finish_reason or "unknown"
-        # The whole text from the whole tokens: a character cut in two by the hold is whole again.
-        trace.pieces = [self.reasoner.tokenizer.decode(trace.token_ids, skip_special_tokens=True)]
+        trace.pieces = [self._decoded(trace)]
         trace.state = "finished"
         self._event("finished", trace)
         self._keep(trace)
+
+    def _decoded(self, trace: Live) -> str:
+        """The whole text from the whole tokens: a character cut in two by the hold is whole again."""
+
+        def decode(ids: list[int]) -> str:
+            return self.reasoner.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+        ids, last = trace.token_ids, decode(trace.token_ids[-1:])
+        # Engines leave the token that ends a trace out of its text, even if the tokenizer does not call it special.
+        ended = trace.finish_reason == "stop" and last and not trace.text.endswith(last)
+        return decode(ids[:-1] if ended else ids)
 
     def _keep(self, trace: Live) -> None:
         trace.record = self.record(trace)

@@ -88,7 +88,11 @@ def how(settings: LivePruneSettings) -> LiveSettings:
 def open_reasoner(settings: LivePruneSettings) -> Reasoner:
     if settings.reasoner_url:
         return ServerReasoner(
-            settings.reasoner_url, settings.reasoner, timeout_seconds=settings.timeout, retries=settings.retries
+            settings.reasoner_url,
+            settings.reasoner,
+            name=settings.reasoner_name,
+            timeout_seconds=settings.timeout,
+            retries=settings.retries,
         )
     return EngineReasoner(
         settings.reasoner, name=settings.reasoner_name, seed=settings.seed, dtype=settings.dtype, max_model_len=settings.max_model_len,

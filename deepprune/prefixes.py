@@ -32,6 +32,18 @@ class Prefixed:
     prefix_tokens: int
     confidence: dict | None
     pruned: bool
+    whole: bool = False  # the prefix is the whole trace: a judge sees how it ends
+
+
+def whole_line(traces: Iterable[tuple[bool, str | None]]) -> str:
+    """One line on the traces that a judge reads whole, and on how many of these tell it their answer.
+
+    traces: (whether its prefix is the whole trace, its answer) of each.
+    """
+    known = [(whole, answer is not None) for whole, answer in traces]
+    whole, stated = sum(w for w, _ in known), sum(w and s for w, s in known)
+    share = f" ({whole / len(known):.1%})" if known else ""
+    return f"traces that end before the cut: {whole} of {len(known)}{share}; the judge reads them whole, {stated} of them with their answer"
 
 
 def stream(
@@ -54,6 +66,7 @@ def stream(
             Prefixed(
                 trace.trace_id, trace.problem_id, trace.model, trace.sample_index, trace.n_tokens, trace.answer,
                 trace.correct, prefix, costs.prefix_tokens(trace, prefix, count), trace.confidence, trace.pruned,
+                prefix == trace.text and not trace.pruned,
             )
         )  # fmt: skip
     for group in groups.values():

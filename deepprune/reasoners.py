@@ -149,14 +149,16 @@ class ServerReasoner(Reasoner):
     and counted.
     """
 
-    def __init__(self, url: str, model: str, *, timeout_seconds: float = 600.0, retries: int = 4):
+    def __init__(
+        self, url: str, model: str, *, name: str | None = None, timeout_seconds: float = 600.0, retries: int = 4
+    ):
         from openai import AsyncOpenAI
         from transformers import AutoTokenizer
 
         self.base = url.rstrip("/")
         self.url = without_credentials(self.base)  # as it may be told
         resolved = models.resolve(model)
-        self.name = resolved.name
+        self.name = name or resolved.name
         self.tokenizer = AutoTokenizer.from_pretrained(resolved.path)
         self.client = AsyncOpenAI(base_url=self.base, api_key=api_key(), timeout=timeout_seconds, max_retries=0)
         self.retries = retries

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections import deque
 from typing import Any
 
@@ -207,20 +208,20 @@ class WordWatch:
 class TokenWatch:
     """Says when a text that arrives in pieces has more than k tokens. The tokens of new text are counted, of the whole only to be sure."""
 
-    EVERY = 64  # characters between two looks near the end
+    EVERY = 64, 16  # characters, or pieces, between two looks near the end
 
     def __init__(self, k: int, tokenizer: Any):
         self.k, self.tokenizer = k, tokenizer
         self.pieces: list[str] = []
         self.length = self.counted = 0  # characters, tokens
-        self.look_at = self.EVERY
+        self.look_at, self.most_pieces = self.EVERY
         self.fresh: list[str] = []
 
     def add(self, piece: str) -> bool:
         """Whether the text so far has more than k tokens."""
         self.fresh.append(piece)
         self.length += len(piece)
-        return self.length >= self.look_at and self._look()
+        return (self.length >= self.look_at or len(self.fresh) >= self.most_pieces) and self._look()
 
     def _look(self) -> bool:
         new = "".join(self.fresh)
@@ -231,7 +232,10 @@ class TokenWatch:
             return True
         # Most of the way to the k-th token is gone without looking: a text's tokens are about equally long.
         left = max(self.k - self.counted, 0) * self.length / max(self.counted, 1)
-        self.look_at = self.length + max(self.EVERY, int(0.9 * left))
+        skipped = int(0.9 * left)
+        characters, pieces = self.EVERY
+        self.look_at = self.length + max(characters, skipped)
+        self.most_pieces = sys.maxsize if skipped > characters else pieces
         return False
 
     def _whole_is_longer(self) -> bool:

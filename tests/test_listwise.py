@@ -110,6 +110,8 @@ def test_stage_02_writes_its_rows_and_they_are_checked(sample, tmp_path):
         "--tokenizer", "HuggingFaceTB/SmolLM2-135M-Instruct", "--lists-per-problem", "6", "--test-share", "0.3",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    # 4 problems x 5 known answers, all shorter than 25 reasoning words: the judge is shown the answers, and that is said.
+    assert "training, traces that end before the cut: 20 of 20 (100.0%); the judge reads them whole, 20 of them with their answer" in done.stdout
     rows = [row for _, row in jsonl.read(tmp_path / "data" / "finetune_data" / "few_lists.jsonl")]
     assert {row["output"] for row in rows} == {"0", "A", "B", "C"} or {row["output"] for row in rows} == {"0", "A", "B"}
     pair_rows = [row for _, row in jsonl.read(tmp_path / "data" / "finetune_data" / "few.jsonl")]

@@ -7,7 +7,7 @@ import random
 import pytest
 from conftest import make_problem
 
-from deepprune import clustering, finishing, live
+from deepprune import clustering, finishing, live, prefixes
 from deepprune.clustering import ClusterSettings
 from deepprune.finishing import FinishSettings
 from deepprune.judges import Judge, Score
@@ -229,6 +229,62 @@ def test_many_questions_share_judge_batches():
     done = asyncio.run(main())
     assert len(done) == 4 and sum(batches) == judge.asked == sum(d.judge_calls for d in done)
     assert max(batches) > 3
+
+
+def test_no_two_runs_give_a_trace_the_same_id():
+    """Each run samples anew: two runs' records may lie in one file."""
+    ids = [
+        {question.record(t).trace_id for t in question.arrived}
+        for question, *_ in (run(settings(), Noisy(), MadeUp(texts(16))) for _ in range(2))
+    ]
+    assert len(ids[0]) == len(ids[1]) == 16 and not ids[0] & ids[1]
+
+
+@pytest.mark.parametrize("rule", finishing.RULES)
+def test_traces_that_all_end_before_their_prefix_is_complete(rule):
+    short = [f"T{i} {'ab'[i % 2]} is \\boxed{{{4 + i % 2}}}" for i in range(16)]
+    question, done, _, kept = run(settings(finish=FinishSettings(rule, k2=4, k3=4, start=16)), Noisy(), MadeUp(short))
+    assert done.tokens["rest"] == 0 and done.tokens["prefix"] == done.tokens["total"] == done.tokens["consensus"]
+    assert len(kept) == 16 and done.settings["live"] and all(t.read_whole for t in question.arrived)
+    line = prefixes.whole_line((t.read_whole, t.record.answer) for t in question.arrived)
+    assert (
+        line.startswith("traces that end before the cut: 16 of 16 (100.0%)") and "16 of them with their answer" in line
+    )
+
+
+def test_a_request_that_ends_by_itself_is_no_held_trace():
+    """An engine that drops a request (out of memory, shut down) has not completed its prefix."""
+
+    class Dropping(MadeUp):
+        async def stream(self, prompt, sampling, max_tokens, stop):
+            yield Chunk("T0 a", self.tokenizer.encode("T0 a"))
+            yield Chunk("", [], "abort")
+
+    with pytest.raises(ReasonerLost, match="made-up-1B: a request ended before its trace did \\(abort\\)"):
+        run(settings(), Noisy(), Dropping(texts(16)))
+
+
+def test_the_judge_is_asked_by_question_and_trace():
+    asked = []
+
+    class Listening(Noisy):
+        def stream(self, requests):
+            requests = list(requests)
+            asked.extend(requests)
+            return super().stream(requests)
+
+    run(settings(n=4), Listening(), MadeUp(texts(4)))
+    assert asked and all(r.trace_a.startswith(PROBLEM.problem_id + "/") and r.trace_a != r.trace_b for r in asked)
+
+
+def test_the_token_that_ends_a_trace_is_not_in_its_text():
+    """Of tokenizers that do not call it special; an engine leaves it out too."""
+    question, *_ = run(settings(n=4), Noisy(), MadeUp(texts(4)))
+    words = question.reasoner.tokenizer
+    trace = live.Live(0, pieces=["It", " is 4."], token_ids=words.encode("It is 4. <end>"), finish_reason="stop")
+    assert question._decoded(trace).rstrip() == "It is 4."
+    cut = live.Live(0, pieces=["It", " is 4."], token_ids=words.encode("It is 4."), finish_reason="length")
+    assert question._decoded(cut) == "It is 4."
 
 
 def test_a_trace_that_reaches_the_limit_while_held_is_not_resumed():

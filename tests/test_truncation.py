@@ -156,7 +156,7 @@ def test_tokens_that_arrive_in_pieces(smol):
         if watch.add(text[end - 3 : end]):
             break
     whole = cut.cut(text, tokenizer)
-    assert cut.cut(text[:end], tokenizer) == whole and len(whole) < end <= len(whole) + 2 * watch.EVERY
+    assert cut.cut(text[:end], tokenizer) == whole and len(whole) < end <= len(whole) + 2 * watch.EVERY[0]
     short = cut.watch(tokenizer)
     assert not any(short.add(c) for c in whole)  # as many tokens as are wanted: not cut
 
