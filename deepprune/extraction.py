@@ -18,11 +18,28 @@ import collections
 import json
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
-MAX_ANSWER_CHARS = 500  # longer "answers" are runaway text, not answers
+from deepprune.answer_readers import (
+    CANDIDATES,
+    FILLER,
+    FONTS,
+    MAX_ANSWER_CHARS,
+    NO_ANSWER,
+    NOTHING,
+    YES_NO,
+    chains,
+    last_boxed,
+    letter_of,
+    mathematics,
+    value_alone,
+    whole,
+    words,
+)
+
+__all__ = ["extract", "last_boxed", "split_thinking"]
+
 WEAK_CHARS = 2000  # weak statements count only so near the end
-CANDIDATES = 1000  # places of one kind that are read, the last ones first
-NOTHING = ""  # an explicit statement that gives no answer ("Answer: I don't know")
 
 # ---------------------------------------------------------------- thinking and what follows it
 
@@ -54,132 +71,6 @@ def split_thinking(text: str) -> tuple[str, str, bool]:
     after = [m for m in opens if m.start() >= closes[-1].end()]
     final = text[closes[-1].end() : after[0].start() if after else len(text)]
     return text[: closes[-1].start()], final, not after or bool(final.strip())
-
-
-# ---------------------------------------------------------------- LaTeX: boxes, fonts
-
-_BOX = re.compile(r"(\\{1,2}(?:boxed|fbox|framebox)|\x08oxed|\\bbox(?:\[[^\[\]\n]{0,80}\])?)(?![A-Za-z])")
-_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
-_FONTS = r"(?:text|textbf|textit|textrm|textnormal|texttt|textsf|textsc|textup|mathrm|mathbf|mathit|mathsf|mathbb|mathcal|mathtt|mathscr|boldsymbol|pmb|bm|mbox|operatorname|underline|emph|bfseries|bf|rm|it|sf|tt|sc|large|Large|LARGE|huge|Huge|displaystyle)"
-_FONT = re.compile(rf"\\{_FONTS}(?![A-Za-z])\*?[ \t]{{0,3}}")
-_UNBRACED = re.compile(
-    r"[ \t]{0,3}(\\d?t?frac[ \t]?(?:\d\d|\{[^{}]{1,80}\}\{[^{}]{1,80}\})|\\[a-zA-Z]{1,20}(?:\{[^{}]{0,80}\})?|-?\d[\d,]*(?:\.\d+)?|[A-Za-z](?![A-Za-z]))"
-)
-_EATEN = {"\x08": "\\b", "\x0c": "\\f", "\x07": "\\a", "\x0b": "\\v"}  # backslash and letter, read as one escape
-_PLACEHOLDER = re.compile(
-    r"(?:[\s.…?_~*-]|\\[ldcv]?dots|\\(?:square|Box|blacksquare|cdot|bullet|circ)(?![A-Za-z])|\\q?quad|\\[,;:! _]|\[?(?:your|the|insert|final|answer|result|number|value|here|letter|expression)\]?(?![A-Za-z])|<[^<>]{0,40}>)*\Z",
-    re.IGNORECASE,
-)  # each turn of the loop takes at least one character and no two alternatives start alike
-_LABEL = re.compile(
-    r"(?:the[ \t])?(?:final[ \t]|correct[ \t])?(?:answer|ans)[ \t]?[*)}]{0,3}[ \t]{0,3}(?:is[ \t]?:?|[:：=])(?:\s|\\[,;:! ]|~){0,5}",
-    re.IGNORECASE,
-)
-
-
-def _closing(text: str, start: int, most: int = 4 * MAX_ANSWER_CHARS) -> int | None:
-    """Where the brace that opened before `start` is closed; None if not within `most` characters."""
-    depth = 1
-    for m in _BRACES.finditer(text, start, min(len(text), start + most)):
-        if m[0] == "{":
-            depth += 1
-        elif m[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return m.start()
-    return None
-
-
-def _box_at(text: str, m: re.Match) -> tuple[str, int] | None:
-    r"""(content, end) of the box whose command m matched, with or without braces; None if it is cut off."""
-    brace = m.end()
-    while brace < min(len(text), m.end() + 8) and text[brace] in " \t":
-        brace += 1
-    if text[brace : brace + 1] == "{":
-        end = _closing(text, brace + 1)
-        if end is None:
-            return None
-        content, end = text[brace + 1 : end], end + 1
-    else:
-        bare = _UNBRACED.match(text, m.end())
-        if bare is None:
-            return None
-        content, end = bare[1].rstrip(","), bare.end()
-    if m[1].startswith("\\\\") and "\\\\" in content:
-        content = content.replace("\\\\", "\\")  # the whole text was escaped once more
-    for eaten, meant in _EATEN.items():
-        content = content.replace(eaten, meant)
-    content = re.sub(r"\t(?=ext|imes|frac|heta|au\b)", r"\\t", content)
-    return content, end
-
-
-def _boxes(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, content) of the last complete boxes; a box within a box is part of it."""
-    found: list[tuple[int, int, str]] = []
-    for m in collections.deque(_BOX.finditer(text), CANDIDATES):
-        if found and m.start() < found[-1][1]:
-            continue
-        box = _box_at(text, m)
-        if box is not None:
-            found.append((m.start(), box[1], box[0]))
-    return found
-
-
-def _unwrap(content: str) -> str:
-    r"""The content of a box without an inner box, the word ANSWER, or a font around all of it."""
-    for _ in range(4):
-        content = content.strip()
-        if len(content) > 1 and content[0] == content[-1] == "$" and "$" not in content[1:-1].strip("$"):
-            content = content.strip("$").strip()
-        if content.startswith(("\\(", "\\[")) and content.endswith(("\\)", "\\]")):
-            content = content[2:-2].strip()
-        inner = _BOX.match(content)
-        box = _box_at(content, inner) if inner else None
-        if box and box[1] == len(content):
-            content = box[0]
-            continue
-        font = _FONT.match(content)
-        start = font.end() if font else 0
-        braced = content[start : start + 1] == "{"
-        label = _LABEL.match(content, start + braced)
-        if label is None:
-            break
-        end = _closing(content, start + 1) if braced else None
-        if end is None:  # no font, or it ended with the label
-            content = content[label.end() :]
-        else:
-            content = content[label.end() : end] + content[end + 1 :] if label.end() <= end else content[label.end() :]
-        content = re.sub(r"\A(?:[\s}~]|\\[,;:! ])+", "", content)
-    return content.strip()
-
-
-def _is_placeholder(content: str) -> bool:
-    plain = _FONT.sub("", re.sub(r"\\[hv]?phantom\{[^{}]{0,80}\}", "", content)).replace("{", "").replace("}", "")
-    return len(plain) < 80 and bool(_PLACEHOLDER.match(plain))
-
-
-_JOIN = re.compile(
-    r"(?:[\s$.&]|\\[)\]]|\\\\|\\q?quad|\\[,;:! ])*(?:[,;&]|and\b|or\b|\n\s{0,4}[-*•]\s|\\text\{[\s,]?(?:and|or)\s?\})(?:[\s$&]|\\[(\[]|\\q?quad|\\[,;:! ]|and\b|or\b|\\text\{\s?(?:and|or)\s?\})*"
-    r"(?:[A-Za-z](?:_\{?\w\}?)?\s?=\s?)?"
-)
-
-
-def _chains(text: str) -> Iterator[tuple[int, int, list[str]]]:
-    """(start, end, contents) of the boxes, last first; boxes that only a comma, "and" or "or" parts belong together."""
-    boxes = [b for b in _boxes(text) if not _is_placeholder(_unwrap(b[2]))]
-    while boxes:
-        start, end, content = boxes.pop()
-        contents = [_unwrap(content)]
-        while boxes and start - boxes[-1][1] < 40 and _JOIN.fullmatch(text, boxes[-1][1], start):
-            start, _, content = boxes.pop()
-            contents.insert(0, _unwrap(content))
-        yield start, end, list(dict.fromkeys(contents))
-
-
-def last_boxed(text: str) -> str | None:
-    r"""Content of the last complete, filled \boxed{...} (or \fbox{...}), braces balanced; None if there is none."""
-    for _, _, contents in _chains(text):
-        return contents[-1] or None
-    return None
 
 
 # ---------------------------------------------------------------- cues and what stands around them
@@ -231,16 +122,6 @@ _DENIAL = re.compile(
     re.IGNORECASE,
 )
 _NEGATION = re.compile(r"(?:not|n't|never|neither|nor|no longer)\b", re.IGNORECASE)
-_NO_ANSWER = re.compile(
-    r"[^\w]{0,6}(?:I[ ](?:really[ ])?(?:do[ ]not|don['’]t|cannot|can['’]t|can[ ]not|am[ ]not|have[ ]no)\b|unknown\b|none\b|neither\b|nothing\b|no[ ](?:answer|solution[ ]found|idea|option)\b|not[ ](?:sure|known|enough|determinable|given|found|available|possible)\b|un(?:sure|clear|certain|determined|decided)\b|impossible[ ]to\b|cannot[ ]be\b|can['’]t[ ]be\b|can[ ]not[ ]be\b|insufficient\b|n/a\b|undetermined\b|all[ ]of[ ]the\b|both[ ]of\b|\?{1,3}\s*\Z)",
-    re.IGNORECASE,
-)
-_FILLER = re.compile(
-    r"(?:therefore|thus|hence|then|so|clearly|definitely|certainly|probably|likely|most likely|indeed|simply|just|exactly|precisely|equal to|given by|approximately|about|roughly|actually|still|now|also|again|surely|obviously|apparently|in fact|of course|finally|"
-    r"I think|I believe|I'd say|I would say|I guess|I choose|I'm going with|that|it is|it's|it must be|it should be|must be|should be|to be|is|are|"
-    r"(?:the )?(?:correct |right |best )?(?:option|choice|letter|answer|number|value|integer)s?|following|as follows|with|by)(?![A-Za-z'’])[\s,:：]{0,6}",
-    re.IGNORECASE,
-)
 _SENTENCE = re.compile(r"[.!?。！？](?=[\s*)\"'”]|\Z)|\n|[。！？]")
 
 
@@ -250,10 +131,10 @@ def _lower(text: str) -> str:
     return lower if len(lower) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
 
 
-def _places(lower: str, words: tuple[str, ...]) -> list[int]:
-    """Where the last CANDIDATES of the words begin (a literal search for each: fast on any text)."""
+def _places(lower: str, keywords: tuple[str, ...]) -> list[int]:
+    """Where the last CANDIDATES of the keywords begin (a literal search for each: fast on any text)."""
     found: list[int] = []
-    for word in words:
+    for word in keywords:
         if word.isascii() or not lower.isascii():
             found += (m.start() for m in collections.deque(re.finditer(re.escape(word), lower), CANDIDATES))
     return sorted(found)[-CANDIDATES:]
@@ -335,13 +216,9 @@ def _cues(text: str, answer_type: str) -> Iterator[tuple[int, int, int, str]]:
         yield 1, m.start(), m.end(), "####"
     for m in collections.deque(_ARROW.finditer(text), CANDIDATES):
         qed = m[0].startswith("Q")
-        own_line = (
-            qed
-            or _heading(text, m.start())
-            or text[max(0, m.start() - 12) : m.start()].rstrip().endswith(("QED", "Q.E.D."))
-        )
-        if own_line and (answer_type == "choice" or ">" in m[0]):
-            yield (1 if own_line else 3), m.start(), m.end(), "==>"
+        after_qed = text[max(0, m.start() - 12) : m.start()].rstrip().endswith(("QED", "Q.E.D."))
+        if (qed or after_qed or _heading(text, m.start())) and (answer_type == "choice" or ">" in m[0]):
+            yield 1, m.start(), m.end(), "==>"
 
 
 _MARKS = re.compile(r"(?:[\s*_:：=~`\"“}]|</?(?:b|strong|i|em|u|code)>|\\[,;:! ]|\\q?quad(?![a-z])){0,40}")
@@ -351,75 +228,14 @@ def _skip(text: str, start: int, stop: int) -> int:
     """Where the value begins: after marks and words such as "therefore" (a fixed number of them)."""
     start = _MARKS.match(text, start, stop).end()
     for _ in range(4):
-        filler = _FILLER.match(text, start, stop)
+        filler = FILLER.match(text, start, stop)
         if filler is None:
             break
         start = _MARKS.match(text, filler.end(), stop).end()
     return start
 
 
-# ---------------------------------------------------------------- reading a value: letters
-
-_LETTER = re.compile(r"([\s(\"'“‘:.]{0,12})([A-Ja-j])(?![A-Za-z0-9_^'’]|[-–—][A-Za-z0-9])")
-_AFTER_ARTICLE = re.compile(
-    r"\s{1,3}(?:because|since|as|is|was|are|for|due|which|with|by|given|and|or|seems|remains|looks|fits|it|but|while|would|must|should|has|describes|matches|states|correctly)(?![A-Za-z])|\s{0,3}(?:[^\sA-Za-z]|[A-Z]|\Z)|\s*\n"
-)
-_SECOND = re.compile(
-    r"[\s)\"'”]{0,6}(?:,?[\s(]{0,3}(?:and|or)[\s)]{1,3}(?:also\s{1,3}|option\s{1,3}|choice\s{1,3}|maybe\s{1,3})?|[/&+]\s{0,3})[(\"']{0,3}(?:[A-HJ](?![A-Za-z0-9_'’])|I(?![A-Za-z0-9_'’]|\s{1,3}[a-z]))"
-    r"|[\s)\"'”]{0,6},\s{0,3}[(\"']{0,3}[A-J][)\"']{0,3}\s{0,3}(?:[.,;)\]]|\Z|\n|(?:and|or)(?![A-Za-z]))"
-    r"|;\s{0,3}\(?[A-J][)\s.]{0,4}\Z|\s{1,2}[A-J](?:[)\s.]{0,4}\Z)"
-)
-
-
-_FULL_WIDTH = {0xFF21 + i: chr(65 + i) for i in range(26)} | {0xFF41 + i: chr(97 + i) for i in range(26)}
-
-
-def _plain(text: str) -> str:
-    """LaTeX and Markdown around letters as round brackets, so that one pattern reads them all."""
-    text = re.sub(r"</?(?:b|strong|i|em|u|code)>|\\(?:text)?color\{\w{1,20}\}", "", _BOX.sub("", text)).translate(
-        _FULL_WIDTH
-    )
-    text = re.sub(r"(?<!\w)['‘<]([A-Ja-j])['’>](?!\w)", r"(\1)", text)
-    text = re.sub(rf"\\{_FONTS}(?![A-Za-z])\*?[ \t]{{0,3}}\{{|\\[(\[]|\$\$?|\*\*|__|`|\[|\{{|\\left\b", "(", text)
-    text = re.sub(r"\\[)\]]|\]|\}|\\right\b", ")", text)
-    text = re.sub(r"\\q?quad(?![a-z])|\\[,;:! ]|~|\\\\", " ", text)
-    return _FONT.sub("(", text).replace("（", "(").replace("）", ")").replace("：", ":")
-
-
-def _letter(text: str, colon: bool = False, whole: bool = False) -> str | None:
-    """The letter that text begins with: None if none does, NOTHING if it names two or says that there is none.
-
-    colon: text stands after "answer:"; whole: text is all that was stated (a box); both allow a small letter.
-    """
-    if _NO_ANSWER.match(text):
-        return NOTHING
-    plain = _plain(text)
-    m = _LETTER.match(plain)
-    if m is None or re.match(r"[\s)]{0,4}\?", plain[m.end() :]):
-        return None
-    letter, tail = m[2], plain[m.end() :]
-    wrapped = "(" in m[1] or tail.startswith(")")
-    first = tail.lstrip(")\"'” *")
-    if re.match(r"\([a-z0-9]{1,3}\)", tail):
-        return None  # a function
-    if re.match(r"\s{0,3}(?:[=<>^+≥≤≠∈∝≈]|\\(?:approx|propto|in|leq?|geq?|neq?|to|times|cdot|frac|mu|sim)\b)", first):
-        return None  # a formula
-    if letter.islower():
-        ends = re.match(r"[\s).,;:\"']{0,8}(?:\Z|\n)|\)|[.)]\s", tail)
-        if not (ends and (wrapped or colon or whole)):
-            return None
-    elif letter in "AI" and not tail.startswith(")") and not _AFTER_ARTICLE.match(tail):
-        return None
-    elif (
-        letter == "I"
-        and re.match(r"\s{1,3}(?:[a-z]|'|’)", tail)
-        and not re.match(r"\s{1,3}(?:is|because|since)\b", tail)
-    ):
-        return None
-    if _SECOND.match(tail):
-        return NOTHING
-    return letter.upper()
-
+# ---------------------------------------------------------------- letters that are stated without such a cue
 
 _PICK = re.compile(
     r"\b(?:choos(?:e|ing)|chose|select(?:ing|ed)?|pick(?:ing|ed)?|opt for|(?:go|going|went|stick|sticking|proceed) with|settled? on|leaves(?: us with)?(?: only)?|left with(?: only)?|corresponds? to|match(?:es)?|point(?:s|ing) to|confirms|supports|lean(?:ing)? towards?|(?:must|has to|have to) be|(?:so|thus|therefore|hence),? it(?:'s| is)|"
@@ -441,7 +257,7 @@ _LAST = re.compile(
     re.IGNORECASE,
 )
 _LONE = re.compile(
-    rf"\n([ \t]{{0,40}})(?:[*_$(\[{{\"'`#>.\\-]|\\{_FONTS}(?![A-Za-z]) ?){{0,12}}([A-Ja-j])([ \t*_$)\]}}\"'`.\\:-]{{0,12}})(?=\n|\Z)"
+    rf"\n([ \t]{{0,40}})(?:[*_$(\[{{\"'`#>.\\-]|\\{FONTS}(?![A-Za-z]) ?){{0,12}}([A-Ja-j])([ \t*_$)\]}}\"'`.\\:-]{{0,12}})(?=\n|\Z)"
 )
 _OPTION = re.compile(r"[ ]{0,3}[*_(\-]{0,3}([A-J])[*_)]{0,3}[.:)][*_]{0,2}\s{1,4}\S")
 
@@ -499,11 +315,11 @@ def _letter_after(text: str, start: int, noun: bool) -> tuple[str | None, bool]:
     start = verb.end() if verb else start
     if _NEGATION.match(text[start : start + 12].lstrip(" *_")):
         return None, False
-    return _letter(text[_skip(text, start, start + 120) : start + 160]), bool(verb and not verb["weak"])
+    return letter_of(text[_skip(text, start, start + 120) : start + 160]), bool(verb and not verb["weak"])
 
 
-def _letters_named(text: str) -> Iterator[tuple[int, int, str]]:
-    """(tier 1, position, letter) of "the correct option is X"."""
+def _letters_named(text: str) -> Iterator[tuple[int, str]]:
+    """(position, letter) of "the correct option is X"."""
     lower = _lower(text)
     for pos in _places(lower, _NOUNS):
         if not (
@@ -514,302 +330,39 @@ def _letters_named(text: str) -> Iterator[tuple[int, int, str]]:
         word = re.compile(r"(?:correct |right )?[a-z]+").match(lower, pos)
         letter, said = _letter_after(text, word.end(), noun=True)
         if letter is not None and said and not _DOUBT.search(before) and not _DENIAL.search(before):
-            yield 1, pos, letter
+            yield pos, letter
 
 
-def _letters_chosen(text: str) -> Iterator[tuple[int, int, str]]:
-    """(tier 2, position, letter) of weaker words near the end: "we choose X", "X is correct"."""
+def _letters_chosen(text: str) -> Iterator[tuple[int, str]]:
+    """(position, letter) of weaker words near the end: "we choose X", "X is correct"."""
     first = _option_first(text)
     if first:
-        yield 2, 0, first
+        yield 0, first
     offset = max(0, len(text) - WEAK_CHARS)
     for m in collections.deque(_PICK.finditer(text, offset), CANDIDATES):
         if not _DENIAL.search(_sentence_before(text, m.start())):
             letter, _ = _letter_after(text, m.end(), bool(m["noun"]))
             if letter:
-                yield 2, m.start(), letter
+                yield m.start(), letter
     for m in collections.deque(_IS_RIGHT.finditer(text, offset), CANDIDATES):
-        if not _DOUBT.search(_sentence_before(text, m.start())) and not text[m.end() : m.end() + 40].split("\n")[
-            0
-        ].strip().endswith("?"):
-            yield 2, m.start(), m[1]
+        asked = re.match(r"[^.!\n]{0,40}\?", text[m.end() : m.end() + 50])
+        if not asked and not _DOUBT.search(_sentence_before(text, m.start())):
+            yield m.start(), m[1]
     hence = re.search(r"[;,] (?:hence|so|thus|therefore),? \(?([A-J])\)?[\s.*]{0,6}\Z", text[-80:])
     if hence:
-        yield 2, len(text) - 1, hence[1]
+        yield len(text) - 1, hence[1]
     for m in re.finditer(r"\bnone of the (?:options|choices|above|given|answers)", text[offset:], re.IGNORECASE):
-        yield 2, offset + m.start(), NOTHING
+        yield offset + m.start(), NOTHING
     if not text.isascii():
         for m in collections.deque(re.finditer("选", text[offset:]), CANDIDATES):
             chosen = _CHOSEN_CHINESE.match(text, offset + m.start())
             if chosen:
-                yield 2, offset + m.start(), chosen[1]
+                yield offset + m.start(), chosen[1]
     for m in collections.deque(_ONLY.finditer(text, offset), CANDIDATES):
-        yield 2, m.start(), m[1]
-
-
-# ---------------------------------------------------------------- reading a value: mathematics
-
-_NUMBER_WORDS = {
-    w: str(i)
-    for i, w in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty".split()
-    )
-}
-_FUNCTIONS = "sqrt|cbrt|log|ln|lg|exp|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|arg|pi|infinity|inf|gcd|lcm|max|min|binom|choose"
-_PIECE = re.compile(
-    rf"\\(?:text|mathrm|mbox|textbf|mathbf|operatorname)\*?\{{[^{{}}]{{0,60}}\}}|\\[a-zA-Z]{{1,20}}|\\[{{}}%$!,;: ]|(?:{_FUNCTIONS})(?![A-Za-z])|\d[\d]*|[.,:](?=\d)|[A-Za-z](?![A-Za-z])|[-+−–‐‑﹣－*/^_!%=<>|~(){{}}\[\]]|[×·÷√∛π∞°±≤≥≠≈∪∩∈′'θφαβγλμω²³⁴⁵⁶⁷⁸⁹⁰¹½⅓⅔¼¾€£¥₹₩₽¢$]"
-)
-_SCALES = {"thousand": "10^{3}", "million": "10^{6}", "billion": "10^{9}", "trillion": "10^{12}"}
-_VOID = re.compile(
-    r"\s{0,3}(?:mod|modulo|out of|in \d|times|plus|minus|divided|multiplied|steps?\s+(?:away|ahead))\b", re.IGNORECASE
-)
-_WHICH_IS = re.compile(
-    r"[\s*_$)]{0,4},?\s{0,2}(?:which|that)\s(?:is|equals|simplifies to|evaluates to|reduces to|gives|can be simplified to|is equal to|comes to)(?: just| simply)?\s(?=[-−$\\\d(])",
-    re.IGNORECASE,
-)
-_DELIMITERS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"))
-
-
-def _delimited(text: str) -> tuple[str, int] | None:
-    """(content, end) of the LaTeX formula that text begins with; None if it begins with none."""
-    for left, right in _DELIMITERS:
-        if not text.startswith(left):
-            continue
-        end = text.find(right, len(left))
-        while end > 0 and text[end - 1] == "\\" and right.startswith("$"):
-            end = text.find(right, end + 1)
-        if end < 0 or not text[len(left) : end].strip():
-            return None
-        content = text[len(left) : end]
-        if left == "$" and (
-            "\n" in content
-            or re.match(r"\d", content)
-            and re.search(r"[^\\]\b[A-Za-z]{2,}", _FONT.sub("", re.sub(r"\\[a-z]+\{[^{}]*\}|\\[a-z]+", "", content)))
-        ):
-            return None  # currency
-        return content, end + len(right)
-    return None
-
-
-def _tidy(value: str) -> str:
-    """Without punctuation at the end and without a label."""
-    value = value.strip()
-    value = re.sub(r"(?:[\s.,;:!*_]|\\\\|\\[,;: ])+\Z", "", value[-500:]) if len(value) <= 500 else value
-    return _unwrap(value)
-
-
-def _last_side(value: str) -> str:
-    """Of "m + n = 5 + 7 = 12" the 12; equations such as "y = 2x + 3" stay whole."""
-    sides = [s.strip() for s in re.split(r"(?<![<>!\\:])=", value)]
-    letters = re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", sides[0]))
-    if len(sides) < 2 or not sides[-1] or re.search(r",\s|\b(?:and|or)\b", value):
-        return value
-    number = re.fullmatch(r"-?\\?\$?[\d,.\s]*\d%?|-?\\[dt]?frac\{\d+\}\{\d+\}", sides[-1])
-    if not letters or len(sides) > 2 or (number and re.fullmatch(r"[a-zA-Z](?:\s?[+*·-]\s?[a-zA-Z])+", sides[0])):
-        return sides[-1]
-    return value
-
-
-def _number_spelling(value: str) -> str:
-    """Groups of three digits without their blanks, mixed numbers as LaTeX, the plain minus sign."""
-    value = re.sub("[−–—‐‑﹣－]", "-", value)
-    if re.fullmatch(r"-?[1-9]\d{0,2}(?:[ \u00a0\u202f]\d{3})+(?:\.\d+)?", value):
-        return re.sub(r"[ \u00a0\u202f]", "", value)
-    mixed = re.fullmatch(r"(-?\d+)\s+(\d+)\s?/\s?(\d+)", value)
-    return rf"{mixed[1]}\frac{{{mixed[2]}}}{{{mixed[3]}}}" if mixed else value
-
-
-def _plain_math(text: str) -> tuple[str, int] | None:
-    """(value, end) of the mathematics that text begins with, read to its end: "2x + 3", "12:30", "(1, 2]"."""
-    pos, depth, last = 0, 0, 0
-    pieces, joined = 0, -1
-    while pos < len(text) and pieces < 200:
-        m = _PIECE.match(text, pos)
-        if m is None:
-            if depth > 0 and text[pos] in ",;. ":
-                pos += 1
-                continue
-            if text[pos] in " \u00a0\u202f":
-                pos += 1
-                continue
-            comma = re.match(r",?\s{0,2}(?:and|or)\s{1,2}(?=[-\d(\\$]|[a-z]\s?=)|,\s{1,2}(?=[-−]?[\d(\\])", text[pos:])
-            if comma and last and text[last - 1 : last] != ",":
-                rest = _PIECE.match(text, pos + comma.end())
-                if rest and not re.match(r"[-−]?\d+[\w.]*\s+(?!and\b|or\b)[a-z]{2,}", text[pos + comma.end() :]):
-                    pos += comma.end()
-                    joined = pos
-                    continue
-            break
-        piece = m[0]
-        if (piece == "\\end" and depth == 0) or text.startswith("</", pos):
-            break
-        if piece == "*" and text.startswith("**", pos) and not re.match(r"\*\*\s?[\w(]", text[pos:]):
-            break
-        if piece in "_*" and pieces and not re.match(r".\s?[\w({\\]", text[pos:]):
-            break
-        if (
-            re.fullmatch(r"[A-Za-z]", piece)
-            and pieces
-            and pos != joined
-            and text[pos - 1].isspace()
-            and (text[:pos].rstrip()[-1:].isalnum() or text[:pos].rstrip()[-1:] in "%°)")
-        ):
-            break  # "5 m", "7 I think": no operator before it
-        if (
-            piece in ("(", "[", "{")
-            and depth == 0
-            and pieces
-            and text[pos - 1].isspace()
-            and re.match(r".\s?[A-Za-z]{2,}", text[pos:])
-        ):
-            break  # a remark in brackets
-        if piece in "([{":
-            depth += 1
-        elif piece in ")]}":
-            if depth == 0:
-                break
-            depth -= 1
-        pos = m.end()
-        last = pos
-        pieces += 1
-    if depth:
-        return None  # it goes on with what is not read here
-    value = text[:last].strip().rstrip("-+*/^_=<>|~([{ :'")
-    return (value, last) if re.search(r"[\dA-Za-z∞π√½⅓⅔¼¾]", value) else None
-
-
-def _math(text: str, verb: str, newline: bool = False) -> str | None:
-    """The mathematical value that text (what follows a cue) begins with; None if none, NOTHING if it says so."""
-    if _BOX.match(text) or _BOX.match(text.lstrip("$\\([ \n")):
-        return None  # boxes are statements of their own
-    word = re.match(r"[*_]{0,2}([A-Za-z]+)(?![A-Za-z])", text)
-    if (
-        word
-        and word[1].lower() in _NUMBER_WORDS
-        and not re.match(r"[ -](?:hundred|thousand|of|more|less|solutions?|possib)", text[word.end() :])
-    ):
-        return _NUMBER_WORDS[word[1].lower()]
-    if _NO_ANSWER.match(text):
-        return NOTHING
-    values, pos = [], 0
-    for _ in range(12):
-        formula = _delimited(text[pos:])
-        if formula is None:
-            break
-        if _BOX.search(formula[0]):
-            return None
-        values.append(_last_side(_tidy(formula[0])))
-        pos += formula[1]
-        joint = re.match(r"\s{0,2}(?:,\s{0,2}(?:and|or)?|and|or)\s{0,3}(?=\$|\\[(\[])", text[pos:])
-        if joint is None:
-            break
-        pos += joint.end()
-    if values:
-        rest = text[pos : pos + 60]
-        value = ", ".join(values) + (re.match(r"\s?(\\?%)?", rest)[1] or "")
-    else:
-        plain = _plain_math(text)
-        if plain is None:
-            return None
-        value, rest = plain[0], text[plain[1] : plain[1] + 60]
-        factorial = "!" if re.search(r"[\w)]!\Z", value) and rest.startswith((".", ",")) else ""  # "42!" is a cheer
-        value = _last_side(_number_spelling(_tidy(value) + factorial))
-        if value.endswith("$") and value.count("$") == 1:
-            value = value[:-1].strip()
-        value = re.sub(r",?\s(?:and|or)\s", ", ", value)
-        scale = re.match(r"\s{0,2}([a-z]+)", rest)
-        if scale and scale[1] in _SCALES:
-            value += rf" \times {_SCALES[scale[1]]}"
-        if re.match(r"\s{0,2}per ?cent\b", rest):
-            value += "%"
-    if _VOID.match(rest) or re.match(r"[\s*_)$]{0,4}\?", rest):
-        return None
-    if verb == "####" and not re.match(r"[\s.*$]{0,4}(?:\n|\Z)|,\s|[ ][a-z]+[ ]?[a-z]*[.]?(?:\n|\Z)", rest):
-        return None  # "#### 1. A heading"
-    value = re.sub(r"\A\([A-E]\)\s+(?=\S)", "", value)
-    simpler = _WHICH_IS.match(rest)
-    if simpler:
-        start = len(text) - len(text[pos:]) if values else plain[1]
-        return _math(text[start + simpler.end() :], verb) or value
-    if re.fullmatch(r"\d{1,2}", value) and re.match(r"[.)]\s{1,3}[A-Za-z*]", rest) and newline:
-        return None  # the first item of a list
-    if (
-        not re.search(r"\d|\\(?:infty|pi|emptyset|varnothing|sqrt)|[∞π√∅½⅓⅔¼¾]", value)
-        and len(re.sub(r"[^A-Za-z]", "", _FONT.sub("", value))) < 2
-    ):
-        return None  # a lone variable is talked about, not stated
-    return value if value and not _is_placeholder(value) else None
-
-
-# ---------------------------------------------------------------- reading a value: text
-
-_YES_NO = re.compile(
-    r"[^\w\n]{0,8}(yes|no|true|false)(?![A-Za-z-])(?![ ](?:one|doubt|matter|such|answer|longer|need|problem|(?:and|or)[ ](?:yes|no|true|false))\b)",
-    re.IGNORECASE,
-)
-_CLAUSE = re.compile(
-    r"\n|[.!?](?=\s|[*\"'”)]|\Z)|[。！？]|[,;]\s(?:because|since|as|which|so|but|for|given|due|while|and not|not)\b|\s(?:because|since|due to)\s|\s[-–—]\s"
-)
-
-
-def _text(text: str, verb: str) -> str | None:
-    """The words that text (what follows a cue) begins with, to the end of the clause."""
-    if _NO_ANSWER.match(text) and not _YES_NO.match(text):
-        return NOTHING
-    word = _YES_NO.match(text)
-    if word:
-        return None if text[word.end() : word.end() + 1] == "?" else word[1]
-    if _BOX.match(text.lstrip("$\\([ \n")):
-        return None
-    clause = _CLAUSE.search(text)
-    value = text[: clause.start()] if clause else text
-    if clause and clause[0] == "?":
-        return None
-    if verb not in (":", "：", "####", "==>") and not re.match(r"[\"'“*$\\]|[A-Z\d]|[^\x00-\x7f]", value):
-        return None  # "the answer is in the question"
-    value = _bare(value)
-    return value if value and len(value) <= 200 and not _is_placeholder(value) else None
-
-
-def _bare(value: str) -> str:
-    """Text without the marks around it."""
-    for _ in range(4):
-        before = value
-        value = value.strip().strip('*_`$"“”').strip()
-        font = _FONT.match(value)
-        if font and value.endswith("}") and value[font.end() : font.end() + 1] == "{" and "}" not in value[:-1]:
-            value = value[font.end() + 1 : -1]
-        if value.startswith(("\\(", "\\[")) and value.endswith(("\\)", "\\]")):
-            value = value[2:-2]
-        value = value.rstrip(".。,;:! ") if not value.endswith("...") else value
-        if value.startswith("'") and value.endswith("'"):
-            value = value[1:-1]
-        if value == before:
-            break
-    return value
+        yield m.start(), m[1]
 
 
 # ---------------------------------------------------------------- statements of all kinds
-
-
-def _whole(content: str, answer_type: str) -> str | None:
-    """The answer in what a box, a tag or a JSON field holds as a whole."""
-    content = _unwrap(content)
-    if not content or len(content) > MAX_ANSWER_CHARS or _is_placeholder(content):
-        return None
-    if answer_type == "math":  # the option's letter before its value
-        content = re.sub(r"\A(?:\\text(?:bf)?\{)?\s?\([A-E]\)\s?\}?(?:\s|\\[ ,;]|~)+(?=\S)", "", content)
-    if answer_type == "choice":
-        plain = content
-        for _ in range(3):
-            filler = _FILLER.match(_plain(plain).lstrip("( "))
-            plain = _plain(plain).lstrip("( ")[filler.end() :] if filler else plain
-        return _letter(plain, whole=True)
-    if re.fullmatch(
-        r"\W*(?:\\text\{)?\W*(?:I don['’]t know|unknown|undefined answer|N/A|none|null)\W*", content, re.IGNORECASE
-    ):
-        return NOTHING if answer_type == "math" or content.lower() in ("null", "none", "n/a", "unknown") else content
-    return _bare(content) if answer_type == "text" else _number_spelling(content)
 
 
 def _json_text(value: str) -> str:
@@ -834,31 +387,31 @@ def _tags(text: str) -> Iterator[tuple[int, int, str]]:
         yield marks[-1].start(), len(text), text[marks[-1].end() :]  # the end tag was the stop string
 
 
-def _statements(text: str, answer_type: str) -> list[tuple[int, int, bool, object]]:
-    """(tier, position, whether it stands by itself, value or how to read it) of all candidates."""
-    found: list[tuple[int, int, bool, object]] = []
+class Statement(NamedTuple):
+    """A place that may state the answer."""
+
+    tier: int  # 1 explicit, 2 weak, 3 doubtful
+    pos: int
+    alone: bool  # a box, a tag, a field, a labelled line: not a part of a sentence
+    value: str | None  # NOTHING: it says that there is no answer; None: no value, or not read yet
+    cue: tuple[int, str] | None = None  # where the value begins and the verb before it: read when it is asked for
+
+
+def _statements(text: str, answer_type: str) -> list[Statement]:
+    """All candidates of a text but the weak ones for letters."""
+    found: list[Statement] = []
     inside: list[tuple[int, int]] = []  # boxes and tags: what stands in them is no statement of its own
     for start, end, content in _tags(text):
         boxed = last_boxed(content) if len(content) < 4 * MAX_ANSWER_CHARS else None
-        found.append((1, end - 1, True, _whole(boxed or content, answer_type)))
+        found.append(Statement(1, end - 1, True, whole(boxed or content, answer_type)))
         inside.append((start, end))
-    for start, end, contents in _chains(text):
+    for start, end, contents in chains(text):
+        found.append(Statement(1, end - 1, True, _together([whole(c, answer_type) for c in contents], answer_type)))
         inside.append((start, end))
-        if answer_type == "choice":
-            letters = {x for x in (_whole(c, "choice") for c in contents) if x is not None}
-            value = letters.pop() if len(letters) == 1 else NOTHING if letters else None
-        else:
-            values = [v for v in (_whole(c, answer_type) for c in contents) if v is not None]
-            value = ", ".join(values) if values else None
-        found.append((1, end - 1, True, value))
     for m in collections.deque(_JSON.finditer(text), CANDIDATES):
         items = _JSON_ITEM.findall(m[1]) if m[1][0] == "[" else [m[1]]
-        values = {_whole(_json_text(item), answer_type): None for item in items if item.lower() not in ("null", "none")}
-        values.pop(None, None)
-        if answer_type == "choice" and len(values) > 1:
-            found.append((1, m.start(1), True, NOTHING))
-        elif values:
-            found.append((1, m.start(1), True, ", ".join(values)))
+        values = [whole(_json_text(item), answer_type) for item in items if item.lower() not in ("null", "none")]
+        found.append(Statement(1, m.start(1), True, _together(values, answer_type)))
     inside.sort()
     starts = [i[0] for i in inside]
 
@@ -868,34 +421,38 @@ def _statements(text: str, answer_type: str) -> list[tuple[int, int, bool, objec
 
     for tier, pos, start, verb in _cues(text, answer_type):
         if not covered(pos):
-            found.append((tier, pos, _alone(text, pos) and verb in (":", "：", "####", "==>"), (start, verb)))
+            labelled = verb in (":", "：", "####", "==>") and _alone(text, pos)
+            found.append(Statement(tier, pos, labelled, None, (start, verb)))
     if answer_type == "choice":
-        found += [(1, pos, True, letter) for pos, letter in _letters_alone(text) if not covered(pos)]
-        found += [(tier, pos, False, letter) for tier, pos, letter in _letters_named(text) if not covered(pos)]
+        found += [Statement(1, pos, True, letter) for pos, letter in _letters_alone(text) if not covered(pos)]
+        found += [Statement(1, pos, False, letter) for pos, letter in _letters_named(text) if not covered(pos)]
     return found
+
+
+def _together(values: list[str | None], answer_type: str) -> str | None:
+    """One answer of the values that stand side by side; two letters are none."""
+    values = list(dict.fromkeys(v for v in values if v is not None))
+    if answer_type == "choice" and len(values) > 1:
+        return NOTHING
+    return ", ".join(values) if values else None
 
 
 def _cue_value(text: str, start: int, verb: str, answer_type: str) -> str | None:
     """The value after a cue that ends at start."""
-    if verb == "####" and not re.match(r"[^\n]{1,100}(?:\n|\Z)", text[start : start + 110]):
-        return None
-    if verb == "####" and answer_type == "text" and "\n" in text[start : start + 300].strip():
-        return None  # a heading
+    if verb == "####":
+        one_line = re.match(r"[^\n]{1,100}(?:\n|\Z)", text[start : start + 110])
+        if not one_line or (answer_type == "text" and "\n" in text[start : start + 300].strip()):
+            return None  # a heading
     if _NEGATION.match(text[start : start + 12].lstrip(" *_")):
         return None
+    head = text[start : start + 100].lstrip(" *_:：\n")
+    if NO_ANSWER.match(head) and (answer_type == "choice" or not YES_NO.match(head)):
+        return NOTHING
     begin = start if verb == "####" else _skip(text, start, start + 160)
     window = text[begin : begin + MAX_ANSWER_CHARS]
     if answer_type == "choice":
-        head = text[start : start + 100].lstrip(" *_:：\n")
-        if _NO_ANSWER.match(head):
-            return NOTHING
-        return _letter(window[:120], colon=verb in (":", "："))
-    if _NO_ANSWER.match(text[start : start + 100].lstrip(" *_:：\n")) and not _YES_NO.match(
-        text[start : start + 100].lstrip(" *_:：\n")
-    ):
-        return NOTHING
-    value = _math(window, verb, "\n" in text[start:begin]) if answer_type == "math" else _text(window, verb)
-    return value if not value or len(value) <= MAX_ANSWER_CHARS else None
+        return letter_of(window[:120], colon=verb in (":", "："))
+    return mathematics(window, verb, "\n" in text[start:begin]) if answer_type == "math" else words(window, verb)
 
 
 def _cut_off(text: str) -> bool:
@@ -926,65 +483,29 @@ def _stated(text: str, answer_type: str, only_at_end: bool = False, cut: bool | 
     cut = _cut_off(text) if cut is None else cut
     last = _last_sentence(text)
 
-    def best(candidates: list) -> str | None:
-        for tier, pos, alone, value in sorted(candidates, key=lambda s: (s[0], -s[1])):
-            if only_at_end and not (alone and pos >= last):
-                continue
-            if (
-                only_at_end
-                and not isinstance(value, tuple)
-                and re.search(r"[A-Za-z]{2}", _TAG.sub("", text[pos + 1 :]))
-            ):
-                continue  # the sentence goes on after a box
-            where = _skip(text, value[0], value[0] + 160) if isinstance(value, tuple) else pos
-            if cut and not (alone and tier == 1) and (where < last or (tier == 3 and len(text) > 200)):
-                continue
-            value = _cue_value(text, *value, answer_type) if isinstance(value, tuple) else value
+    def counts(s: Statement) -> bool:
+        if only_at_end:
+            goes_on = s.cue is None and re.search(r"[A-Za-z]{2}", _TAG.sub("", text[s.pos + 1 :][:1000]))
+            return s.alone and s.pos >= last and not goes_on
+        if not cut or (s.alone and s.tier == 1):
+            return True
+        where = _skip(text, s.cue[0], s.cue[0] + 160) if s.cue else s.pos
+        return where >= last and (s.tier < 3 or len(text) <= 200)
+
+    def best(candidates: list[Statement]) -> str | None:
+        for s in sorted(candidates, key=lambda s: (s.tier, -s.pos)):
+            value = (_cue_value(text, *s.cue, answer_type) if s.cue else s.value) if counts(s) else None
             if value is not None:
                 return value
         return None
 
-    value = best([s for s in found if s[0] == 1])
+    value = best([s for s in found if s.tier == 1])
     if value is None:
-        found = [s for s in found if s[0] > 1 and s[1] >= len(text) - WEAK_CHARS]
+        weak = [s for s in found if s.tier > 1 and s.pos >= len(text) - WEAK_CHARS]
         if answer_type == "choice":
-            found += [(tier, pos, False, letter) for tier, pos, letter in _letters_chosen(text)]
-        value = best(found)
+            weak += [Statement(2, pos, False, letter) for pos, letter in _letters_chosen(text)]
+        value = best(weak)
     return value
-
-
-_OPENERS = frozenset(
-    "a an the to in on at it this that these given let we so i if based first sure okay both while according there answer final".split()
-)
-
-
-def _only_value(text: str, answer_type: str, marked: bool) -> str | None:
-    """The answer where the text is nothing but one. marked: it follows marked thinking."""
-    text = text.strip()
-    if not text or len(text) > 200 or "\n" in text:
-        return None
-    if answer_type == "text":
-        word = _YES_NO.match(text)
-        if word:
-            return word[1]
-        return (
-            _bare(text)
-            if marked
-            and len(text.split()) <= 3
-            and text.lower().split()[0] not in _OPENERS
-            and len(text) > 1
-            and not _is_placeholder(text)
-            and not _NO_ANSWER.match(text)
-            else None
-        )
-    if answer_type == "math":
-        inner = text.strip("*_ ").rstrip(". ")
-        value = _math(inner, ":")
-        formula = _delimited(inner)
-        plain = _plain_math(inner)
-        if value and ((formula and formula[1] >= len(inner)) or (plain and plain[1] >= len(inner))):
-            return value
-    return None
 
 
 def extract(text: str, answer_type: str = "math", pattern: str | None = None) -> str | None:
@@ -998,11 +519,11 @@ def extract(text: str, answer_type: str = "math", pattern: str | None = None) ->
         if not matches:
             return None
         value = matches[0][1] if matches[0].re.groups else matches[0][0]
-        return (_whole(value, answer_type) or None) if value and len(value) <= MAX_ANSWER_CHARS else None
+        return (whole(value, answer_type) or None) if value and len(value) <= MAX_ANSWER_CHARS else None
     thinking, final, ended = split_thinking(_without_end(text))
     value = _stated(final, answer_type)
     if value is None and (thinking or answer_type == "text"):
-        value = _only_value(final, answer_type, bool(thinking))
+        value = value_alone(final, answer_type, bool(thinking))
     if value is None and thinking:
         value = _stated(thinking, answer_type, only_at_end=not ended, cut=_cut_off(final) if final.strip() else None)
     return value or None

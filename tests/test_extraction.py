@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepprune import answers, extraction
+from deepprune import answer_readers, answers, extraction
 from deepprune.extraction import extract
 
 # ---------------------------------------------------------------- mathematics
@@ -203,7 +203,7 @@ def test_a_stated_letter_is_found_whatever_was_thought_before(letter, form, thou
 @given(st.text(alphabet=string.printable + "\\{}$→答案：", max_size=300), st.sampled_from(["math", "choice", "text"]))
 def test_any_text_is_read_without_an_error(text, answer_type):
     stated = extract(text, answer_type)
-    assert stated is None or 0 < len(stated) <= extraction.MAX_ANSWER_CHARS
+    assert stated is None or 0 < len(stated) <= answer_readers.MAX_ANSWER_CHARS
     if answer_type == "choice":
         assert stated is None or stated in tuple("ABCDEFGHIJ")
 
@@ -221,8 +221,10 @@ class Counting:
 
     def __init__(self, monkeypatch):
         self.calls = 0
-        for name in ("_box_at", "_cue_value", "_heading", "_sentence_before", "_letter_after", "_closing", "_whole"):
-            monkeypatch.setattr(extraction, name, self.counted(getattr(extraction, name)))
+        for module, names in ((extraction, ("_cue_value", "_heading", "_sentence_before", "_letter_after", "whole")),
+                              (answer_readers, ("_box_at", "_closing", "_unwrap"))):  # fmt: skip
+            for name in names:
+                monkeypatch.setattr(module, name, self.counted(getattr(module, name)))
 
     def counted(self, function):
         def call(*args, **kwargs):
@@ -238,7 +240,7 @@ def test_places_read_do_not_grow_with_the_trace(loop, monkeypatch):
     for answer_type in ("math", "choice", "text"):
         counting.calls = 0
         extract("The answer is" + loop * (200_000 // len(loop)), answer_type)
-        assert counting.calls <= 20 * extraction.CANDIDATES
+        assert counting.calls <= 20 * answer_readers.CANDIDATES
 
 
 def test_what_is_read_of_one_place_is_bounded():
