@@ -81,19 +81,30 @@ def main() -> None:
 def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int, out: jsonl.Appender) -> None:
     """Generate the missing (problem, sample index) traces and append each as it finishes."""
     from transformers import AutoTokenizer
-    from vllm import SamplingParams
 
     from deepprune import engine
 
     tokenizer = AutoTokenizer.from_pretrained(path)
     prompts.reasoner_prompt_ids(tokenizer, todo[0][0].question, settings.system)  # refused before the engine starts
     seed = engine.resume_seed(settings.seed, done)
-    top_k = settings.confidence_top_k
     llm = engine.start(
         path, seed=seed, dtype=settings.dtype, max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs, tensor_parallel=settings.tensor_parallel,
-        data_parallel=settings.data_parallel, max_logprobs=max(top_k, 1),
+        data_parallel=settings.data_parallel, max_logprobs=max(settings.confidence_top_k, 1),
     )  # fmt: skip
+    try:
+        generate(settings, llm, tokenizer, name, todo, seed, out)
+    finally:
+        engine.shutdown(llm)  # its process would wait for ever
+
+
+def generate(settings: SampleSettings, llm, tokenizer, name: str, todo: list, seed: int, out: jsonl.Appender) -> None:
+    """Sample in a running engine. Raises UserError for a question that is longer than the model's context."""
+    from vllm import SamplingParams
+
+    from deepprune import engine
+
+    top_k, longest = settings.confidence_top_k, llm.llm_engine.model_config.max_model_len
     params = SamplingParams(**settings.sampling().recorded(), logprobs=top_k or None, detokenize=True)
     sampling = settings.sampling().recorded() | {
         "system": settings.system, "suffix": settings.suffix, "seed": settings.seed, "engine_seed": seed,
@@ -104,6 +115,9 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
     def requests():
         for problem, index in todo:
             ids = prompts.reasoner_prompt_ids(tokenizer, problem.question, settings.system, settings.suffix)
+            if len(ids) >= longest:
+                raise UserError(f"problem {problem.problem_id}: its prompt is {len(ids)} tokens, {name} reads {longest - 1} at most: raise "
+                                "--max-model-len")  # fmt: skip
             request = f"{problem.problem_id}/{index}"
             open_requests[request] = (problem, index)
             yield request, {"prompt_token_ids": ids}, params
@@ -128,7 +142,6 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
             tokens += len(completion.token_ids)
             bar.update()
             bar.set_postfix_str(f"{tokens / max(bar.format_dict['elapsed'], 1e-9):.0f} tokens/s", refresh=False)
-    engine.shutdown(llm)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Prompts as token ids: what a text may not do, templates of every kind, one first token; training rows say the same."""
 
 import copy
+import importlib.util
+import types
 
 import pytest
+from conftest import ROOT, make_problem
 from transformers import AutoTokenizer
 
-from deepprune import prompts
+from deepprune import engine, prompts
 from deepprune.errors import UserError
 
 GEMMA = (
@@ -143,6 +146,41 @@ def test_one_first_token_where_tokenizer_and_template_both_add_it(tokenizer):
     ids = prompts.reasoner_prompt_ids(both, "How many?")
     assert ids == both.encode(text)[1:]
     assert prompts.prompt_ids(both, "q", "a", "b")[:2] == [bos, bos] != prompts.prompt_ids(both, "q", "a", "b")[1:3]
+
+
+class Engine:
+    """Stands in for vLLM: what stage 01 asks it, and whether it is stopped."""
+
+    def __init__(self, monkeypatch, longest=1000):
+        self.llm_engine = types.SimpleNamespace(model_config=types.SimpleNamespace(max_model_len=longest))
+        self.asked, self.stopped = [], False
+        monkeypatch.setattr(engine, "start", lambda *_, **options: self)
+        monkeypatch.setattr(engine, "run", lambda llm, requests, window: self.asked.extend(requests) or iter(()))
+        monkeypatch.setattr(engine, "shutdown", lambda llm: setattr(self, "stopped", True))
+
+
+def stage_01():
+    spec = importlib.util.spec_from_file_location("stage_01", ROOT / "scripts" / "01_sample_traces.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_stage_01_asks_with_token_ids_and_every_parameter(smol, tokenizer, tmp_path, monkeypatch):
+    stage, fake, problem = stage_01(), Engine(monkeypatch), make_problem()
+    settings = stage.SampleSettings(system="Be brief.", suffix=" Go.", top_k=20, repetition_penalty=1.1)
+    stage.sample(settings, smol, "m", [(problem, 0), (problem, 1)], 0, None)
+    (name, prompt, params), _ = fake.asked
+    assert name == f"{problem.problem_id}/0" and fake.stopped
+    assert prompt == {"prompt_token_ids": prompts.reasoner_prompt_ids(tokenizer, problem.question, "Be brief.", " Go.")}
+    assert (params.top_k, params.repetition_penalty, params.min_p, params.presence_penalty) == (20, 1.1, 0, 0)
+
+
+def test_an_error_after_the_engine_has_started_ends_it(smol, monkeypatch):
+    stage, fake = stage_01(), Engine(monkeypatch, longest=10)
+    with pytest.raises(UserError, match=r"its prompt is \d+ tokens, m reads 9 at most: raise --max-model-len"):
+        stage.sample(stage.SampleSettings(), smol, "m", [(make_problem(), 0)], 0, None)
+    assert fake.stopped
 
 
 def test_prompts_and_their_version_stay_as_they_were(tokenizer):
