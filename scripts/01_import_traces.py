@@ -4,9 +4,9 @@ r"""Stage 01, for traces that you already have: any JSONL with question, gold an
         --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct \
         --output-problems DeepPrune_data/problems/mine.jsonl --output-traces DeepPrune_data/traces/mine.jsonl
 
-Fields with other names are named by options (--text-field completion). Answers are found in \boxed{...},
-<answer>...</answer>, or a plain "the answer is ...". An answer that cannot be found is unknown. Two options say it better
-where the file knows better: --answer-field NAME (the file's own reading; null or missing: none) and --answer-pattern REGEX
+Fields with other names are named by options (--text-field completion). The answer is what the text states last, after its
+thinking, in a box, a tag, a field, a line or a sentence (deepprune/extraction.py); nothing stated is unknown. Two options say
+it better where the file knows better: --answer-field NAME (the file's own reading; null or missing: none) and --answer-pattern REGEX
 (what to look for in the text). What is doubtful in the file is counted and shown at the end.
 """
 
