@@ -35,6 +35,10 @@ OTHER_WORDS = {
     "Russian": "подожди подождите значит поэтому следовательно итак так потому поскольку ведь но однако теперь тогда затем потом "
                "сначала сперва наконец пусть если предположим допустим возможно проверим вспомним заметим рассмотрим также",
     "Turkish": "bekle yani dolayısıyla çünkü fakat ancak şimdi sonra önce eğer belki varsayalım ayrıca",
+    "Dutch": "dus daarom omdat echter eerst daarna vervolgens tenslotte misschien wacht controleer stel indien maar",
+    "Polish": "więc zatem ponieważ jednak teraz potem następnie najpierw jeśli może sprawdźmy czekaj załóżmy także",
+    "Ukrainian": "отже тому але проте тепер потім спочатку якщо можливо перевіримо зачекай припустимо також",
+    "Hindi": "इसलिए अतः क्योंकि लेकिन परंतु फिर अब पहले अगर यदि शायद रुको मान जाँच",
     "Arabic": "انتظر إذن إذا لذلك لأن لكن ولكن الآن ثم أولا ثانيا أخيرا ربما لنفترض لنتحقق أيضا",
 }  # fmt: skip
 
@@ -44,6 +48,7 @@ UNSPACED_WORDS = {
                "首先 其次 最后 最後 如果 假设 假設 假如 也许 也許 或许 或許 可能 检查 檢查 验证 驗證 回忆 回憶 注意 考虑 考慮 另外 此外 再次 重新 同样",
     "Japanese": "待って ちょっと よって したがって だから ゆえに なぜなら しかし ただし 実際 さて そして それから 次に まず 最初 最後 もし 仮に 仮定 おそらく たぶん "
                 "確認 検証 思い出 考え 代わり もう一度 また",
+    "Thai": "ดังนั้น เพราะ แต่ จากนั้น ต่อไป ก่อนอื่น ถ้า สมมติ บางที ตรวจสอบ รอก่อน",
     "Korean": "잠깐 잠시만 따라서 그러므로 그래서 그러니 왜냐하면 때문 하지만 그러나 그런데 사실 이제 그러면 그럼 다음 먼저 우선 둘째 마지막으로 만약 가정 아마 혹시 확인 "
               "검증 기억 참고 고려 대신 다시 또한",
 }  # fmt: skip
@@ -52,8 +57,8 @@ _WORDS = frozenset(REASONING_WORDS) | frozenset(w.casefold() for words in OTHER_
 _UNSPACED = re.compile(
     "|".join(sorted({w for words in UNSPACED_WORDS.values() for w in words.split()}, key=lambda w: (-len(w), w)))
 )
-_RUN = re.compile(r"\w+")
-_BREAK = re.compile(r"\W")
+_RUN = re.compile(r"[\w\u0900-\u0e7f]+")  # the range: letters and vowel signs of India and Thailand
+_BREAK = re.compile(r"[^\w\u0900-\u0e7f]")
 
 # A code block begins with a line of ``` and at most a short note, and ends with a line of ```. One that nobody ends within
 # LONGEST_FENCE characters, or before the trace ends, is no code block: its words count.

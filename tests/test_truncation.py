@@ -119,6 +119,9 @@ def test_a_code_block_that_nobody_ends_and_inline_code_do_not_switch_cutting_off
         "Primero sumamos. Pero comprobemos, entonces la respuesta es \\boxed{5}",
         "Сначала сложим. Но проверим, значит ответ \\boxed{5}",
         "Prima sommiamo. Quindi controlliamo, però la risposta è \\boxed{5}",
+        "पहले जोड़ते हैं। लेकिन जाँच करें, इसलिए उत्तर \\boxed{5}",
+        "ก่อนอื่นเราบวก จากนั้นตรวจสอบ ดังนั้นคำตอบคือ \\boxed{5}",
+        "Najpierw dodajmy. Potem sprawdźmy, więc odpowiedź to \\boxed{5}",
         "Primeiro somamos. Então verificamos, portanto a resposta é \\boxed{5}",
     ],
 )
@@ -134,7 +137,7 @@ def test_other_languages_words_are_no_english_ones():
     assert first_reasoning_words(text + " So", 1).endswith(" So") or "mais" in text
     listed = [w for words in [*OTHER_WORDS.values(), *UNSPACED_WORDS.values()] for w in words.split()]
     assert not set(listed) & set(REASONING_WORDS)
-    english = "moment car falls attends embargo agora mass poi ora segundo ama weil sei mas nun or con main die was hat"
+    english = "moment car falls attends embargo ale want agora mass poi ora segundo ama weil sei mas nun or con main die was hat"
     assert not set(listed) & set(english.split())
 
 
