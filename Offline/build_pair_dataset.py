@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import config, jsonl, models, pairs, prefixes, progress, prompts, records
+from deepprune import config, jsonl, locks, models, pairs, prefixes, progress, prompts, records
 from deepprune.config import setting
 from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest
+from deepprune.manifest import Manifest, check_paths
 from deepprune.rules import CutSettings
 
 
@@ -36,21 +36,31 @@ class PairSettings(CutSettings):
     traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records, split by problem into train and test")
     test_traces: list[str] = setting([], "trace files for the test side alone (an unseen model's, say)")
     data_dir: str = setting("DeepPrune_data", "folder to write under")
-    name: str = setting("deepprune_pairs", "name of the data set (files and LLaMA-Factory entry)")
+    name: str = setting("deepprune_pairs", "name of the data set (files and LLaMA-Factory entry)", is_name=True)
     tokenizer: str = setting(
         "Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts (the judge's backbone)"
     )
-    cutoff: int = setting(8192, "longest judge prompt in tokens; longer training pairs are left out and counted")
-    train_pairs_per_problem: int | None = setting(None, "sample so many pairs a training problem (default: all)")
+    cutoff: int = setting(
+        8192, "longest judge prompt in tokens; longer training pairs are left out and counted", at_least=2
+    )
+    train_pairs_per_problem: int | None = setting(
+        None, "sample so many pairs a training problem (default: all)", at_least=1
+    )
     train_balanced: bool = setting(
         False, "sample as many same as different pairs of a training problem, where it has both"
     )
-    test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)")
-    oversampling: int = setting(2, "times a training pair of the minority class is used (1: no oversampling)")
-    lists_per_problem: int = setting(0, "also write so many rows a problem for a list-wise judge (NAME_lists)")
-    list_clusters: int = setting(8, "list-wise rows: most clusters in a prompt")
-    test_share: float = setting(0.25, "share of each family's problems on the test side")
-    seed: int = setting(0, "seed of split, sampling and order")
+    test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)", at_least=1)
+    oversampling: int = setting(
+        2, "times a training pair of the minority class is used (1: no oversampling)", at_least=1
+    )
+    lists_per_problem: int = setting(
+        0, "also write so many rows a problem for a list-wise judge (NAME_lists)", at_least=0
+    )
+    list_clusters: int = setting(
+        8, "list-wise rows: most clusters in a prompt", at_least=1, at_most=len(prompts.LETTERS)
+    )
+    test_share: float = setting(0.25, "share of each family's problems on the test side", at_least=0, below=1)
+    seed: int = config.seed("seed of split, sampling and order")
 
 
 @command
@@ -61,6 +71,15 @@ def main() -> None:
     outputs = {
         side: root / f"{side}_data" / f"{settings.name}.jsonl" for side in ("finetune", "offline_test", "online_test")
     }
+    lists = (
+        [root / f"{side}_data" / f"{settings.name}_lists.jsonl" for side in ("finetune", "offline_test")]
+        if settings.lists_per_problem
+        else []
+    )
+    inputs = [*settings.problems, *settings.traces, *settings.test_traces]
+    check_paths([*outputs.values(), *lists, root / "dataset_info.json"], inputs)
+    for path in [*outputs.values(), *lists]:
+        locks.hold(path)
     by_id = records.read_problems(*settings.problems)
     seen_traces = pairs.by_problem(read_traces(settings.traces, by_id))
     unseen_traces = pairs.by_problem(read_traces(settings.test_traces, by_id))
@@ -126,7 +145,6 @@ def main() -> None:
         ),
     }
     made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
-    inputs = [*settings.problems, *settings.traces, *settings.test_traces]
     counts = {"train_problems": len(train), "test_problems": len(test) + len(unseen_traces)}
     for side, path in outputs.items():
         manifest = Manifest.open(path, "pairs", made_from, inputs, overwrite=True)
@@ -224,6 +242,7 @@ def balance(when: str, some: list[records.Pair]) -> None:
 def register(root: Path, name: str) -> None:
     """Add the training file to LLaMA-Factory's dataset_info.json, leaving other entries as they are."""
     path = root / "dataset_info.json"
+    locks.hold(path, wait=True)  # data sets of other names may be registered at the same time
     try:
         info = json.loads(path.read_text()) if path.is_file() else {}
     except ValueError as error:
@@ -234,6 +253,7 @@ def register(root: Path, name: str) -> None:
         "columns": {"system": "system", "prompt": "instruction", "query": "input", "response": "output"},
     }
     jsonl.write_json(path, dict(sorted(info.items())), indent=2)
+    locks.release(path)
 
 
 if __name__ == "__main__":

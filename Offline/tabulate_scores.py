@@ -30,8 +30,8 @@ class TabulateSettings:
     scores: list[str] = setting(config.REQUIRED, "files of scores of exactly these pairs (stage 04), as NAME=FILE")
     output: str = setting(config.REQUIRED, "path without ending of the files to write")
     traces: list[str] = setting([], "JSONL files of the pairs' Trace records: tell partial prefixes from whole traces")
-    resamples: int = setting(1000, "bootstrap resamples over problems")
-    seed: int = setting(0, "seed of the bootstrap")
+    resamples: int = setting(1000, "bootstrap resamples over problems", at_least=1)
+    seed: int = config.seed("seed of the bootstrap")
 
 
 @command
@@ -42,6 +42,7 @@ def main() -> None:
     manifest = Manifest.open(
         f"{settings.output}.json", "tabulate", {"resamples": settings.resamples, "seed": settings.seed, "judges": list(files)},
         [settings.pairs, *files.values(), *settings.traces], overwrite=True,
+        also=[f"{settings.output}{end}" for end in (".csv", ".md", "_roc.png", "_auroc.png")],
     )  # fmt: skip
     parts = [study.table(data, None, settings.resamples, settings.seed)]
     if data["reasoner"].nunique() > 1 or settings.traces:

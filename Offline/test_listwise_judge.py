@@ -26,16 +26,18 @@ from deepprune.records import ListItem
 @dataclasses.dataclass
 class ListSettings:
     model: str = setting(config.REQUIRED, "the list-wise judge: folder, LoRA adapter folder or hub id")
-    output: str = setting(config.REQUIRED, "JSONL file of the judge's scores; replaced when it exists")
+    output: str = setting(
+        config.REQUIRED, "JSONL file of the judge's scores; replaced when it exists", ends=config.PACKED
+    )
     lists: str = setting(
         "DeepPrune_data/offline_test_data/deepprune_pairs_lists.jsonl", "JSONL file of ListItem records"
     )
     sbert: str = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder to compare with")
-    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)")
-    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True)
-    batch: int = setting(32, "prompts at once", free=True)
-    resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True)
-    seed: int = setting(0, "seed of the bootstrap")
+    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)", choices=config.DTYPES)
+    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=2)
+    batch: int = setting(32, "prompts at once", free=True, at_least=1)
+    resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True, at_least=1)
+    seed: int = config.seed("seed of the bootstrap")
 
 
 @command

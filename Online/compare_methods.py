@@ -17,6 +17,7 @@ that a perfect prefix cache leaves to compute, weighted by parameters.
 import dataclasses
 import itertools
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -53,23 +54,27 @@ SIMULATED = prompts.Frame(60, 9, 26)  # a simulated judge's prompt beside the pr
 class CompareSettings(CutSettings, comparison.Grid):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records")
-    taus: list[float] = setting([0.25, 0.5, 0.75], "values of tau (a trace joins the most similar cluster above it)")
-    output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists")
+    taus: list[float] = config.like(comparison.Grid, "taus", [0.25, 0.5, 0.75])
+    output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists", ends=config.JSONL)
     judges: list[str] = setting([], "models scored on vLLM, as NAME=FOLDER-OR-HUB-ID")
     sbert: str | None = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder ('none': without)")
-    aurocs: list[float] = setting([], "AUROC of simulated judges (those of --judge-ratio times the reasoner's size)")
-    judge_ratio: float = setting(0.5, "simulated judges: judge parameters / reasoner parameters")
+    aurocs: list[float] = setting(
+        [], "AUROC of simulated judges (those of --judge-ratio times the reasoner's size)", at_least=0.5, at_most=1
+    )
+    judge_ratio: float = setting(0.5, "simulated judges: judge parameters / reasoner parameters", at_least=0)
     reasoner: str | None = setting(None, "only traces of this model (default: all must be of one)")
     reasoner_parameters: float | None = setting(
-        None, "the reasoner's parameters (default: from its name, as in '0.5B')"
+        None, "the reasoner's parameters (default: from its name, as in '0.5B')", above=0
     )
     only: str | None = setting(None, "JSONL file of Pair records: only its problems (the judge's test side)")
-    n: int | None = setting(None, "only the first n traces of each problem")
-    max_pairs: int = setting(200_000, "refuse to score more pairs than this with a model", free=True)
+    n: int | None = setting(None, "only the first n traces of each problem", at_least=1)
+    max_pairs: int = setting(200_000, "refuse to score more pairs than this with a model", free=True, at_least=0)
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
-    dtype: str = setting("auto", "the judges' weights' type (auto: float32 on CPU, the model's own on GPU)")
-    max_model_len: int | None = setting(None, "the judges' context length in tokens", free=True)
-    batch: int = setting(64, "pairs scored at once", free=True)
+    dtype: str = setting(
+        "auto", "the judges' weights' type (auto: float32 on CPU, the model's own on GPU)", choices=config.DTYPES
+    )
+    max_model_len: int | None = setting(None, "the judges' context length in tokens", free=True, at_least=2)
+    batch: int = setting(64, "pairs scored at once", free=True, at_least=1)
     overwrite: bool = setting(False, "replace an existing output")
 
 
@@ -77,6 +82,8 @@ class CompareSettings(CutSettings, comparison.Grid):
 def main() -> None:
     settings = config.parse(CompareSettings, "compare", __doc__)
     named = config.named("--judges", "NAME=FOLDER-OR-HUB-ID", settings.judges)
+    for name in named:
+        config.check_range("", "a name of --judges", name, {"is_name": True})  # of a file: OUTPUT.NAME.sqlite
     if named:
         runtime.ensure()
     from transformers import AutoTokenizer
@@ -92,8 +99,9 @@ def main() -> None:
     kept.pop("problems"), kept.pop("traces"), kept.pop("judges")
     inputs = [*settings.problems, *settings.traces, *([settings.only] if settings.only else [])]
     manifest = Manifest.open(
-        settings.output, "compare", kept, inputs, config.free_settings(CompareSettings), settings.overwrite, names
-    )
+        settings.output, "compare", kept, inputs, config.free_settings(CompareSettings), settings.overwrite, names,
+        also=places(settings.output, named),
+    )  # fmt: skip
     tables = {name: scored(name, model, settings, by_id, groups, tokenizer) for name, model in named.items()}
     sbert = encoded(settings, groups)
     with manifest.appender() as out:
@@ -114,6 +122,13 @@ def main() -> None:
     results = [rows[i] for i in groups]
     write(results, settings, next(iter(groups.values()))[0].model)
     manifest.finish(len(results), reasoner_parameters=size)
+
+
+def places(output: str, judges: Iterable[str]) -> list[str]:
+    """The files that are written beside the output."""
+    base = Path(output).with_suffix("")
+    stores = [f"{base}.{name}.sqlite" for name in judges]
+    return [f"{base}.csv", f"{base}.md", f"{base}.png", f"{base}.embeddings.npz", *stores]
 
 
 def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:
@@ -227,16 +242,16 @@ def write(results: list[dict], settings: CompareSettings, reasoner: str) -> None
     """OUTPUT.csv, OUTPUT.md and OUTPUT.png; the table on the screen."""
     numbers = comparison.table(results, settings.resamples, settings.seed)
     base = Path(settings.output).with_suffix("")
-    jsonl.write_text(base.with_suffix(".csv"), numbers.to_csv(index=False))
+    jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
     title = (
         f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}; every setting of the sweep is a point"
     )
-    plotting.save(comparison.figure(numbers, title, lines=False), base.with_suffix(".png"))
+    plotting.save(comparison.figure(numbers, title, lines=False), f"{base}.png")
     page = comparison.to_markdown(
         comparison.digest(numbers),
         f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}, {settings.orders} orders",
     )
-    jsonl.write_text(base.with_suffix(".md"), page)
+    jsonl.write_text(f"{base}.md", page)
     shown = study.readable(comparison.digest(numbers)[comparison.SHOWN])
     costly = ["total", "reduction"]
     shown[costly] = shown[costly].astype(object).fillna(comparison.UNKNOWN)

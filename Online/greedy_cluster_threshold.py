@@ -53,29 +53,33 @@ Asked = tuple[int, judges.Score]  # a comparison of a new trace: with which memb
 @dataclasses.dataclass
 class PruneSettings(RuleSettings):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
-    output: str = setting(config.REQUIRED, "JSONL file of Pruning records; appended to when it exists")
+    output: str = setting(
+        config.REQUIRED, "JSONL file of Pruning records; appended to when it exists", ends=config.JSONL
+    )
     traces: str = setting("DeepPrune_data/online_test_data/deepprune_pairs.jsonl", "JSONL file of Trace records")
     judge: str = setting("vllm", "kind of judge", choices=judges.KINDS)
     model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
     reasoner: str | None = setting(None, "only traces of this model (default: all must be of one)")
-    limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True)
-    n: int | None = setting(None, "only the first n traces of each problem")
+    limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True, at_least=1)
+    n: int | None = setting(None, "only the first n traces of each problem", at_least=1)
     order: str = setting("recorded", "arrival order of a problem's traces", choices=("recorded", "shuffled"))
     comparisons: str = setting(
         "all", "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative, "
         "sketched: approximate; listwise: for a list-wise judge",
         choices=clustering.COMPARISONS,
     )  # fmt: skip
-    tries: int = setting(3, "comparisons sketched: clusters tried first")
+    tries: int = config.like(ClusterSettings, "tries")
     sketch: str = setting("sentence-transformers/all-MiniLM-L6-v2", "comparisons sketched: the sentence encoder")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
-    dtype: str = setting("auto", "the judge's weights' type (auto: float32 on CPU, the model's own on GPU)")
-    max_model_len: int | None = setting(None, "the judge's context length in tokens", free=True)
-    batch: int = setting(64, "pairs scored at once", free=True)
-    lockstep: int = setting(16, "problems that advance together", free=True)
+    dtype: str = setting(
+        "auto", "the judge's weights' type (auto: float32 on CPU, the model's own on GPU)", choices=config.DTYPES
+    )
+    max_model_len: int | None = setting(None, "the judge's context length in tokens", free=True, at_least=2)
+    batch: int = setting(64, "pairs scored at once", free=True, at_least=1)
+    lockstep: int = setting(16, "problems that advance together", free=True, at_least=1)
     store: str | None = setting(None, "SQLite file of a model's scores (default: beside the output)", free=True)
-    tensor_parallel: int = setting(1, "GPUs that share one copy of the judge", free=True)
-    data_parallel: int = setting(1, "copies of the judge", free=True)
+    tensor_parallel: int = setting(1, "GPUs that share one copy of the judge", free=True, at_least=1)
+    data_parallel: int = setting(1, "copies of the judge", free=True, at_least=1)
     overwrite: bool = setting(False, "replace an existing output")
 
     def cluster_rule(self) -> ClusterSettings:
@@ -100,7 +104,7 @@ def main() -> None:
     kept.pop("problems"), kept.pop("traces"), kept.pop("model")
     manifest = Manifest.open(
         settings.output, "prune", kept, [*settings.problems, settings.traces],
-        config.free_settings(PruneSettings), settings.overwrite, {"judge": name},
+        config.free_settings(PruneSettings), settings.overwrite, {"judge": name}, also=[store_of(settings)],
     )  # fmt: skip
 
     with manifest.appender() as out:
@@ -131,6 +135,12 @@ def main() -> None:
     manifest.finish(len(rows), tokens=total)
 
 
+def store_of(settings: PruneSettings) -> Path:
+    """The file of a model's scores."""
+    default = manifest_path(settings.output).name.replace(".manifest.json", ".scores.sqlite")
+    return Path(settings.store or Path(settings.output).with_name(default))
+
+
 def select(settings: PruneSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:
     """Traces by problem, in arrival order, of one reasoner, problems spread evenly when limited."""
     groups = prefixes.select([settings.traces], settings.cut(), tokenizer, by_id, settings.reasoner, pruned=True)
@@ -159,10 +169,8 @@ class Scorer:
             i: answers.classes([t.answer for t in traces], by_id[i].answer_type) for i, traces in groups.items()
         }
         if settings.judge in STORED:
-            output = Path(settings.output)
-            default = manifest_path(output).name.replace(".manifest.json", ".scores.sqlite")
             made = score_store.identity(name, settings.judge, settings.dtype, settings.cut(), settings.tokenizer)
-            self.store = ScoreStore(settings.store or output.with_name(default), made)
+            self.store = ScoreStore(store_of(settings), made)
             self.store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
 
     def __enter__(self):

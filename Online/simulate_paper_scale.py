@@ -25,12 +25,20 @@ from deepprune.manifest import Manifest
 @dataclasses.dataclass
 class SimulateSettings(comparison.Grid):
     answers: list[str] = setting(config.REQUIRED, "JSONL files of answers and token counts")
-    output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists")
-    aurocs: list[float] = setting([0.6, 0.7, 0.8, 0.87, 0.9, 0.95, 0.99, 1.0], "AUROC of the judges (1.0: the oracle)")
-    shared: float = setting(0.0, "share of a judge's noise that comes from the two traces instead of the pair")
-    prefix_tokens: int = setting(500, "tokens of a prefix (a shorter trace is its own prefix)")
-    frame: list[int] = setting([165, 9, 26], "tokens of the judge's prompt before, between and after the two prefixes")
-    judge_ratio: float = setting(0.5, "judge parameters / reasoner parameters (a 4B judge of an 8B reasoner: 0.5)")
+    output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists", ends=config.JSONL)
+    aurocs: list[float] = setting(
+        [0.6, 0.7, 0.8, 0.87, 0.9, 0.95, 0.99, 1.0], "AUROC of the judges (1.0: the oracle)", at_least=0.5, at_most=1
+    )
+    shared: float = setting(
+        0.0, "share of a judge's noise that comes from the two traces instead of the pair", at_least=0, below=1
+    )
+    prefix_tokens: int = setting(500, "tokens of a prefix (a shorter trace is its own prefix)", at_least=1)
+    frame: list[int] = setting(
+        [165, 9, 26], "tokens of the judge's prompt before, between and after the two prefixes", at_least=0
+    )
+    judge_ratio: float = setting(
+        0.5, "judge parameters / reasoner parameters (a 4B judge of an 8B reasoner: 0.5)", at_least=0
+    )
     overwrite: bool = setting(False, "replace an existing output")
 
 
@@ -42,9 +50,11 @@ def main() -> None:
     answered = alike(simulation.read_questions(*settings.answers))
     kept = config.resolved(settings)
     kept.pop("answers")
+    base = Path(settings.output).with_suffix("")
     manifest = Manifest.open(
-        settings.output, "simulate", kept, settings.answers, config.free_settings(SimulateSettings), settings.overwrite
-    )
+        settings.output, "simulate", kept, settings.answers, config.free_settings(SimulateSettings), settings.overwrite,
+        also=[f"{base}.csv", f"{base}.png"],
+    )  # fmt: skip
     with manifest.appender() as out:
         rows = {(r["dataset"], r["problem_id"]): r for _, r in jsonl.read(settings.output)}
         todo = [q for q in answered if (q.dataset, q.problem_id) not in rows]
@@ -58,11 +68,10 @@ def main() -> None:
             rows[question.dataset, question.problem_id] = row
     results = [rows[q.dataset, q.problem_id] for q in answered]
     numbers = comparison.table(results, settings.resamples, settings.seed)
-    base = Path(settings.output).with_suffix("")
-    jsonl.write_text(base.with_suffix(".csv"), numbers.to_csv(index=False))
+    jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
     names = ", ".join(sorted({r["dataset"] for r in results}))
     title = f"{names}: {len(results)} problems, n = {results[0]['n']} traces; small numbers: AUROC of the simulated judge (1: oracle)"
-    plotting.save(comparison.figure(numbers, title), base.with_suffix(".png"))
+    plotting.save(comparison.figure(numbers, title), f"{base}.png")
     columns = [
         "method",
         "judge",

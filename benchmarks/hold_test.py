@@ -7,14 +7,16 @@ the whole text each time (by words after every token, by tokens after every 16th
 and scaled. Prints CPU seconds of both and their ratio.
 """
 
-import argparse
+import dataclasses
 import itertools
 import random
 import time
 
 from transformers import AutoTokenizer
 
-from deepprune import models
+from deepprune import config, models
+from deepprune.config import setting
+from deepprune.errors import command
 from deepprune.truncation import REASONING_WORDS, Truncation
 
 FILLER = "we add the two numbers 12 and 30 \\frac{1}{2} x = 4. The sum is\n\n equal to this value, which divides it by 7".split(
@@ -56,13 +58,17 @@ def seconds(work, prefixes: list[list[str]], cut: Truncation, tokenizer) -> floa
     return time.process_time() - started
 
 
+@dataclasses.dataclass
+class HoldSettings:
+    prefixes: int = setting(512, "prefixes", at_least=1)
+    tokens: int = setting(2000, "tokens of a prefix", at_least=1)
+    sample: int = setting(2, "prefixes to time the old way on", at_least=1)
+    tokenizer: str = setting("HuggingFaceTB/SmolLM2-135M-Instruct", "model whose tokenizer counts")
+
+
+@command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prefixes", type=int, default=512, help="prefixes (default: %(default)s)")
-    parser.add_argument("--tokens", type=int, default=2000, help="tokens of a prefix (default: %(default)s)")
-    parser.add_argument("--sample", type=int, default=2, help="prefixes to time the old way on (default: %(default)s)")
-    parser.add_argument("--tokenizer", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="default: %(default)s")
-    args = parser.parse_args()
+    args = config.parse(HoldSettings, None, __doc__)
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(args.tokenizer).path)
     prefixes = [pieces_of(seed, args.tokens, tokenizer) for seed in range(args.prefixes)]
     print(f"{args.prefixes} prefixes of {args.tokens:,} tokens, CPU seconds in all")

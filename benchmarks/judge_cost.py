@@ -17,7 +17,7 @@
 Writes OUTPUT.csv, OUTPUT.json (with the timings) and OUTPUT.png.
 """
 
-import argparse
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable
@@ -30,10 +30,12 @@ from deepprune import (
     answers,
     clustering,
     comparison,
+    config,
     costs,
     finishing,
     jsonl,
     judges,
+    locks,
     manifest,
     metrics,
     models,
@@ -47,10 +49,11 @@ from deepprune import (
     simulation,
 )
 from deepprune.clustering import ClusterSettings
+from deepprune.config import like, setting
 from deepprune.errors import UserError, command
 from deepprune.finishing import FinishSettings
 from deepprune.judges import Request
-from deepprune.truncation import Truncation
+from deepprune.rules import CutSettings
 
 FULL = "full rule"
 EXACT = "exact savings"
@@ -64,62 +67,68 @@ READINGS = [f"{similarity}/{assign}" for similarity in clustering.SIMILARITIES f
 CASE = ["judge", "reading", "n", "K"]
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", nargs="+", required=True, help="JSONL files of Problem records")
-    parser.add_argument("--traces", nargs="+", required=True, help="JSONL files of Trace records")
-    parser.add_argument("--reasoner", help="only traces of this model")
-    parser.add_argument("--only", help="JSONL file of Pair records: only its problems (the judge's test side)")
-    parser.add_argument("--judge", choices=JUDGES, default="vllm",
-                        help="vllm: --model; sbert: the sentence encoder of --sketch; simulated: scores drawn to have --auroc")  # fmt: skip
-    parser.add_argument("--model", help="the judge: folder, LoRA adapter folder or hub id")
-    parser.add_argument("--auroc", type=float, nargs="+", default=[0.87], help="of simulated judges")
-    parser.add_argument("--listwise", help="a list-wise judge, for the timed part")
-    parser.add_argument("--sketch", default="sentence-transformers/all-MiniLM-L6-v2", help="sentence encoder")
-    parser.add_argument(
-        "--store",
-        help="SQLite store of the judge's scores (Online/compare_methods.py writes such; default: OUTPUT.sqlite)",
+@dataclasses.dataclass
+class CostSettings(CutSettings):
+    problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
+    traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records")
+    output: str = setting(config.REQUIRED, "path without ending of the CSV, JSON and PNG")
+    reasoner: str | None = setting(None, "only traces of this model")
+    only: str | None = setting(None, "JSONL file of Pair records: only its problems (the judge's test side)")
+    judge: str = setting(
+        "vllm",
+        "vllm: --model; sbert: the sentence encoder of --sketch; simulated: scores drawn to have --auroc",
+        choices=JUDGES,
     )
-    parser.add_argument("--limit", type=int, help="only so many problems, spread evenly over the file")
-    parser.add_argument("--n", type=int, nargs="+", default=[16, 32, 64], help="traces a question")
-    parser.add_argument("--k", type=int, nargs="+", default=[8, 16, 32], help="values of K")
-    parser.add_argument("--k1", type=int, default=10, help="K1")
-    parser.add_argument("--tau", type=float, default=0.5, help="tau")
-    parser.add_argument("--readings", nargs="+", choices=READINGS, default=READINGS[:1],
-                        help="of the paper: mean of what, and which of the clusters above tau a trace joins (the largest: ours); the first is timed")  # fmt: skip
-    parser.add_argument("--tries", type=int, default=3, help="sketched: clusters tried first")
-    parser.add_argument("--surety", type=float, default=2.0, help="likely: standard errors a mean may be off")
-    parser.add_argument("--margin", type=float, default=0.1, help="representative: how near is near")
-    parser.add_argument("--truncation", default="words", help="words or tokens")
-    parser.add_argument("--truncation-k", type=int, default=25, help="the truncation's k")
-    parser.add_argument(
-        "--tokenizer", default="Qwen/Qwen3-4B-Instruct-2507", help="model whose tokenizer cuts and counts"
+    model: str | None = setting(None, "the judge: folder, LoRA adapter folder or hub id")
+    auroc: list[float] = setting([0.87], "of simulated judges", at_least=0.5, at_most=1)
+    listwise: str | None = setting(None, "a list-wise judge, for the timed part")
+    sketch: str = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder")
+    store: str | None = setting(
+        None, "SQLite store of the judge's scores (Online/compare_methods.py writes such; default: OUTPUT.sqlite)"
     )
-    parser.add_argument("--dtype", default="auto", help="the judge's weights' type")
-    parser.add_argument(
-        "--max-model-len", type=int, help="the judges' context length (list-wise: up to K traces a prompt)"
+    limit: int | None = setting(None, "only so many problems, spread evenly over the file", at_least=1)
+    n: list[int] = setting([16, 32, 64], "traces a question", at_least=1)
+    k: list[int] = like(ClusterSettings, "k", [8, 16, 32], "values of K")
+    k1: int = like(ClusterSettings, "k1")
+    tau: float = like(ClusterSettings, "tau")
+    readings: list[str] = setting(
+        READINGS[:1], "of the paper: mean of what, and which of the clusters above tau a trace joins (the largest: ours); the "
+        "first is timed", choices=READINGS,
+    )  # fmt: skip
+    tries: int = like(ClusterSettings, "tries")
+    surety: float = like(ClusterSettings, "surety")
+    margin: float = like(ClusterSettings, "margin")
+    tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
+    dtype: str = setting("auto", "the judge's weights' type", choices=config.DTYPES)
+    max_model_len: int | None = setting(
+        None, "the judges' context length (list-wise: up to K traces a prompt)", at_least=2
     )
-    parser.add_argument("--batch", type=int, default=64, help="pairs at once")
-    parser.add_argument("--timed", type=int, default=0, help="questions of the timed part (0: none)")
-    parser.add_argument("--timed-n", type=int, default=64, help="traces a question of the timed part")
-    parser.add_argument("--slow-pairs", type=int, default=20, help="pairs timed with transformers, one at a time")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", required=True, help="path without ending of the CSV, JSON and PNG")
-    args = parser.parse_args()
+    batch: int = setting(64, "pairs at once", at_least=1)
+    timed: int = setting(0, "questions of the timed part (0: none)", at_least=0)
+    timed_n: int = setting(64, "traces a question of the timed part", at_least=1)
+    slow_pairs: int = setting(20, "pairs timed with transformers, one at a time", at_least=1)
+    seed: int = config.seed("seed of sampled members and simulated scores")
+
+
+def arguments() -> CostSettings:
+    args = config.parse(CostSettings, None, __doc__)
     if args.judge == "vllm" and not args.model:
         raise UserError("--judge vllm needs --model")
     if args.judge != "vllm" and args.timed:
         raise UserError(f"--timed runs a judge on vLLM; with --judge {args.judge} there is none")
+    outputs = [f"{args.output}{end}" for end in (".csv", ".json", ".png")]
+    manifest.check_paths(outputs, [*args.problems, *args.traces])
+    locks.hold(outputs[0])
     return args
 
 
 class Data:
     """The questions' traces, answer classes and prefixes in the judge's tokens."""
 
-    def __init__(self, args: argparse.Namespace):
+    def __init__(self, args: CostSettings):
         from transformers import AutoTokenizer
 
-        self.args, self.cut = args, Truncation(args.truncation, args.truncation_k)
+        self.args, self.cut = args, args.cut()
         self.by_id = records.read_problems(*args.problems)
         only = {p.problem_id for p in records.read(records.Pair, args.only)} if args.only else None
         cutter = AutoTokenizer.from_pretrained(models.resolve(args.tokenizer).path)
@@ -459,7 +468,7 @@ def main() -> None:
     jsonl.write_text(f"{args.output}.csv", numbers.to_csv(index=False))
     plotting.save(figure(numbers), f"{args.output}.png")
     about = {
-        "settings": {k: v for k, v in vars(args).items() if k not in ("problems", "traces", "model", "listwise", "only", "output", "store")},
+        "settings": {k: v for k, v in dataclasses.asdict(args).items() if k not in ("problems", "traces", "model", "listwise", "only", "output", "store")},
         "judges": list(numbers["judge"].unique()), "questions": list(data.groups), "commit": manifest.code_commit(),
         "packages": manifest.package_versions(),
         "inputs": {Path(p).name: manifest.file_hash(p) for p in [*args.problems, *args.traces]},

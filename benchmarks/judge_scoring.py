@@ -6,10 +6,11 @@ Prints pairs/s of both, their ratio, the largest difference in p_same, and how m
 vLLM's prefix cache. Start-up is not timed; both run in float32 on CPU.
 """
 
-import argparse
+import dataclasses
 import time
 
-from deepprune import jsonl, judges, manifest, pairs, records, runtime
+from deepprune import config, jsonl, judges, manifest, pairs, records, runtime
+from deepprune.config import setting
 from deepprune.errors import UserError, command
 
 
@@ -25,17 +26,20 @@ def timed(kind: str, model: str, requests: list, batch: int) -> tuple[list, floa
     return scores, seconds
 
 
+@dataclasses.dataclass
+class SpeedSettings:
+    model: str = setting("HuggingFaceTB/SmolLM2-135M-Instruct", "the judge")
+    pairs: str = setting("DeepPrune_data/offline_test_data/deepprune_pairs.jsonl", "Pair records (stage 02)")
+    count: int = setting(300, "pairs to score", at_least=1)
+    batch: int = setting(64, "vLLM: pairs at once (transformers uses 16)", at_least=1)
+    output: str | None = setting(None, "JSON file for the numbers")
+
+
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="the judge")
-    parser.add_argument(
-        "--pairs", default="DeepPrune_data/offline_test_data/deepprune_pairs.jsonl", help="Pair records (stage 02)"
-    )
-    parser.add_argument("--count", type=int, default=300, help="pairs to score")
-    parser.add_argument("--batch", type=int, default=64, help="vLLM: pairs at once (transformers uses 16)")
-    parser.add_argument("--output", help="JSON file for the numbers")
-    args = parser.parse_args()
+    args = config.parse(SpeedSettings, None, __doc__)
+    if args.output:
+        manifest.check_paths([args.output], [args.pairs])
     runtime.ensure()
     some = pairs.scoring_order(records.read(records.Pair, args.pairs))[: args.count]
     if len(some) < args.count:

@@ -12,6 +12,8 @@ import math
 import random
 from collections.abc import Callable, Generator, Hashable, Sequence
 
+from deepprune import config
+from deepprune.config import setting
 from deepprune.errors import UserError
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
@@ -31,12 +33,16 @@ class ClusterSettings:
     large cluster, and looked through by size few clusters have to be asked about.
     """
 
-    tau: float = 0.5  # join a cluster when the similarity to it is above tau
-    k: int = 32  # most clusters (K)
-    k1: int = 10  # most members of a cluster that a new trace is compared with (K1)
-    overflow: str = "join"  # K clusters are open and none is similar: 'join' the best one, or 'drop' the trace
-    similarity: str = "p_same"  # or 'verdict'
-    assign: str = "best"  # or 'first', or 'largest'
+    tau: float = setting(0.5, "a trace joins a cluster above this similarity", at_least=0, at_most=1)
+    k: int = setting(32, "most clusters (the paper's K)", at_least=1)
+    k1: int = setting(10, "most members of a cluster that a new trace is compared with (K1)", at_least=1)
+    overflow: str = setting("join", "K clusters open and none similar: join the best, or drop", choices=OVERFLOWS)
+    similarity: str = setting(
+        "p_same", "to a cluster: mean of p_same, or of the verdicts p_same > 0.5", choices=SIMILARITIES
+    )
+    assign: str = setting(
+        "best", "of the clusters above tau join the best, the first or the largest", choices=ASSIGNMENTS
+    )
     # Which of a new trace's comparisons are asked for:
     #   all             every sampled member of every cluster (the paper's rule)
     #   needed          the same clusters, cheaper: until no further answer can change where the trace goes
@@ -45,24 +51,18 @@ class ClusterSettings:
     #   listwise        for a judge that reads each cluster's first member and the new trace in one prompt
     #   sketched        approximate: the clusters that a cheap sketch likes best first (as 'needed'), the others if none is
     #                   above tau
-    comparisons: str = "all"
-    surety: float = 2.0  # likely: how many standard errors a mean may be off (more: nearer to 'needed')
-    margin: float = 0.1  # representative: how near counts as near
-    tries: int = 3  # sketched: clusters tried first
-    seed: int = 0
+    comparisons: str = setting("all", "which comparisons are asked for", choices=COMPARISONS)
+    surety: float = setting(
+        2.0, "comparisons likely: standard errors that a cluster's mean may be off (more: nearer to needed)", above=0
+    )
+    margin: float = setting(
+        0.1, "comparisons representative: how near tau or the best more members are asked about", at_least=0, at_most=1
+    )
+    tries: int = setting(3, "comparisons sketched: clusters tried first", at_least=1)
+    seed: int = config.seed("seed of sampled members")
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.tau <= 1.0:
-            raise UserError(f"tau should lie in [0, 1], found {self.tau}")
-        for name in ("k", "k1", "tries"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} should be at least 1, found {getattr(self, name)}")
-        if not self.surety > 0:
-            raise UserError(f"surety should be above 0, found {self.surety}")
-        for name, choices in (("overflow", OVERFLOWS), ("similarity", SIMILARITIES), ("assign", ASSIGNMENTS),
-                              ("comparisons", COMPARISONS)):  # fmt: skip
-            if getattr(self, name) not in choices:
-                raise UserError(f"{name} should be one of {', '.join(choices)}, found {getattr(self, name)!r}")
+        config.check(self)
 
 
 def greedy(

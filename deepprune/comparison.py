@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from deepprune import baselines, clustering, costs, finishing, metrics, prompts, simulation
+from deepprune import baselines, config, costs, finishing, metrics, prompts, simulation
 from deepprune.clustering import ClusterSettings
-from deepprune.config import setting
+from deepprune.config import like, setting
 from deepprune.finishing import FinishSettings
 
 # What is known of a method for one question (averages over orders of the traces):
@@ -31,6 +31,13 @@ from deepprune.finishing import FinishSettings
 FIELDS = ("accuracy", "tokens", "sequential", "judge_calls", "judge_prompt", "judge_cached", "total", "total_uncached",
           "coverage", "represented", "diversity", "diversity_represented", "opened", "finished", "clusters")  # fmt: skip
 KEYS = ("method", "judge", "tau", "K", "K1", "K2", "comparisons")
+
+
+COMPARISONS = tuple(
+    asked + assign
+    for asked in ("all", "needed", "likely", "representative")
+    for assign in ("", "/best", "/first", "/largest")
+)
 
 
 @dataclasses.dataclass
@@ -78,29 +85,32 @@ class Grid:
     The settings that the scripts of Online/ share.
     """
 
-    taus: list[float] = setting([0.5], "values of tau (a trace joins the most similar cluster above it)")
-    ks: list[int] = setting([32], "values of K (most clusters)")
-    k1s: list[int] = setting([1, 10], "values of K1 (most members of a cluster compared)")
-    k2s: list[int] = setting([20], "values of K2 (most traces finished)")
-    k3: int = setting(20, "traces finished when every cluster is a singleton (K3)")
+    taus: list[float] = like(
+        ClusterSettings, "tau", [0.5], "values of tau (a trace joins the most similar cluster above it)"
+    )
+    ks: list[int] = like(ClusterSettings, "k", [32], "values of K (most clusters)")
+    k1s: list[int] = like(ClusterSettings, "k1", [1, 10], "values of K1 (most members of a cluster compared)")
+    k2s: list[int] = like(FinishSettings, "k2", [20], "values of K2 (most traces finished)")
+    k3: int = like(FinishSettings, "k3")
     comparisons: list[str] = setting(
         ["all", "needed", "likely/largest"],
         "all: every sampled member is compared; needed: only as far as decides (the same clusters); likely: as far as likely "
         "decides. With /largest (or /first) a trace joins not the best but the largest (first) cluster above tau",
+        choices=COMPARISONS,
     )
-    overflow: str = setting(
-        "join", "K clusters open and none similar: join the best, or drop the trace", choices=clustering.OVERFLOWS
+    overflow: str = like(ClusterSettings, "overflow")
+    rules: list[str] = like(FinishSettings, "rule", list(finishing.RULES), "finish rules")
+    threshold: float = like(
+        FinishSettings, "threshold", help="of Adaptive-Consistency, and of the adaptive and staged finish rules"
     )
-    rules: list[str] = setting(list(finishing.RULES), "finish rules")
-    threshold: float = setting(0.95, "of Adaptive-Consistency, and of the adaptive and staged finish rules")
-    trust: float = setting(0.25, "adaptive, staged: share of a vote that an unfinished member of a cluster lends it")
-    finish_batch: int = setting(4, "adaptive, staged: traces finished at once")
-    start: int = setting(16, "staged: prefixes opened first; doubled while undecided")
-    window: int = setting(8, "ESC's window")
-    warmup: int = setting(16, "DeepConf's warm-up traces")
-    orders: int = setting(20, "random orders of the traces that are averaged over (1: the recorded order)")
-    resamples: int = setting(1000, "bootstrap resamples over problems", free=True)
-    seed: int = setting(0, "seed of orders, simulated scores, clustering and bootstrap")
+    trust: float = like(FinishSettings, "trust")
+    finish_batch: int = like(FinishSettings, "batch")
+    start: int = like(FinishSettings, "start")
+    window: int = setting(8, "ESC's window", at_least=1)
+    warmup: int = setting(16, "DeepConf's warm-up traces", at_least=1)
+    orders: int = setting(20, "random orders of the traces that are averaged over (1: the recorded order)", at_least=1)
+    resamples: int = setting(1000, "bootstrap resamples over problems", free=True, at_least=1)
+    seed: int = config.seed("seed of orders, simulated scores, clustering and bootstrap")
 
     def order(self, question: Question, number: int) -> list[int]:
         """The number-th order of a question's traces."""

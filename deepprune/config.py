@@ -114,7 +114,7 @@ def check_range(where: str, name: str, value: Any, meta: Mapping[str, Any]) -> N
         if meta.get("ends") and not value.endswith(meta["ends"]):
             refuse(f"a file that ends in {' or '.join(meta['ends'])}")
         if meta.get("is_name") and not is_plain_name(value):
-            refuse("a name without / \\ or comma that does not begin with a dot")
+            refuse("a name without / \\ and comma that begins with neither dot, dash nor blank")
         if meta.get("is_url") and not re.match(r"https?://[^/\s]", value):
             refuse("an address that begins with http:// or https://", "another one")  # it may hold a password
 

@@ -16,8 +16,9 @@ import dataclasses
 import random
 from collections.abc import Generator, Hashable, Sequence
 
+from deepprune import config
 from deepprune.baselines import beta_confidence, leading, vote
-from deepprune.errors import UserError
+from deepprune.config import setting
 
 RULES = ("paper", "weighted", "adaptive", "staged")
 Clusters = Sequence[Sequence[int]]
@@ -44,26 +45,29 @@ Rule = Generator[Open | Finish, Sequence, dict[int, float]]
 class FinishSettings:
     """K2 and the paper's rule are the paper's; K3 and all others are ours."""
 
-    rule: str = "paper"
-    k2: int = 20  # most traces finished (K2), in every rule
-    k3: int = 20  # paper, weighted: traces finished when every cluster is a singleton (K3)
-    largest: int = 4  # weighted: clusters that are finished
-    per_cluster: int = 3  # weighted: traces finished of each
-    threshold: float = 0.95  # adaptive, staged: probability that the leading answer is the majority
-    trust: float = 0.25  # adaptive, staged: share of a vote that an unfinished member of a cluster lends it
-    batch: int = 4  # adaptive, staged: traces finished at once
-    start: int = 16  # staged: prefixes opened first; doubled while undecided
-    seed: int = 0
+    rule: str = setting("paper", "which traces are generated to the end, and how they vote", choices=RULES)
+    k2: int = setting(20, "most traces finished (K2)", at_least=1)
+    k3: int = setting(20, "traces finished when every cluster is a singleton (K3; not stated by the paper)", at_least=1)
+    largest: int = setting(4, "finish rule weighted: clusters that are finished", at_least=1)
+    per_cluster: int = setting(3, "finish rule weighted: traces finished of each", at_least=1)
+    threshold: float = setting(
+        0.95,
+        "finish rules adaptive, staged: probability that the leading answer is the majority",
+        at_least=0,
+        at_most=1,
+    )
+    trust: float = setting(
+        0.25,
+        "finish rules adaptive, staged: share of a vote an unfinished member lends its cluster",
+        at_least=0,
+        at_most=1,
+    )
+    batch: int = setting(4, "finish rules adaptive, staged: traces finished at once", at_least=1)
+    start: int = setting(16, "finish rule staged: prefixes opened first; doubled while undecided", at_least=1)
+    seed: int = config.seed("seed of random finish")
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise UserError(f"the finish rule should be one of {', '.join(RULES)}, found {self.rule!r}")
-        for name in ("k2", "k3", "largest", "per_cluster", "batch", "start"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} should be at least 1, found {getattr(self, name)}")
-        for name in ("threshold", "trust"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"{name} should lie in [0, 1], found {getattr(self, name)}")
+        config.check(self)
 
 
 def rule(count: int, settings: FinishSettings, key: Hashable = "") -> Rule:

@@ -249,6 +249,8 @@ def main() -> None:
     parser.add_argument("what", choices=["pack"])
     parser.add_argument("files", nargs="+", type=Path)
     for path in parser.parse_args().files:
+        if path.suffix == ".gz":
+            raise UserError(f"{path}: is packed already")
         packed = path.with_name(path.name + ".gz")
         rows = write(packed, (row for _, row in read(path)))
         print(f"{packed}: {rows} rows, {packed.stat().st_size:,} bytes")

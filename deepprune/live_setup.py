@@ -10,7 +10,7 @@ from deepprune.errors import UserError
 from deepprune.live import ON_JUDGE_FAILURE, LiveSettings
 from deepprune.reasoners import EngineReasoner, Reasoner, ServerReasoner
 from deepprune.rules import RuleSettings
-from deepprune.sampling import SamplingSettings
+from deepprune.sampling import SamplingSettings, check_context
 
 JUDGES = ("vllm", "listwise", "server", "sbert", "random")
 
@@ -20,18 +20,20 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     reasoner: str = setting(
         config.REQUIRED, "the reasoner's model: folder or hub id (its tokenizer, with --reasoner-url)"
     )
-    output: str | None = setting(None, "JSONL file of Pruning records (not needed with --question)")
+    output: str | None = setting(None, "JSONL file of Pruning records (not needed with --question)", ends=config.JSONL)
     problems: list[str] = setting([], "JSONL files of Problem records")
     question: str | None = setting(None, "one question instead of --problems")
     judge: str = setting("vllm", "kind of judge", choices=JUDGES)
     judge_model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
-    reasoner_url: str | None = setting(None, "a running vLLM server of the reasoner, as http://127.0.0.1:8000/v1")
-    judge_url: str | None = setting(None, "a running vLLM server of the judge (--judge server)")
+    reasoner_url: str | None = setting(
+        None, "a running vLLM server of the reasoner, as http://127.0.0.1:8000/v1", is_url=True
+    )
+    judge_url: str | None = setting(None, "a running vLLM server of the judge (--judge server)", is_url=True)
     reasoner_name: str | None = setting(None, "name to record instead of --reasoner (for local folders)")
-    n: int = setting(64, "traces a question")
-    limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True)
-    questions: int = setting(4, "questions in progress at once", free=True)
-    max_num_seqs: int = setting(64, "traces generated at once, over all questions", free=True)
+    n: int = setting(64, "traces a question", at_least=1)
+    limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True, at_least=1)
+    questions: int = setting(4, "questions in progress at once", free=True, at_least=1)
+    max_num_seqs: int = setting(64, "traces generated at once, over all questions", free=True, at_least=1)
     system: str | None = setting(None, "system message")
     suffix: str = setting(
         "\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question"
@@ -45,15 +47,21 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     on_judge_failure: str = setting(
         "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
     )
-    timeout: float = setting(600.0, "servers: seconds to wait for an answer", free=True)
-    retries: int = setting(4, "servers: times to try again after a connection error", free=True)
-    reasoner_memory: float = setting(0.6, "engines on a GPU: share of its memory for the reasoner", free=True)
-    judge_memory: float = setting(0.3, "engines on a GPU: share of its memory for the judge", free=True)
+    timeout: float = setting(600.0, "servers: seconds to wait for an answer", free=True, above=0)
+    retries: int = setting(4, "servers: times to try again after a connection error", free=True, at_least=0)
+    reasoner_memory: float = setting(
+        0.6, "engines on a GPU: share of its memory for the reasoner", free=True, above=0, at_most=1
+    )
+    judge_memory: float = setting(
+        0.3, "engines on a GPU: share of its memory for the judge", free=True, above=0, at_most=1
+    )
     dtype: str = setting(
-        "auto", "the reasoner's weights' type (auto: the model's own; float32 on a CPU without bfloat16)"
+        "auto",
+        "the reasoner's weights' type (auto: the model's own; float32 on a CPU without bfloat16)",
+        choices=config.DTYPES,
     )
     max_model_len: int | None = setting(
-        None, "context length in tokens of both engines (default: the models')", free=True
+        None, "context length in tokens of both engines (default: the models')", free=True, at_least=2
     )
     overwrite: bool = setting(False, "replace an existing output")
 
@@ -61,6 +69,13 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
 def check(settings: LivePruneSettings) -> None:
     """Raise UserError for settings that do not go together; start the process again if vLLM needs another environment."""
     rules.check_listwise(settings.judge, settings.comparisons)
+    if not settings.reasoner_url:
+        check_context(settings.max_tokens, settings.max_model_len)
+    if runtime.has_gpu() and not settings.reasoner_url and settings.judge in ("vllm", "listwise"):
+        if settings.reasoner_memory + settings.judge_memory > 1:
+            raise UserError(
+                f"--reasoner-memory {settings.reasoner_memory} and --judge-memory {settings.judge_memory} are more than one GPU's memory"
+            )
     if (settings.judge == "server") != bool(settings.judge_url):
         raise UserError("--judge server and --judge-url go together")
     if not settings.reasoner_url or settings.judge in ("vllm", "listwise"):

@@ -223,6 +223,8 @@ def main() -> None:
     convert.add_argument("out", type=Path)
     args = parser.parse_args()
     if args.what == "convert":
+        if args.out.is_file() or (args.out.is_dir() and any(args.out.iterdir())):
+            raise UserError(f"{args.out} exists; give a new folder")
         convert_gguf(args.gguf, args.out)
         print(args.out)
     else:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from deepprune import clustering, finishing
+from deepprune import clustering, config
 from deepprune.clustering import ClusterSettings
-from deepprune.config import setting
+from deepprune.config import like, setting
 from deepprune.errors import UserError
 from deepprune.finishing import FinishSettings
 from deepprune.truncation import STRATEGIES, Truncation
@@ -17,7 +17,7 @@ class CutSettings:
     truncation: str = setting(
         "words", "how a trace is cut: first k tokens or up to the k-th reasoning word", choices=STRATEGIES
     )
-    truncation_k: int = setting(25, "the truncation's k (as for the judge's training)")
+    truncation_k: int = setting(25, "the truncation's k (as for the judge's training)", at_least=1)
 
     def cut(self) -> Truncation:
         """Raises UserError for values that make no sense."""
@@ -26,40 +26,31 @@ class CutSettings:
 
 @dataclasses.dataclass
 class RuleSettings(CutSettings):
-    tau: float = setting(0.5, "a trace joins a cluster above this similarity")
-    k: int = setting(32, "most clusters (the paper's K)")
-    k1: int = setting(10, "most members of a cluster that a new trace is compared with (K1)")
-    overflow: str = setting(
-        "join", "K clusters open and none similar: join the best, or drop", choices=clustering.OVERFLOWS
-    )
-    similarity: str = setting(
-        "p_same", "to a cluster: mean of p_same, or of the verdicts p_same > 0.5", choices=clustering.SIMILARITIES
-    )
-    assign: str = setting(
-        "best", "of the clusters above tau join the best, the first or the largest", choices=clustering.ASSIGNMENTS
-    )
-    comparisons: str = setting(
-        "all",
-        "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative: approximate; "
-        "listwise: for a list-wise judge",
+    tau: float = like(ClusterSettings, "tau")
+    k: int = like(ClusterSettings, "k")
+    k1: int = like(ClusterSettings, "k1")
+    overflow: str = like(ClusterSettings, "overflow")
+    similarity: str = like(ClusterSettings, "similarity")
+    assign: str = like(ClusterSettings, "assign")
+    comparisons: str = like(
+        ClusterSettings,
+        "comparisons",
+        help="all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative: "
+        "approximate; listwise: for a list-wise judge",
         choices=clustering.WITHOUT_SKETCH,
     )
-    surety: float = setting(2.0, "comparisons likely: standard errors that a cluster's mean may be off")
-    margin: float = setting(0.1, "comparisons representative: how near tau or the best more members are asked about")
-    finish: str = setting("paper", "which traces are generated to the end, and how they vote", choices=finishing.RULES)
-    k2: int = setting(20, "most traces finished (K2)")
-    k3: int = setting(20, "traces finished when every cluster is a singleton (K3; not stated by the paper)")
-    largest: int = setting(4, "finish rule weighted: clusters that are finished")
-    per_cluster: int = setting(3, "finish rule weighted: traces finished of each")
-    threshold: float = setting(
-        0.95, "finish rules adaptive, staged: probability that the leading answer is the majority"
-    )
-    trust: float = setting(
-        0.25, "finish rules adaptive, staged: share of a vote an unfinished member lends its cluster"
-    )
-    finish_batch: int = setting(4, "finish rules adaptive, staged: traces finished at once")
-    start: int = setting(16, "finish rule staged: prefixes opened first; doubled while undecided")
-    seed: int = setting(0, "seed of sampled members and of random finish (and of what else is random here)")
+    surety: float = like(ClusterSettings, "surety")
+    margin: float = like(ClusterSettings, "margin")
+    finish: str = like(FinishSettings, "rule")
+    k2: int = like(FinishSettings, "k2")
+    k3: int = like(FinishSettings, "k3")
+    largest: int = like(FinishSettings, "largest")
+    per_cluster: int = like(FinishSettings, "per_cluster")
+    threshold: float = like(FinishSettings, "threshold")
+    trust: float = like(FinishSettings, "trust")
+    finish_batch: int = like(FinishSettings, "batch")
+    start: int = like(FinishSettings, "start")
+    seed: int = config.seed("seed of sampled members and of random finish (and of what else is random here)")
 
     def cluster_rule(self) -> ClusterSettings:
         """Raises UserError for values that make no sense."""

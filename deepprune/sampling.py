@@ -11,6 +11,7 @@ from typing import Any
 
 from deepprune import config
 from deepprune.config import setting
+from deepprune.errors import UserError
 
 
 @dataclasses.dataclass
@@ -35,6 +36,14 @@ class SamplingSettings:
     def sampling(self) -> Sampling:
         """Raises UserError for values that make no sense."""
         return Sampling(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Sampling)})
+
+
+def check_context(max_tokens: int, max_model_len: int | None) -> None:
+    """Raise UserError if a trace may be longer than the context that was asked for: it would be cut off in silence."""
+    if max_model_len is not None and max_tokens >= max_model_len:
+        raise UserError(
+            f"--max-tokens {max_tokens} and a prompt do not fit in --max-model-len {max_model_len}: lower the one or raise the other"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

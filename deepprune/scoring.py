@@ -26,11 +26,13 @@ from deepprune.manifest import Manifest
 class ScoringSettings:
     """What every script that scores pairs can be told."""
 
-    output: str = setting(config.REQUIRED, "JSONL file of PairScore records; appended to when it exists")
+    output: str = setting(
+        config.REQUIRED, "JSONL file of PairScore records; appended to when it exists", ends=config.JSONL
+    )
     pairs: str = setting("DeepPrune_data/offline_test_data/deepprune_pairs.jsonl", "JSONL file of Pair records")
-    batch: int = setting(64, "pairs (or traces to encode) handled at once", free=True)
-    resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True)
-    seed: int = setting(0, "seed of the bootstrap (and of the random judge)")
+    batch: int = setting(64, "pairs (or traces to encode) handled at once", free=True, at_least=1)
+    resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True, at_least=1)
+    seed: int = config.seed("seed of the bootstrap (and of the random judge)")
     overwrite: bool = setting(False, "replace an existing output")
 
 
@@ -38,11 +40,11 @@ class ScoringSettings:
 class ModelSettings(ScoringSettings):
     """What scripts that score with a language model can be told besides."""
 
-    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)")
-    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True)
+    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)", choices=config.DTYPES)
+    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=2)
     prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
-    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True)
-    data_parallel: int = setting(1, "copies of the model", free=True)
+    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True, at_least=1)
+    data_parallel: int = setting(1, "copies of the model", free=True, at_least=1)
 
     def open(self, kind: str, model: str | None) -> Judge:
         """The judge of this kind and model, with these settings."""

@@ -19,12 +19,14 @@ from deepprune.manifest import Manifest
 
 @dataclasses.dataclass
 class ProblemSettings:
-    output: str = setting(config.REQUIRED, "JSONL file of Problem records to write")
-    families: list[str] = setting(list(problems.FAMILIES), "reasoning-gym families")
-    per_family: int = setting(24, "problems of each family")
-    seed: int = setting(1, "seed of the generator")
+    output: str = setting(config.REQUIRED, "JSONL file of Problem records to write", ends=config.PACKED)
+    families: list[str] = setting(list(problems.FAMILIES), "reasoning-gym families", choices=tuple(problems.FAMILIES))
+    per_family: int = setting(24, "problems of each family", at_least=1)
+    seed: int = setting(1, "seed of the generator", at_least=0, at_most=config.LARGEST_SEED)
     exclude: list[str] = setting([], "problem files whose questions must not come again")
-    benchmark: str | None = setting(None, f"a benchmark instead: {', '.join(problems.BENCHMARKS)}")
+    benchmark: str | None = setting(
+        None, f"a benchmark instead: {', '.join(problems.BENCHMARKS)}", choices=tuple(problems.BENCHMARKS)
+    )
     path: str | None = setting(None, "local file with the benchmark's columns (jsonl, json, csv, parquet)")
     overwrite: bool = setting(False, "replace an existing output")
 

@@ -16,37 +16,42 @@ from deepprune import confidence, config, jsonl, models, progress, prompts, reco
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
-from deepprune.sampling import SamplingSettings
+from deepprune.sampling import SamplingSettings, check_context
 
 
 @dataclasses.dataclass
 class SampleSettings(SamplingSettings):
     problems: str = setting(config.REQUIRED, "JSONL file of Problem records")
     model: str = setting(config.REQUIRED, "the reasoner: local folder, hub id, or packaged fallback")
-    output: str = setting(config.REQUIRED, "JSONL file of Trace records; appended to when it exists")
+    output: str = setting(config.REQUIRED, "JSONL file of Trace records; appended to when it exists", ends=config.JSONL)
     model_name: str | None = setting(None, "name to record instead of --model (for local folders)")
-    n: int = setting(16, "traces a problem; may grow on resume", free=True)
-    limit: int | None = setting(None, "only the first so many problems; may grow on resume", free=True)
+    n: int = setting(16, "traces a problem; may grow on resume", free=True, at_least=1)
+    limit: int | None = setting(None, "only the first so many problems; may grow on resume", free=True, at_least=1)
     only: list[str] | None = setting(None, "only the problems with these ids")
     system: str | None = setting(None, "system message")
     suffix: str = setting(
         "\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question"
     )
-    seed: int = setting(0, "engine seed (a resumed run derives another one from it)")
-    confidence_top_k: int = setting(20, "log-probabilities averaged a token (DeepConf); 0: no confidence")
-    confidence_window: int = setting(2048, "tokens in a confidence window")
-    confidence_stride: int = setting(512, "keep a window mean every so many tokens")
-    dtype: str = setting("auto", "weights' type in vLLM (auto: the model's own; float32 on a CPU without bfloat16)")
-    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True)
-    max_num_seqs: int = setting(64, "traces generated at once", free=True)
-    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True)
-    data_parallel: int = setting(1, "copies of the model", free=True)
+    seed: int = config.seed("engine seed (a resumed run derives another one from it)")
+    confidence_top_k: int = setting(20, "log-probabilities averaged a token (DeepConf); 0: no confidence", at_least=0)
+    confidence_window: int = setting(2048, "tokens in a confidence window", at_least=1)
+    confidence_stride: int = setting(512, "keep a window mean every so many tokens", at_least=1)
+    dtype: str = setting(
+        "auto",
+        "weights' type in vLLM (auto: the model's own; float32 on a CPU without bfloat16)",
+        choices=config.DTYPES,
+    )
+    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=1)
+    max_num_seqs: int = setting(64, "traces generated at once", free=True, at_least=1)
+    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True, at_least=1)
+    data_parallel: int = setting(1, "copies of the model", free=True, at_least=1)
     overwrite: bool = setting(False, "replace an existing output")
 
 
 @command
 def main() -> None:
     settings = config.parse(SampleSettings, "sample", __doc__)
+    check_context(settings.max_tokens, settings.max_model_len)
     settings.sampling()  # checked before anything starts
     problems = list(records.read_problems(settings.problems).values())
     if settings.only:

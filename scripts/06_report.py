@@ -15,7 +15,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from deepprune import config, jsonl, manifest, plotting, records, report, scoring
+from deepprune import config, jsonl, locks, manifest, plotting, records, report, scoring
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 
@@ -29,12 +29,12 @@ class ReportSettings:
     traces: list[str] = setting([], "JSONL files of Trace records (for pruning)")
     pruning: list[str] = setting([], "JSONL files of Pruning records, one a run; each is set against its own traces")
     reasoner_parameters: float | None = setting(
-        None, "the reasoner's parameters (default: from its name, as in '0.5B')"
+        None, "the reasoner's parameters (default: from its name, as in '0.5B')", above=0
     )
     run: str = setting("run", "title of the report")
     scale: str = setting("", "one sentence on the scale of this run")
-    resamples: int = setting(1000, "bootstrap resamples for the intervals")
-    seed: int = setting(0, "seed of the bootstrap")
+    resamples: int = setting(1000, "bootstrap resamples for the intervals", at_least=1)
+    seed: int = config.seed("seed of the bootstrap")
 
 
 @command
@@ -56,6 +56,9 @@ def main() -> None:
         *settings.traces,
         *settings.pruning,
     ]
+    for name in ("report.json", "report.md", "roc.png", "tokens_accuracy.png"):
+        manifest.check_paths([out / name], inputs)
+    locks.hold(out)
     numbers = {
         "run": settings.run, "scale": settings.scale, "resamples": settings.resamples, "seed": settings.seed,
         "commit": manifest.code_commit(), "packages": manifest.package_versions(),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepprune import ablation, config, jsonl, study
+from deepprune import ablation, config, jsonl, locks, study
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 
@@ -28,19 +28,25 @@ class AblationSettings:
     output: str = setting("results/ablation", "folder to write under")
     recipe: str = setting("Offline/SmolLM2_lora_cpu.yaml", "training recipe of every judge")
     train_with: list[str] = setting([], "key=value overrides of the training recipe")
-    words_k: int = setting(25, "reasoning words of the truncation by words")
-    tokens_k: int = setting(500, "tokens of the truncation by tokens")
+    words_k: int = setting(25, "reasoning words of the truncation by words", at_least=1)
+    tokens_k: int = setting(500, "tokens of the truncation by tokens", at_least=1)
     tokenizer: str = setting(
         "Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts (the judge's backbone)"
     )
-    cutoff: int = setting(8192, "longest judge prompt in tokens; longer training pairs are left out and counted")
-    train_pairs_per_problem: int | None = setting(None, "sample so many pairs a training problem (default: all)")
-    test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)")
-    oversampling: int = setting(2, "factor of the oversampled cells")
-    test_share: float = setting(0.25, "share of each family's problems on the test side")
-    max_model_len: int | None = setting(None, "context length of the judge in tokens (default: the model's)")
-    resamples: int = setting(1000, "bootstrap resamples for the intervals")
-    seed: int = setting(0, "seed of split, sampling and bootstrap")
+    cutoff: int = setting(
+        8192, "longest judge prompt in tokens; longer training pairs are left out and counted", at_least=2
+    )
+    train_pairs_per_problem: int | None = setting(
+        None, "sample so many pairs a training problem (default: all)", at_least=1
+    )
+    test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)", at_least=1)
+    oversampling: int = setting(2, "factor of the oversampled cells", at_least=1)
+    test_share: float = setting(0.25, "share of each family's problems on the test side", at_least=0, below=1)
+    max_model_len: int | None = setting(
+        None, "context length of the judge in tokens (default: the model's)", at_least=2
+    )
+    resamples: int = setting(1000, "bootstrap resamples for the intervals", at_least=1)
+    seed: int = config.seed("seed of split, sampling and bootstrap")
     only_pairs: bool = setting(False, "stop after the pairs are made")
 
 
@@ -48,6 +54,7 @@ class AblationSettings:
 def main() -> None:
     settings = config.parse(AblationSettings, "ablation", __doc__)
     root = Path(settings.output)
+    locks.hold(root)
     for data in dict.fromkeys((cell.data, cell.truncation, cell.oversampled) for cell in ablation.GRID):
         build_pairs(settings, root, *data)
     if settings.only_pairs:

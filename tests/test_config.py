@@ -1,10 +1,18 @@
 import dataclasses
+import importlib
+import importlib.util
+import pkgutil
+import typing
 
 import pytest
+from conftest import ROOT
 
+import deepprune
 from deepprune import config
+from deepprune.clustering import ClusterSettings
 from deepprune.config import setting
 from deepprune.errors import UserError
+from deepprune.sampling import check_context
 
 
 @dataclasses.dataclass
@@ -16,6 +24,13 @@ class Settings:
     kind: str = setting("x", "a kind", choices=("x", "y"))
     maybe: int | None = setting(None, "may be none")
     flag: bool = setting(True, "a flag")
+    share: float = setting(0.25, "a share", at_least=0, below=1)
+    sizes: list[int] = setting([1], "sizes", at_least=1, at_most=9)
+    kinds: list[str] = setting(["x"], "kinds", choices=("x", "y"))
+    many: list[str] = setting([], "any names")
+    name: str = setting("a", "a name", is_name=True)
+    url: str | None = setting(None, "an address", is_url=True)
+    rows: str | None = setting(None, "rows", ends=config.JSONL)
 
 
 def parse(*argv):
@@ -32,6 +47,7 @@ def test_command_line_over_recipe_over_defaults(tmp_path):
     path = recipe(tmp_path, "prune:\n  rate: 1\n  count: 7\n  names: [b, c]\n  flag: false\n")
     settings = parse("--config", path, "--output", "o", "--count", "9")
     assert settings == Settings("o", 1.0, 9, ["b", "c"], "x", None, False)
+    assert isinstance(settings.rate, float)
     assert config.free_settings(Settings) == ("count",)
 
 
@@ -45,6 +61,18 @@ def test_command_line_over_recipe_over_defaults(tmp_path):
         ("prune:\n  kind: z\n", r"recipe\.yaml:2: kind should be one of x, y"),
         ("prune:\n  flag: 1\n", r"recipe\.yaml:2: flag should be bool"),
         ("prune: [\n", r"recipe\.yaml:\d: not valid YAML"),
+        ("prune:\n  share: 1\n", r"recipe\.yaml:2: share should be at least 0, below 1, found 1"),
+        ("prune:\n  share: .nan\n", r"recipe\.yaml:2: share should be a finite number"),
+        ("prune:\n  rate: .inf\n", r"recipe\.yaml:2: rate should be a finite number"),
+        ("prune:\n  sizes: [3, 10]\n", r"recipe\.yaml:2: sizes should be at least 1, at most 9, found 10"),
+        ("prune:\n  sizes: []\n", r"recipe\.yaml:2: sizes should hold at least one value"),
+        ("prune:\n  kinds: [x, z]\n", r"recipe\.yaml:2: kinds should be one of x, y, found 'z'"),
+        ("prune:\n  rate: 1\n  rate: 2\n", r"recipe\.yaml:3: the key 'rate' stands twice, first in line 2"),
+        (
+            "prune:\n  rate: 1\nsample: {}\nprune: {}\n",
+            r"recipe\.yaml:4: the key 'prune' stands twice, first in line 1",
+        ),
+        ("1: {}\n", r"recipe\.yaml:1: unknown section 1"),
     ],
 )
 def test_wrong_recipes_name_file_and_line(tmp_path, text, message):
@@ -63,3 +91,112 @@ def test_the_two_recipes_have_the_same_sections_and_known_keys():
     """Both recipes load into every stage's settings (stage scripts check unknown keys the same way)."""
     cpu, paper = (config.read_yaml(f"scripts/recipes/{name}.yaml") for name in ("cpu", "paper"))
     assert set(cpu) == set(paper)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_recipe_that_is_not_utf_8_is_named_by_line(tmp_path, mark):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(mark + b"prune:\n  rate: 2\n")
+    assert parse("--config", str(path), "--output", "o").rate == 2
+    path.write_bytes(mark + b"prune:\n  rate: 2\n  kind: \xff\n")
+    with pytest.raises(UserError, match=r"recipe\.yaml:3: not UTF-8"):
+        parse("--config", str(path), "--output", "o")
+    path.write_text("prune:\n  rate: 2\n", encoding="utf-16")
+    with pytest.raises(UserError, match=r"recipe\.yaml:1: not UTF-8"):
+        parse("--config", str(path), "--output", "o")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--share -0.1", "--share should be at least 0, below 1, found -0.1"),
+        ("--share nan", "--share should be a finite number, found nan"),
+        ("--rate inf", "--rate should be a finite number"),
+        ("--sizes 1 0", "--sizes should be at least 1, at most 9, found 0"),
+        ("--count x", "argument --count: invalid int value: 'x'"),
+        ("--unknown 1", "unrecognized arguments: --unknown 1"),
+        ("--rows folder", "--rows should be a file that ends in .jsonl, found 'folder'"),
+        ("--name ../x", "--name should be a name without"),
+        ("--name ..", "--name should be a name without"),
+        ("--name a,b", "--name should be a name without"),
+        ("--name /x", "--name should be a name without"),
+    ],
+)
+def test_the_command_line_is_checked_like_a_recipe(options, message):
+    with pytest.raises(UserError, match=message):
+        parse("--output", "o", *options.split())
+
+
+def test_an_address_that_is_none_is_not_repeated():
+    with pytest.raises(UserError, match="--url should be an address that begins with http") as refused:
+        parse("--output", "o", "--url", "me:secret@host:8000/v1")
+    assert "secret" not in str(refused.value)
+    assert parse("--output", "o", "--url", "http://me:secret@host/v1").url == "http://me:secret@host/v1"
+
+
+def test_help_shows_ranges(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "a share (at least 0, below 1, default: 0.25)" in shown
+    assert "sizes (at least 1, at most 9, default: [1])" in shown
+
+
+def settings_classes() -> dict[str, type]:
+    """Every settings dataclass of the repository, by module and name."""
+    modules = [
+        importlib.import_module(m.name)
+        for m in pkgutil.walk_packages(deepprune.__path__, "deepprune.")
+        if not m.name.endswith("math_worker")
+    ]
+    for folder in ("scripts", "Offline", "Online", "Preliminaries", "benchmarks"):
+        for path in sorted((ROOT / folder).glob("*.py")):
+            spec = importlib.util.spec_from_file_location(f"settings_of_{path.stem}", path)
+            modules.append(importlib.util.module_from_spec(spec))
+            spec.loader.exec_module(modules[-1])
+    return {
+        f"{kind.__module__}.{kind.__name__}": kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and any("help" in f.metadata for f in dataclasses.fields(kind))
+    }  # fmt: skip
+
+
+def test_every_number_has_a_range_that_its_default_is_in():
+    found = settings_classes()
+    assert len(found) > 20
+    for name, kind in found.items():
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            if "help" not in field.metadata:
+                continue
+            scalar, many, _ = config._base_type(hints[field.name])
+            if scalar in (int, float):
+                bounds = [field.metadata[key] for key in ("at_least", "above")]
+                assert bounds != [None, None], f"{name}.{field.name} declares no range"
+            default = field.default_factory() if many and field.default is dataclasses.MISSING else field.default
+            if not field.metadata["required"]:
+                config._check(field.name, default, hints[field.name], field)
+
+
+def test_no_script_parses_numbers_without_a_range():
+    """Options come from settings fields; scripts of their own (pack, fetch, convert) take files and names alone."""
+    for path in [*ROOT.glob("*/*.py"), *ROOT.glob("deepprune/*/*.py")]:
+        if path.parent.name != "tests" and path.name != "config.py":
+            text = path.read_text()
+            assert "type=int" not in text and "type=float" not in text, path
+
+
+@pytest.mark.parametrize(
+    "values", [{"tau": 1.5}, {"tau": float("nan")}, {"k": 0}, {"k1": True}, {"assign": "last"}, {"seed": -1}]
+)
+def test_cluster_settings_check_themselves(values):
+    with pytest.raises(UserError, match=f"{next(iter(values))} should be"):
+        ClusterSettings(**values)
+
+
+def test_traces_fit_in_the_context_that_was_asked_for():
+    check_context(100, None)
+    check_context(100, 200)
+    with pytest.raises(UserError, match="--max-tokens 200 and a prompt do not fit in --max-model-len 200"):
+        check_context(200, 200)

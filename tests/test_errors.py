@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from deepprune.errors import UserError, command
+from deepprune.errors import UserError, command, without_credentials
 
 CHILD = """
 import signal, time
@@ -76,6 +76,34 @@ def test_a_stop_that_a_library_swallowed_takes_effect_at_the_next_row(tmp_path):
     done = subprocess.run([sys.executable, "-c", SWALLOWS, path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 130 and "run the same command again" in done.stderr
     assert path.read_text() == '{"i":0}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("http://me:secret@host:8000/v1: no server", "http://host:8000/v1: no server"),
+        ("'https://token@host'", "'https://host'"),
+        ("https://me:p@ss@host/v1", "https://host/v1"),
+        ("a@b.org and http://host/path@x", "a@b.org and http://host/path@x"),
+    ],
+)
+def test_urls_lose_their_credentials(text, clean):
+    assert without_credentials(text) == clean
+    assert without_credentials({"a": [text, 1, None]}) == {"a": [clean, 1, None]}
+
+
+def test_no_credentials_in_an_error_or_a_traceback(tmp_path):
+    for kind, code in (("UserError", 2), ("ValueError", 1)):
+        program = f"""
+from deepprune.errors import UserError, command
+@command
+def main():
+    raise {kind}("http://me:secret@" + "host/v1 is gone")
+main()
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        assert done.returncode == code and "http://host/v1 is gone" in done.stderr
+        assert "secret@" not in done.stderr.replace('"http://me:secret@" + "host', "")
 
 
 def test_a_dead_engine_is_one_line_that_says_how_to_go_on():

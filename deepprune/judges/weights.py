@@ -19,7 +19,7 @@ from pathlib import Path
 
 from deepprune import jsonl, models
 from deepprune.errors import UserError, command
-from deepprune.manifest import file_hash
+from deepprune.manifest import check_paths, file_hash
 
 
 @functools.cache  # hashing a large judge takes minutes: once a process
@@ -85,6 +85,7 @@ def pack(adapter: Path, target: Path) -> int:
 
     if not (adapter / "adapter_config.json").is_file():
         raise UserError(f"{adapter}: no adapter_config.json in it; only LoRA adapters are packed")
+    check_paths([target], [adapter])
     tensors = load_file(_single(adapter, "adapter_model.safetensors"))
     data = save({name: value.to(torch.bfloat16) for name, value in tensors.items()}, metadata={"format": "pt"})
     with jsonl.atomic(target / "adapter_model.safetensors") as file:
