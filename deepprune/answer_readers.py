@@ -232,7 +232,8 @@ _PIECE = re.compile(
 )
 _SCALES = {"thousand": "10^{3}", "million": "10^{6}", "billion": "10^{9}", "trillion": "10^{12}"}
 _VOID = re.compile(
-    r"\s{0,3}(?:mod|modulo|out of|in \d|times|plus|minus|divided|multiplied|steps?\s+(?:away|ahead))\b", re.IGNORECASE
+    r"\s{0,3}(?:mod|modulo|out of|in \d|by \d|times|plus|minus|divided|multiplied|steps?\s+(?:away|ahead))\b",
+    re.IGNORECASE,
 )
 _WHICH_IS = re.compile(
     r"[\s*_$)]{0,4},?\s{0,2}(?:which|that)\s(?:is|equals|simplifies to|evaluates to|reduces to|gives|can be simplified to|is equal to|comes to)(?: just| simply)?\s(?=[-−$\\\d(])",
@@ -322,6 +323,7 @@ def plain_mathematics(text: str) -> tuple[str, int] | None:
             re.fullmatch(r"[A-Za-z]", piece)
             and pieces
             and pos != joined
+            and not re.match(r"x \d", text[pos:])
             and text[pos - 1].isspace()
             and (text[:pos].rstrip()[-1:].isalnum() or text[:pos].rstrip()[-1:] in "%°)")
         ):
@@ -345,8 +347,21 @@ def plain_mathematics(text: str) -> tuple[str, int] | None:
         pieces += 1
     if depth:
         return None  # it goes on with what is not read here
-    value = text[:last].strip().rstrip("-+*/^_=<>|~([{ :'")
+    value = re.sub(r"(?<=\d) x (?=\d)", r" \\times ", text[:last].strip()).rstrip("-+*/^_=<>|~([{ :'")
     return (value, last) if re.search(r"[\dA-Za-z∞π√½⅓⅔¼¾]", value) else None
+
+
+def _in_sentence(text: str) -> str | None:
+    """The value in a sentence such as "The remainder is 2": what follows its last verb, or the only number in it."""
+    sentence = re.split(r"[.!?](?:\s|\Z)|\n|[。！？]", text[:300], maxsplit=1)[0]
+    if BOX.search(sentence) or re.match(r"(?:to|let|first|we|if|since|because|I|step|see)\b", sentence, re.IGNORECASE):
+        return None
+    verbs = [
+        m.end() for m in re.finditer(r"\b(?:is|are|equals|be)\s+(?:about |only |exactly )?(?=[-−$\\(\d])", sentence)
+    ]
+    numbers = list(re.finditer(r"(?<![A-Za-z0-9_.])[-−$]?(?:\d|\\\(|\$)", sentence))
+    start = verbs[-1] if verbs else numbers[0].start() if len(numbers) == 1 else None
+    return mathematics(sentence[start:], "is") if start is not None else None
 
 
 def mathematics(text: str, verb: str, newline: bool = False) -> str | None:
@@ -381,7 +396,7 @@ def mathematics(text: str, verb: str, newline: bool = False) -> str | None:
     else:
         plain = plain_mathematics(text)
         if plain is None:
-            return None
+            return _in_sentence(text) if verb in (":", "：") else None
         value, rest = plain[0], text[plain[1] : plain[1] + 60]
         factorial = "!" if re.search(r"[\w)]!\Z", value) and rest.startswith((".", ",")) else ""  # "42!" is a cheer
         value = _last_side(_number_spelling(_tidy(value) + factorial))

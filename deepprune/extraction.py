@@ -162,8 +162,14 @@ def _heading(text: str, pos: int) -> bool:
 def _alone(text: str, pos: int) -> bool:
     """Whether the cue at pos begins its line, but for marks and "final": not in indented thinking, not "Thus ..."."""
     line = text[max(0, text.rfind("\n", max(0, pos - 40), pos) + 1, pos - 40) : pos]
-    marks = r"(?:[#*_>$\\(\[{\s.\d-]|text(?:bf)?|math(?:bf|rm)|boxed){0,16}(?:(?:my|the|our) )?(?:final |correct )?"
+    marks = r"(?:[#*_>$\\(\[{\s.\d-]|text(?:bf)?|math(?:bf|rm)|boxed){0,16}(?:(?:my|the|our) )?(?:final |correct |right |best )?"
     return not line.startswith(("    ", "\t")) and bool(re.fullmatch(marks, line, re.IGNORECASE))
+
+
+def _is_a_line(text: str, pos: int, start: int) -> bool:
+    """Whether "The correct answer is X" is all of its line."""
+    named = re.search(r"\b(?:correct|final|right|best) \Z", text[max(0, pos - 10) : pos], re.IGNORECASE)
+    return bool(named) and re.match(r"[^\n]{1,80}(?:\n|\Z)", text[start : start + 90]) is not None
 
 
 _TITLE = re.compile(r"answers?[ \t*_:：}]{0,8}(?:\n[ \t]{0,8}){1,4}", re.IGNORECASE)
@@ -238,7 +244,7 @@ def _skip(text: str, start: int, stop: int) -> int:
 # ---------------------------------------------------------------- letters that are stated without such a cue
 
 _PICK = re.compile(
-    r"\b(?:choos(?:e|ing)|chose|select(?:ing|ed)?|pick(?:ing|ed)?|opt for|(?:go|going|went|stick|sticking|proceed) with|settled? on|leaves(?: us with)?(?: only)?|left with(?: only)?|corresponds? to|match(?:es)?|point(?:s|ing) to|confirms|supports|lean(?:ing)? towards?|(?:must|has to|have to) be|(?:so|thus|therefore|hence),? it(?:'s| is)|"
+    r"\b(?:choos(?:e|ing)|chose|select(?:ing|ed)?|pick(?:ing|ed)?|opt for|(?:go|going|went|stick|sticking|proceed) with|settled? on|leaves(?: us with)?(?: only)?|left with(?: only)?|corresponds? to|match(?:es)?|point(?:s|ing) to|confirms|supports|lean(?:ing)? towards?|(?:must|has to|have to) be|it(?:['’]s| is)|(?:which|this|that)(?: is| means| gives| matches)(?= (?:option|choice|answer))|"
     r"(?P<noun>(?:correct|right|best|chosen|only|most (?:likely|plausible|accurate|appropriate)|remaining|final) (?:option|choice|statement|response|alternative|letter|one|selection|match|fit|possibility)(?: left| remaining)?))\b",
     re.IGNORECASE,
 )
@@ -253,7 +259,7 @@ _IS_RIGHT = re.compile(
 )
 _ONLY = re.compile(r"\b[Oo]nly \(?([A-J])\)? (?:remains|is left|fits|works|survives|matches|is possible|is correct)\b")
 _LAST = re.compile(
-    r"[\s*_#>]{0,8}(?:(?:so|thus|therefore|hence|final|final choice|final selection|my choice|solution|choice|option|selected option|result|verdict|correct|response|label|pick)[\s*_]{0,4}[:,：]|(?:so|thus|hence|therefore))[\s*_(\[$]{0,8}([A-J])[\s*_)\]$.]{0,8}",
+    r"[\s*_#>]{0,8}(?:(?:so|thus|therefore|hence|final|final choice|final selection|my choice|solution|choice|option|selected option|result|verdict|correct|response|label|pick)[\s*_]{0,4}[:,：]|(?:so|thus|hence|therefore)|(?:(?:so|thus|hence|therefore),? )?(?:option|choice))[\s*_(\[$]{0,8}([A-J])[\s*_)\]$.]{0,8}",
     re.IGNORECASE,
 )
 _LONE = re.compile(
@@ -280,10 +286,11 @@ def _letters_alone(text: str) -> Iterator[tuple[int, str]]:
             and text[previous[0] : previous[0] + 40].lstrip()[:1] == m[0].lstrip()[:1]
             and not text[previous[0] : m.start()].strip()
         )
+        adjacent = listed and "\n\n" not in text[previous[0] : m.start() + 1]
         previous = (m.end(), m[2])
         line = m[0].strip()
         wrapped = line != m[2] and not line.startswith(("-", "* "))
-        if last or not (len(m[1]) > 3 or listed or (m[2].islower() and not wrapped)):
+        if (last and not adjacent) or not (len(m[1]) > 3 or listed or (m[2].islower() and not wrapped)):
             yield m.start(), m[2].upper()
     lines = _last_lines(text)
     if lines:
@@ -421,7 +428,7 @@ def _statements(text: str, answer_type: str) -> list[Statement]:
 
     for tier, pos, start, verb in _cues(text, answer_type):
         if not covered(pos):
-            labelled = verb in (":", "：", "####", "==>") and _alone(text, pos)
+            labelled = _alone(text, pos) and (verb in (":", "：", "####", "==>") or _is_a_line(text, pos, start))
             found.append(Statement(tier, pos, labelled, None, (start, verb)))
     if answer_type == "choice":
         found += [Statement(1, pos, True, letter) for pos, letter in _letters_alone(text) if not covered(pos)]
@@ -521,7 +528,7 @@ def extract(text: str, answer_type: str = "math", pattern: str | None = None) ->
         value = matches[0][1] if matches[0].re.groups else matches[0][0]
         return (whole(value, answer_type) or None) if value and len(value) <= MAX_ANSWER_CHARS else None
     thinking, final, ended = split_thinking(_without_end(text))
-    value = _stated(final, answer_type)
+    value = _stated(final, answer_type, cut=False if thinking and ended else None)
     if value is None and (thinking or answer_type == "text"):
         value = value_alone(final, answer_type, bool(thinking))
     if value is None and thinking:

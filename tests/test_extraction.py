@@ -52,6 +52,9 @@ from deepprune.extraction import extract
         ("The answer is 5, 10 and 15.", "5, 10, 15"), ("The answer is seven.", "7"), ("The answer is −12.", "-12"),
         ("The answer is 3 + 5, which is 8.", "8"), ("The answer is $m+n = 3+4 = 7$.", "7"), ("The answer is .5", ".5"),
         ("The answer is as follows:\n1. Start with x", None), ("#### 1. Start with x\nThen stop.", None),
+        ("**Final Answer:** The value of x is 5.", "5"), ("Answer: The remainder of $2^{10}$ by 7 is 2.", "2"),
+        ("Answer: Let me compute 5 + 7 first.", None), ("The answer is 3 x 10^8 m/s.", r"3 \times 10^8"),
+        ("The answer is $4 \\times 1 = 4$.", "4"), ("The answer is 5 out of 12.", None),
         # other languages
         ("Die Antwort ist 42.", "42"), ("Réponse : 42", "42"), ("La respuesta es 42.", "42"), ("答案：42", "42"),
         ("Ответ: 42", "42"), ("答えは42です", "42"), ("Answer：42", "42"),
@@ -94,6 +97,8 @@ def test_mathematics(text, stated):
         ("The answer has to be D", "D"), ("The only correct option is D.", "D"), ("I'll go with D.", "D"),
         ("A is wrong, B is wrong. That leaves D.", "D"), ("Only D remains.", "D"), ("Option A is not correct. Option D is correct.", "D"),
         ("Conclusion: Option C", "C"), ("So.\n\n=> C", "C"), ("Hence, C.", "C"),
+        ("5, which is option C.", "C"), ("Hence option (C).", "C"), ("I think it's C.", "C"), ("It is a liquid.", None),
+        ("The correct answer is **C. Ice**.\n\n- **A**: wrong\n- **C**: right\n- **D**: wrong", "C"), ("A. True\nB. False", None),
         # two letters or none
         (r"\boxed{A \text{ and } C}", None), (r"\boxed{A} and \boxed{C}", None), ("Answer: A, C", None), ("Answer: B/C", None),
         ("The answer is either A or B.", None), (r"\boxed{AC}", None), ("Answer: None of the above", None),
