@@ -85,7 +85,8 @@ def write(numbers: pd.DataFrame, data: pd.DataFrame, settings: TabulateSettings)
             value, low, high = study.difference(
                 some, judges[-1], judge, metrics.auroc, settings.resamples, settings.seed
             )
-            lines.append(f"- {reasoner}: {value:+.3f} {metrics.in_brackets(low, high, '+.3f')} over {judge}")
+            found = "n/a (one class)" if pd.isna(value) else f"{value:+.3f} {metrics.in_brackets(low, high, '+.3f')}"
+            lines.append(f"- {reasoner}: {found} over {judge}")
     jsonl.write_text(f"{base}.md", "\n".join(lines) + "\n")
     jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
     curves = {j: (data["label"], data[j], metrics.auroc(data["label"], data[j])) for j in judges}

@@ -93,8 +93,11 @@ def row_of(pruned: Pruning) -> dict:
             "judge_cached_tokens": pruned.judge_cached_tokens}  # fmt: skip
 
 
-def summary(runs: list[dict], judge_parameters: int, reasoner_parameters: float | None) -> dict:
-    """Totals of both ways, and live pruning against cons@n with bootstrap intervals, paired over questions."""
+def summary(runs: list[dict], judge_parameters: float | None, reasoner_parameters: float | None) -> dict:
+    """Totals of both ways, and live pruning against cons@n with bootstrap intervals, paired over questions.
+
+    With the judge counted the token reduction is None (not known) where a size is not known.
+    """
     result, rows = {}, {}
     for way in WAYS:
         mine = [run for run in runs if run["way"] == way]
@@ -123,10 +126,10 @@ def summary(runs: list[dict], judge_parameters: int, reasoner_parameters: float 
             everyone, lambda chosen: mean(live, chosen, "correct") - mean(consensus, chosen, "correct")
         ),
     }
-    if reasoner_parameters:
-        result["ratios"]["token reduction, judge counted"] = metrics.bootstrap(
-            everyone, lambda chosen: saved(chosen, judge_parameters / reasoner_parameters)
-        )
+    ratio = costs.equivalent_tokens(1, 0, judge_parameters, reasoner_parameters)
+    result["ratios"]["token reduction, judge counted"] = (
+        None if ratio is None else metrics.bootstrap(everyone, lambda chosen: saved(chosen, ratio))
+    )
     return result | {"questions": len(live)}
 
 
@@ -151,8 +154,9 @@ def show(numbers: dict, settings: live_setup.LivePruneSettings) -> None:
         counted = "not readable" if row["engine_tokens"] is None else f"{row['engine_tokens']:,}"
         print(f"  {way:<10} {row['seconds']:8.1f} s  {row['tokens']:>9,} tokens (engine: {counted})  "
               f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} {metrics.in_brackets(low, high)}")  # fmt: skip
-    for name, (value, low, high) in numbers["ratios"].items():
-        print(f"  {name}: {value:.3f} {metrics.in_brackets(low, high)}")
+    for name, row in numbers["ratios"].items():
+        found = "unknown (a size is not known)" if row is None else f"{row[0]:.3f} {metrics.in_brackets(*row[1:])}"
+        print(f"  {name}: {found}")
     print(f"  live / consensus, wall time: {numbers['live']['seconds'] / numbers['consensus']['seconds']:.2f}")
 
 
