@@ -38,6 +38,7 @@ class ListSettings:
     batch: int = setting(32, "prompts at once", free=True, at_least=1)
     resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True, at_least=1)
     seed: int = config.seed("seed of the bootstrap")
+    least_label_mass: float = judges.least_label_mass()
 
 
 @command
@@ -49,10 +50,13 @@ def main() -> None:
         raise UserError(f"{settings.lists}: no items")
     made = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     manifest = Manifest.open(settings.output, "listwise", made, [settings.lists], overwrite=True)
+    judges.note(manifest, judges.describe("listwise", settings.model))
     judge = judges.open_judge(
-        "listwise", settings.model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch
-    )
+        "listwise", settings.model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch,
+        least_label_mass=settings.least_label_mass,
+    )  # fmt: skip
     scores = scored(judge, items, 4 * settings.batch)
+    judges.note_mass(manifest, judge.label_mass)
     judge.close()
     rows = [
         {"item_id": i.item_id, "judge": judge.name, "p_same": [round(p, 6) for p in some], "label": i.label}

@@ -28,11 +28,11 @@ def main() -> None:
     settings = config.parse(EvaluateSettings, "evaluate", __doc__)
     if settings.judge == "vllm":
         runtime.ensure()
-    name = judges.name_of(settings.judge, settings.model, settings.seed)
+    described = judges.describe(settings.judge, settings.model, settings.seed)
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     kept.pop("pairs"), kept.pop("model")
 
-    scoring.run(settings, name, lambda: settings.open(settings.judge, settings.model), kept)
+    scoring.run(settings, described, lambda: settings.open(settings.judge, settings.model), kept)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ class CompareSettings(CutSettings, comparison.Grid):
     traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records")
     taus: list[float] = config.like(comparison.Grid, "taus", [0.25, 0.5, 0.75])
     output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists", ends=config.JSONL)
+    least_label_mass: float = judges.least_label_mass()  # before `judges` is a field's name
     judges: list[str] = setting([], "models scored on vLLM, as NAME=FOLDER-OR-HUB-ID")
     sbert: str | None = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder ('none': without)")
     aurocs: list[float] = setting(
@@ -162,10 +163,14 @@ def scored(
     from transformers import AutoTokenizer
 
     wanted = [(i, a, b) for i, traces in groups.items() for a, b in itertools.combinations(range(len(traces)), 2)]
+    judge_is = judges.describe("vllm", model)
     made = score_store.identity(
-        judges.name_of("vllm", model), "vllm", settings.dtype, settings.cut(), settings.tokenizer
+        judge_is["name"], "vllm", settings.dtype, settings.cut(), settings.tokenizer, judge_is["sha256"]
     )
-    with ScoreStore(f"{Path(settings.output).with_suffix('')}.{name}.sqlite", made) as store:
+    if judge_is["parameters"] is None:
+        raise UserError(f"{name}: the size of a quantized judge is not known, so neither is its cost; give unquantized weights")
+    at = f"{Path(settings.output).with_suffix('')}.{name}.sqlite"
+    with ScoreStore(at, made, settings.least_label_mass) as store:
         store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
         todo = [(i, a, b) for i, a, b in wanted if (groups[i][a].trace_id, groups[i][b].trace_id) not in store.scores]
         print(f"{name}: {len(wanted):,} pairs, {len(todo):,} to score with {made['judge']}")
@@ -175,8 +180,9 @@ def scored(
             )
         if todo:
             judge = judges.open_judge(
-                "vllm", model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch
-            )
+                "vllm", model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch,
+                least_label_mass=settings.least_label_mass,
+            )  # fmt: skip
             with progress.bar(total=len(todo), desc=name, unit="pair") as bar:
                 for start in range(0, len(todo), 4 * settings.batch):
                     chunk = todo[start : start + 4 * settings.batch]
@@ -185,10 +191,10 @@ def scored(
                         [judges.Request(q, a.prefix, b.prefix, a.trace_id, b.trace_id) for q, a, b in pairs]
                     )
                     store.add([(a.trace_id, b.trace_id, s) for (_, a, b), s in zip(pairs, scores, strict=True)])
+                    store.note_label_mass(judge.label_mass)
                     bar.update(len(chunk))
             judge.close()
-        known = store.scores
-        parameters = judges.parameters_of("vllm", model)
+        known, parameters = store.scores, judge_is["parameters"]
         own = AutoTokenizer.from_pretrained(judges.folder_of(model))
         result = {}
         for i, traces in groups.items():

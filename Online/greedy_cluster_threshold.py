@@ -15,7 +15,6 @@ A record: {"problem_id": "6c1f...", "judge": "judge@1f3c9a2b", "settings": {"tau
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +79,7 @@ class PruneSettings(RuleSettings):
     store: str | None = setting(None, "SQLite file of a model's scores (default: beside the output)", free=True)
     tensor_parallel: int = setting(1, "GPUs that share one copy of the judge", free=True, at_least=1)
     data_parallel: int = setting(1, "copies of the judge", free=True, at_least=1)
+    least_label_mass: float = judges.least_label_mass()
     overwrite: bool = setting(False, "replace an existing output")
 
     def cluster_rule(self) -> ClusterSettings:
@@ -99,29 +99,30 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
     groups = select(settings, by_id, tokenizer)
     print(prefixes.whole_line((t.whole, t.answer) for group in groups.values() for t in group))
-    name = judges.name_of(settings.judge, settings.model, settings.seed)
+    described = judges.describe(settings.judge, settings.model, settings.seed)
+    name = described["name"]
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     kept.pop("problems"), kept.pop("traces"), kept.pop("model")
     manifest = Manifest.open(
         settings.output, "prune", kept, [*settings.problems, settings.traces],
         config.free_settings(PruneSettings), settings.overwrite, {"judge": name}, also=[store_of(settings)],
     )  # fmt: skip
+    judges.note(manifest, described)
 
     with manifest.appender() as out:
         done = {p.problem_id for p in records.read(records.Pruning, settings.output)}
         todo = [i for i in groups if i not in done]
         print(f"{len(groups)} problems: {len(groups) - len(todo)} done before, {len(todo)} to prune with {name}")
-        if manifest.data.get("judge_parameters") is None:  # on disk with the first row, whatever ends this run
-            manifest.data["judge_parameters"] = judges.parameters_of(settings.judge, settings.model)
-        if manifest.data["judge_parameters"] is None:
+        if described["parameters"] is None:
             print(f"the size of the judge {name} is not known: neither is its cost, in reasoner tokens")
         if todo:
-            with Scorer(settings, name, by_id, groups) as scorer:
+            with Scorer(settings, described, by_id, groups) as scorer:
                 with progress.bar(total=sum(len(groups[i]) for i in todo), desc="traces placed", unit="trace") as bar:
                     for start in range(0, len(todo), settings.lockstep):
                         some = todo[start : start + settings.lockstep]
                         for record in prune(some, groups, by_id, scorer, rule, finish, bar.update):
                             out.append(records.to_row(record))
+                            judges.note_mass(manifest, scorer.label_mass)
                 print(f"{scorer.asked:,} pairs asked about, {scorer.scored:,} of them scored now")
     rows = [p for p in records.read(records.Pruning, settings.output) if p.problem_id in groups]
     if not rows:
@@ -158,8 +159,9 @@ class Scorer:
     Judges that are not models (oracle, random) have no store: their scores cost nothing.
     """
 
-    def __init__(self, settings: PruneSettings, name: str, by_id: dict, groups: dict[str, list[Prefixed]]):
-        self.settings, self.name, self.by_id, self.groups = settings, name, by_id, groups
+    def __init__(self, settings: PruneSettings, described: dict, by_id: dict, groups: dict[str, list[Prefixed]]):
+        self.settings, self.by_id, self.groups = settings, by_id, groups
+        self.name, self.parameters = described["name"], described["parameters"]
         self.judge: judges.Judge | None = None
         self.encoder: judges.Judge | None = None
         self.tokenizer: Any = None  # the judge's own
@@ -169,8 +171,10 @@ class Scorer:
             i: answers.classes([t.answer for t in traces], by_id[i].answer_type) for i, traces in groups.items()
         }
         if settings.judge in STORED:
-            made = score_store.identity(name, settings.judge, settings.dtype, settings.cut(), settings.tokenizer)
-            self.store = ScoreStore(store_of(settings), made)
+            made = score_store.identity(
+                self.name, settings.judge, settings.dtype, settings.cut(), settings.tokenizer, described["sha256"]
+            )
+            self.store = ScoreStore(store_of(settings), made, settings.least_label_mass)
             self.store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
 
     def __enter__(self):
@@ -182,10 +186,10 @@ class Scorer:
         if self.store:
             self.store.__exit__()
 
-    @functools.cached_property
-    def parameters(self) -> int | None:
-        """The judge's parameters (0 for judges that are not models; None: not known), without opening it."""
-        return judges.parameters_of(self.settings.judge, self.settings.model)
+    @property
+    def label_mass(self) -> dict[str, float] | None:
+        """See judges.Judge; of the stored scores where the judge was not asked."""
+        return (self.judge.label_mass if self.judge else None) or (self.store.label_mass if self.store else None)
 
     def sketch(self, traces: list[Prefixed]) -> tuple[clustering.Sketch, list[int]]:
         """(how alike two traces look to a sentence encoder, what reading each costs in the judge's tokens)."""
@@ -193,6 +197,8 @@ class Scorer:
             self.encoder = judges.open_judge("sbert", self.settings.sketch, batch=self.settings.batch)
         vectors, tokens = self.encoder.encode([t.prefix for t in traces])
         alike = (vectors @ vectors.T).tolist()
+        if self.parameters is None:
+            raise UserError("--comparisons sketched: the judge's size is not known (quantized weights), so neither is the sketch's cost in its tokens")
         ratio = self.encoder.parameters / self.parameters if self.parameters else 0.0
         return lambda member, new: alike[member][new], [round(n * ratio) for n in tokens]
 
@@ -208,6 +214,7 @@ class Scorer:
         if missing:
             new = self._judge([batch[at] for at in missing])
             self.store.add([(*keys[at], score) for at, score in zip(missing, new, strict=True)])
+            self.store.note_label_mass(self.judge.label_mass)
         return [known[key] for key in keys]
 
     def cost(self, problem: str, asked: Sequence[Sequence[Asked]], opened: int) -> tuple[int, int, int]:
@@ -236,7 +243,7 @@ class Scorer:
             s = self.settings
             self.judge = judges.open_judge(
                 s.judge, s.model, dtype=s.dtype, max_model_len=s.max_model_len, batch=s.batch, seed=s.seed,
-                tensor_parallel=s.tensor_parallel, data_parallel=s.data_parallel,
+                tensor_parallel=s.tensor_parallel, data_parallel=s.data_parallel, least_label_mass=s.least_label_mass,
             )  # fmt: skip
         return self.judge
 

@@ -22,7 +22,7 @@ import signal
 import time
 from pathlib import Path
 
-from deepprune import config, costs, jsonl, live_setup, models, prefixes, prompts, records
+from deepprune import config, costs, jsonl, judges, live_setup, models, prefixes, prompts, records
 from deepprune.errors import UserError, command
 from deepprune.live import JudgeLost, JudgeQueue, LiveSettings, Question
 from deepprune.live_display import Display
@@ -42,7 +42,8 @@ def main() -> None:
         raise UserError("--output is required with --problems")
     live_setup.check(settings)
     how = live_setup.how(settings)
-    name = live_setup.judge_name(settings)
+    described = live_setup.describe_judge(settings)
+    name = described["name"]
     if settings.question:
         outcome = asyncio.run(
             under_signals(answer([Problem.new("question", settings.question, "")], settings, how, None))
@@ -57,7 +58,7 @@ def main() -> None:
         settings.output, "live", kept, settings.problems, config.free_settings(LivePruneSettings), settings.overwrite,
         {"reasoner": models.resolve(settings.reasoner).name, "judge": name}, also=places(settings.output),
     )  # fmt: skip
-    manifest.data["judge_parameters"] = live_setup.judge_parameters(settings)  # written with the first row
+    judges.note(manifest, described)
     with Files(manifest) as files:
         todo = [p for p in problems if p.problem_id not in files.done]
         print(
@@ -66,6 +67,7 @@ def main() -> None:
         if todo:
             outcome = asyncio.run(under_signals(answer(todo, settings, how, files)))
             manifest.data.setdefault("engine_tokens", []).append(outcome.counted)
+            judges.note_mass(manifest, outcome.label_mass)
             show(outcome, settings)
     rows = list(records.read(records.Pruning, settings.output))
     total = {kind: sum(p.tokens[kind] for p in rows) for kind in ("prefix", "rest", "total", "consensus")}
@@ -79,7 +81,7 @@ def main() -> None:
 @dataclasses.dataclass
 class Outcome:
     """A run's Pruning records, tokens as we counted and as the engine counted (None: not readable), seconds; whole: in words,
-    how many traces the judge read whole.
+    how many traces the judge read whole; label_mass: see judges.Judge.
     """
 
     pruned: list[records.Pruning]
@@ -88,6 +90,7 @@ class Outcome:
     left_running: int | None
     seconds: float
     whole: str
+    label_mass: dict[str, float] | None
 
 
 def places(output: str | Path) -> list[Path]:
@@ -212,11 +215,12 @@ async def answer(
         if counted is not None and (settings.judge_url or "").rstrip("/") == (settings.reasoner_url or "none").rstrip(
             "/"
         ):
-            counted -= sum(calls for q in questions for calls, _, _ in q.spent)  # the judge's verdicts, a token each
+            # The judge's verdicts, and what it asked beside them: a token each.
+            counted -= sum(calls for q in questions for calls, _, _ in q.spent) + judge.calls_beside
         whole = prefixes.whole_line(
             (t.read_whole, question.record(t).answer) for question in questions for t in question.arrived
         )
-        return Outcome(pruned, reported, counted, left, seconds, whole)
+        return Outcome(pruned, reported, counted, left, seconds, whole, judge.label_mass)
 
 
 def show(outcome: Outcome, settings: LivePruneSettings) -> None:

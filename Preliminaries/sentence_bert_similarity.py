@@ -32,11 +32,11 @@ def main() -> None:
     output = Path(settings.output)
     default = manifest.manifest_path(output).name.replace(".manifest.json", ".embeddings.npz")
     cache = settings.cache or output.with_name(default)
-    name = judges.name_of("sbert", settings.model)
+    described = judges.describe("sbert", settings.model)
     kept = config.resolved(settings)
     kept.pop("pairs"), kept.pop("model")
     scoring.run(
-        settings, name, lambda: judges.open_judge("sbert", settings.model, batch=settings.batch, cache=cache), kept
+        settings, described, lambda: judges.open_judge("sbert", settings.model, batch=settings.batch, cache=cache), kept
     )
 
 

@@ -5,9 +5,11 @@
 
 Same prompt, same label tokens and same scoring as the trained judge of stage 04, on vLLM; any backbone by folder
 or hub id (the paper: Qwen/Qwen3-4B-Instruct-2507, AUROC 0.66). A judge that stage 03 trained is refused: it would
-not be zero-shot. Each score is on disk when it is known; a killed run goes on with the same command.
+not be zero-shot. A model that would rather answer something else than the two labels is refused as well, with what that
+is (SmolLM2 gives them 0.02 of the probability: "Yes", not "yes"); --least-label-mass 0 compares its labels all the same,
+and the manifest says how much they had. Each score is on disk when it is known; a killed run goes on with the same command.
 
-A record: {"pair_id": "77ab...", "judge": "HuggingFaceTB/SmolLM2-135M-Instruct", "p_same": 0.44, "verdict": false,
+A record: {"pair_id": "77ab...", "judge": "HuggingFaceTB/SmolLM2-135M-Instruct@1f3c9a2b", "p_same": 0.44, "verdict": false,
            "prompt_tokens": 312, "cached_tokens": 160}
 """
 
@@ -30,11 +32,11 @@ def main() -> None:
     settings = config.parse(ZeroShotSettings, "evaluate", __doc__)
     refuse_trained(settings.model)
     runtime.ensure()
-    name = judges.name_of("vllm", settings.model)
+    described = judges.describe("vllm", settings.model)
     kept = config.resolved(settings) | {"judge": "zero-shot", "prompt_version": prompts.VERSION}
     kept.pop("pairs"), kept.pop("model")
 
-    scoring.run(settings, name, lambda: settings.open("vllm", settings.model), kept)
+    scoring.run(settings, described, lambda: settings.open("vllm", settings.model), kept)
 
 
 def refuse_trained(model: str) -> None:

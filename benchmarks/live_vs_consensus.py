@@ -48,7 +48,7 @@ def main() -> None:
         )
         if todo:
             asyncio.run(measure(groups, todo, settings, output))
-    judge_parameters = live_setup.judge_parameters(settings)
+    judge_parameters = live_setup.describe_judge(settings)["parameters"]
     numbers = summary([row for _, row in jsonl.read(settings.output)], judge_parameters,
                       costs.parameters_from_name(models.resolve(settings.reasoner).name))  # fmt: skip
     show(numbers, settings)

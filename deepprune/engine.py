@@ -6,6 +6,7 @@ disk the moment it is finished.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -74,24 +75,25 @@ def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Ite
 
     Request ids must be unique among the open requests. Raises UserError if the engine dies.
 
-    At most `window` requests are in the engine at once, so an endless iterable needs no more memory.
+    At most `window` requests are in the engine at once, so an endless iterable needs no more memory. When the caller stops
+    before the end, what is open is aborted, and the engine can be used again.
     """
     from vllm.v1.engine.exceptions import EngineDeadError
 
     engine = llm.llm_engine
     waiting = iter(requests)
-    open_requests = 0
+    open_requests: set[str] = set()
     exhausted = False
     while True:
-        while not exhausted and open_requests < window:
+        while not exhausted and len(open_requests) < window:
             try:
                 name, prompt, params = next(waiting)
             except StopIteration:
                 exhausted = True
                 break
             engine.add_request(name, prompt, params)
-            open_requests += 1
-        if open_requests == 0:
+            open_requests.add(name)
+        if not open_requests:
             return
         try:
             outputs = engine.step()
@@ -101,9 +103,14 @@ def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Ite
                 "If memory ran out, lower max_num_seqs, batch or max_model_len"
             ) from error
         for output in outputs:
-            if output.finished:
-                open_requests -= 1
-                yield output.request_id, output
+            if output.finished and output.request_id in open_requests:
+                open_requests.remove(output.request_id)
+                try:
+                    yield output.request_id, output
+                except GeneratorExit:
+                    with contextlib.suppress(EngineDeadError):
+                        engine.abort_request(list(open_requests))
+                    raise
 
 
 def shutdown(llm) -> None:

@@ -20,7 +20,7 @@ from deepprune import answers, clustering, finishing, prompts, rules, traces
 from deepprune.clustering import ClusterSettings
 from deepprune.errors import UserError
 from deepprune.finishing import FinishSettings
-from deepprune.judges import Judge, Request, Score
+from deepprune.judges import Judge, NotAJudge, Request, Score
 from deepprune.reasoners import Reasoner, ReasonerLost, Sampling
 from deepprune.records import Problem, Pruning, Trace
 from deepprune.truncation import Truncation
@@ -92,7 +92,7 @@ class JudgeQueue:
         self.task: asyncio.Task | None = None
 
     async def score(self, requests: list[Request]) -> list[Score]:
-        """Scores in the order of the requests. Raises JudgeLost."""
+        """Scores in the order of the requests. Raises JudgeLost, and NotAJudge, at which every run stops."""
         future = asyncio.get_running_loop().create_future()
         self.waiting.append((requests, future))
         if self.task is None or self.task.done():
@@ -106,9 +106,10 @@ class JudgeQueue:
             try:
                 scores = await asyncio.to_thread(self.judge.score, [r for requests, _ in batch for r in requests])
             except Exception as error:  # noqa: BLE001 - whatever ended the judge, the questions must hear of it
+                lost = error if isinstance(error, NotAJudge) else JudgeLost(f"the judge {self.judge.name} failed: {error}")
                 for _, future in batch:
                     if not future.done():
-                        future.set_exception(JudgeLost(f"the judge {self.judge.name} failed: {error}"))
+                        future.set_exception(lost)
                 continue
             start = 0
             for requests, future in batch:

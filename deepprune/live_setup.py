@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from deepprune import clustering, config, judges, rules, runtime
 from deepprune.config import setting
@@ -63,6 +64,7 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     max_model_len: int | None = setting(
         None, "context length in tokens of both engines (default: the models')", free=True, at_least=2
     )
+    least_label_mass: float = judges.least_label_mass()
     overwrite: bool = setting(False, "replace an existing output")
 
 
@@ -87,9 +89,9 @@ def judge_name(settings: LivePruneSettings) -> str:
     return judges.name_of("vllm" if settings.judge == "server" else settings.judge, settings.judge_model, settings.seed)
 
 
-def judge_parameters(settings: LivePruneSettings) -> int:
-    """The judge's parameters, known without opening it."""
-    return judges.parameters_of("vllm" if settings.judge == "server" else settings.judge, settings.judge_model)
+def describe_judge(settings: LivePruneSettings) -> dict[str, Any]:
+    """judges.describe of the judge, known without opening it."""
+    return judges.describe("vllm" if settings.judge == "server" else settings.judge, settings.judge_model, settings.seed)
 
 
 def how(settings: LivePruneSettings) -> LiveSettings:
@@ -119,10 +121,12 @@ def open_judge(settings: LivePruneSettings) -> judges.Judge:
     if settings.judge == "server":
         from deepprune.judges.server import ServerJudge
 
-        return ServerJudge(
+        judge = ServerJudge(
             settings.judge_model, settings.judge_url, timeout_seconds=settings.timeout, retries=settings.retries
         )
+        judge.least_label_mass = settings.least_label_mass
+        return judge
     return judges.open_judge(
         settings.judge, settings.judge_model, max_model_len=settings.max_model_len, seed=settings.seed,
-        gpu_memory_utilization=settings.judge_memory,
+        gpu_memory_utilization=settings.judge_memory, least_label_mass=settings.least_label_mass,
     )  # fmt: skip

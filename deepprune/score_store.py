@@ -20,22 +20,28 @@ from typing import Any
 
 from deepprune import locks, prompts
 from deepprune.errors import UserError
-from deepprune.judges import Score
+from deepprune.judges import NotAJudge, Score
 from deepprune.records import content_hash
 from deepprune.truncation import Truncation
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS trace (trace_id TEXT PRIMARY KEY, prefix TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS score (a TEXT, b TEXT, p_same REAL NOT NULL, prompt_tokens INTEGER NOT NULL,
                                   cached_tokens INTEGER NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID;
 """
 
 
-def identity(judge: str, kind: str, dtype: str, truncation: Truncation, tokenizer: str) -> dict[str, Any]:
-    """What makes a model's score of two trace ids what it is. tokenizer: cuts, in truncation by tokens (words need none)."""
+def identity(
+    judge: str, kind: str, dtype: str, truncation: Truncation, tokenizer: str, sha256: str | None = None
+) -> dict[str, Any]:
+    """What makes a model's score of two trace ids what it is.
+
+    tokenizer: cuts, in truncation by tokens (words need none); sha256: of the judge's weights (judges.describe).
+    """
     return {
-        "judge": judge, "kind": kind, "dtype": dtype, "logits": "float32", "prompt_version": prompts.VERSION, "truncation": truncation.strategy,
+        "judge": judge, "judge_sha256": sha256, "kind": kind, "dtype": dtype, "logits": "float32", "prompt_version": prompts.VERSION, "truncation": truncation.strategy,
         "truncation_k": truncation.k, "tokenizer": tokenizer if truncation.strategy == "tokens" else None,
     }  # fmt: skip
 
@@ -43,10 +49,11 @@ def identity(judge: str, kind: str, dtype: str, truncation: Truncation, tokenize
 class ScoreStore:
     """Scores by (representative's trace id, new trace's id)."""
 
-    def __init__(self, path: str | Path, identity: Mapping[str, Any]):
+    def __init__(self, path: str | Path, identity: Mapping[str, Any], least_label_mass: float = 0.0):
         """Open or create. identity: what makes a score what it is (judge, prompt version, truncation, dtype ...).
 
-        Raises UserError if the file is no store, was made with another identity, or is in use by another process.
+        Raises UserError if the file is no store, was made with another identity, is in use by another process, or holds the
+        scores of a model whose labels had less than least_label_mass of the probability (judges.Judge).
         """
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,10 +79,18 @@ class ScoreStore:
                 )
             for a, b, *score in self.db.execute("SELECT a, b, p_same, prompt_tokens, cached_tokens FROM score"):
                 self.scores[a, b] = Score(*score)
-        except sqlite3.DatabaseError as error:
+            notes = dict(self.db.execute("SELECT key, value FROM note"))
+            self.label_mass: dict[str, float] | None = json.loads(notes.get("label_mass", "null"))
+        except (sqlite3.DatabaseError, NotAJudge) as error:
             raise UserError(
                 f"{self.path}: cannot be used as a score store ({error}); choose another or delete it"
             ) from error
+
+        if self.label_mass and self.label_mass["mean"] < least_label_mass:
+            raise NotAJudge(
+                f"{self.path}: holds scores of a model that gave the judge's labels {self.label_mass['mean']} of the probability, less "
+                f"than {least_label_mass}; --least-label-mass 0 uses them all the same"
+            )
 
     def __enter__(self) -> ScoreStore:
         return self
@@ -110,6 +125,12 @@ class ScoreStore:
             [(a, b, s.p_same, s.prompt_tokens, s.cached_tokens) for a, b, s in rows],
         )
         self.scores.update({(a, b): s for a, b, s in rows})
+
+    def note_label_mass(self, label_mass: Mapping[str, float] | None) -> None:
+        """Keep what was read of the judge's label mass (judges.Judge), of as many prompts as were read so far."""
+        if label_mass is not None and label_mass["prompts"] > (self.label_mass or {"prompts": 0})["prompts"]:
+            self.label_mass = dict(label_mass)
+            self._write("INSERT OR REPLACE INTO note VALUES ('label_mass', ?)", [(json.dumps(self.label_mass),)])
 
     def _write(self, statement: str, rows: Iterable) -> None:
         try:

@@ -45,22 +45,24 @@ class ModelSettings(ScoringSettings):
     prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
     tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True, at_least=1)
     data_parallel: int = setting(1, "copies of the model", free=True, at_least=1)
+    least_label_mass: float = judges.least_label_mass()
 
     def open(self, kind: str, model: str | None) -> Judge:
         """The judge of this kind and model, with these settings."""
         return judges.open_judge(
             kind, model, dtype=self.dtype, max_model_len=self.max_model_len, batch=self.batch,
             prefix_caching=self.prefix_caching, seed=self.seed, tensor_parallel=self.tensor_parallel,
-            data_parallel=self.data_parallel,
+            data_parallel=self.data_parallel, least_label_mass=self.least_label_mass,
         )  # fmt: skip
 
 
-def run(settings: ScoringSettings, name: str, open_judge: Callable[[], Judge], kept: dict[str, Any]) -> None:
+def run(settings: ScoringSettings, described: dict[str, Any], open_judge: Callable[[], Judge], kept: dict[str, Any]) -> None:
     """Score the pairs that are not scored yet, print AUROC, TNR@0.2 and accuracy, finish the manifest.
 
-    name: the judge's name in records; open_judge: called only when a pair is left to score; kept: the settings
-    that make a score what it is (an output made with others is refused).
+    described: judges.describe of the judge, in the manifest before the first score; open_judge: called only when a pair is left to
+    score; kept: the settings that make a score what it is (an output made with others is refused).
     """
+    name = described["name"]
     some = pairs.scoring_order(records.read(records.Pair, settings.pairs))
     if not some:
         raise UserError(f"{settings.pairs}: no pairs; make them with Offline/build_pair_dataset.py")
@@ -68,6 +70,7 @@ def run(settings: ScoringSettings, name: str, open_judge: Callable[[], Judge], k
         settings.output, "evaluate", kept, [settings.pairs], config.free_settings(type(settings)),
         settings.overwrite, {"judge": name},
     )  # fmt: skip
+    judges.note(manifest, described)
     with manifest.appender() as out:
         if out.repaired:
             print(f"{settings.output}: removed a cut-off last line left by a killed run")
@@ -85,9 +88,11 @@ def run(settings: ScoringSettings, name: str, open_judge: Callable[[], Judge], k
                 )  # fmt: skip
                 out.append(records.to_row(record))
                 scores[record.pair_id] = record
+                judges.note_mass(manifest, judge.label_mass)
             print(f"{len(todo) / (time.monotonic() - started):.1f} pairs/s")
-            manifest.data["judge_parameters"] = judge.parameters
             judge.close()
+            if judge.label_mass:
+                print("its labels' probability among all tokens: mean {mean}, least {least} on the first {prompts} prompts".format(**judge.label_mass))
     tokens = sum(scores[p.pair_id].prompt_tokens for p in some)
     cached = sum(scores[p.pair_id].cached_tokens for p in some)
     table = metrics.judge_table(

@@ -31,7 +31,7 @@ case "$what" in
   sample)
     compare sample --problems $data/problems/arithmetic.jsonl $data/problems/words.jsonl --only $data/study/miniature/pairs.jsonl.gz \
       --traces $data/traces/qwen2.5-coder-0.5b-arithmetic.jsonl.gz $data/traces/qwen2.5-coder-0.5b-words.jsonl.gz \
-      --judges trained="$judge" zero-shot=$reasoner --k2s 4 8 --k3 4 --start 4 --finish-batch 2 --warmup 4
+      --judges trained="$judge" zero-shot=$reasoner --least-label-mass 0 --k2s 4 8 --k3 4 --start 4 --finish-batch 2 --warmup 4
     ;;
   deep)
     traces=(--problems $data/problems/arithmetic.jsonl --traces $data/traces/qwen2.5-coder-0.5b-deep.jsonl.gz)
@@ -43,6 +43,6 @@ case "$what" in
     traces=(--problems $from/r1_distill_llama8b_math500.problems.jsonl --traces $from/r1_distill_llama8b_math500.jsonl
       --only $from/pairs.jsonl --truncation-k 25 --reasoner-parameters 8.0e+9 --dtype bfloat16 --max-model-len 8192)
     compare r1 "${traces[@]}" --aurocs 0.6 0.7 0.8 0.9 0.99
-    compare r1-8 "${traces[@]}" --n 8 --judges trained=$from/qwen2.5-0.5b-packed zero-shot=$reasoner --k2s 2 4 --k3 2 --start 2 --finish-batch 2 --warmup 2
+    compare r1-8 "${traces[@]}" --n 8 --judges trained=$from/qwen2.5-0.5b-packed zero-shot=$reasoner --least-label-mass 0 --k2s 2 4 --k3 2 --start 2 --finish-batch 2 --warmup 2
     ;;
 esac

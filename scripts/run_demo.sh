@@ -32,7 +32,7 @@ $python LLaMA-Factory/train.py Offline/SmolLM2_lora_cpu.yaml output_dir=$out/jud
 
 step "04 evaluate judges on held-out problems"
 $python Offline/test_model_performance_parallel.py $recipe --model $out/judge --output $out/scores_trained.jsonl
-$python Preliminaries/zero_shot_exp.py $recipe --model $smol --output $out/scores_zero_shot.jsonl
+$python Preliminaries/zero_shot_exp.py $recipe --model $smol --least-label-mass 0 --output $out/scores_zero_shot.jsonl
 $python Preliminaries/sentence_bert_similarity.py --pairs $pairs --output $out/scores_sbert.jsonl
 
 step "05 prune: trained judge, and the two limits (oracle, random)"

@@ -37,7 +37,7 @@ evaluate() { # name of a trained judge
 }
 zero_shot() { # model, name
   step "zero-shot $1"
-  $python Preliminaries/zero_shot_exp.py $recipe --model "$1" --output "$out/scores_zero_shot_$2.jsonl"
+  $python Preliminaries/zero_shot_exp.py $recipe --model "$1" --least-label-mass 0 --output "$out/scores_zero_shot_$2.jsonl"
 }
 
 if [ "$study" = r1 ]; then

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -24,23 +25,29 @@ def run_stage(*args, timeout=600, **options):
 
 
 SCORE = """
-import json, sys
+import json, os, sys
 from deepprune import judges, runtime
 from deepprune.judges import Request
 if __name__ == "__main__":
     runtime.ensure()
+    os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # so that a test can reach the model's weights
     kind, model, asked, out, dtype = sys.argv[1:]
     judge = judges.open_judge(kind, model, dtype=dtype, max_model_len=1024, batch=8)
-    scores = judge.score([Request(*row) for row in json.load(open(asked))])
+    requests = [Request(*row) for row in json.load(open(asked))]
+    scores = judge.score(requests)
     json.dump([[s.p_same, s.prompt_tokens, s.cached_tokens, s.calls] for s in scores], open(out, "w"))
+    MORE
     judge.close()
 """
 
 
-def engine_scores(folder, kind, model, requests, dtype="auto") -> list[tuple[float, int, int, int]]:
-    """(p_same, prompt_tokens, cached_tokens, calls) of each Request by a vLLM judge in a process of its own."""
+def engine_scores(folder, kind, model, requests, dtype="auto", more="") -> list[tuple[float, int, int, int]]:
+    """(p_same, prompt_tokens, cached_tokens, calls) of each Request by a vLLM judge in a process of its own.
+
+    more: what else to do there with `judge`, `requests` and `scores`, before the judge is closed.
+    """
     script, asked, out = (folder / name for name in ("score.py", "asked.json", "scores.json"))
-    script.write_text(SCORE)
+    script.write_text(SCORE.replace("MORE", textwrap.indent(more, "    ").lstrip()))
     asked.write_text(json.dumps([[r.question, r.prefix_a, r.prefix_b, r.trace_a, r.trace_b, r.label] for r in requests]))
     done = run_stage(script, kind, model, asked, out, dtype)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -73,7 +73,7 @@ class CountingJudge(judges.Judge):
     name = "counting"
     asked: list = []
 
-    def stream(self, requests):
+    def _stream(self, requests):
         for position, r in enumerate(requests):
             self.asked.append((r.trace_a, r.trace_b))
             yield position, judges.Score(1.0 / (1 + len(r.prefix_a) % 3), 50, 20)

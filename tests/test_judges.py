@@ -1,5 +1,8 @@
 """The judges on a small real model: vLLM and transformers agree, the limits are limits."""
 
+import json
+import math
+
 import pytest
 from conftest import engine_scores
 from transformers import AutoTokenizer
@@ -23,10 +26,39 @@ def requests():
     return made
 
 
+REFUSED = """
+def refused():
+    judge._masses.clear()
+    try:
+        return len(judge.score(requests))
+    except judges.NotAJudge as error:
+        return str(error)
+
+judge.least_label_mass = 0.5
+said = [judge.label_mass, [s.label_mass for s in scores], refused()]
+judge.least_label_mass = 0.0
+judge._masses.clear()
+said.append([s.p_same for s in judge.score(requests)])  # the engine goes on after a refusal
+import poison  # a module of its own, so that the engine's process finds the function
+judge.llm.apply_model(poison.fill)
+json.dump([*said, refused()], open(out + ".said", "w"))
+"""
+
+
 def test_vllm_equals_transformers_and_uses_its_prefix_cache(tmp_path, smol):
     asked = requests()
-    fast = engine_scores(tmp_path, "vllm", smol, asked)
-    slow = judges.open_judge("transformers", smol, batch=5).score(asked)
+    (tmp_path / "poison.py").write_text("def fill(model):\n    model.model.norm.weight.data.fill_(float('nan'))\n")
+    fast = engine_scores(tmp_path, "vllm", smol, asked, more=REFUSED)
+    reference = judges.open_judge("transformers", smol, batch=5)
+    slow = reference.score(asked)
+    # The labels' probability is that among all tokens; where it is small, or a number is none, there is no judge.
+    summary, masses, refusal, again, poisoned = json.loads((tmp_path / "scores.json.said").read_text())
+    assert masses == pytest.approx([s.label_mass for s in slow], rel=0.05, abs=1e-4)
+    assert summary["mean"] == pytest.approx(sum(masses) / 24, abs=1e-3) and summary["prompts"] == 24 and summary["mean"] < 0.1
+    likeliest = reference._rather(asked[0])[0][0]
+    assert f"would rather answer {likeliest!r} 0." in refusal and "on the first 24 prompts" in refusal
+    assert again == pytest.approx([p_same for p_same, *_ in fast], abs=1e-3)
+    assert "p_same = nan" in poisoned and "did the training diverge" in poisoned
     assert len({round(s.p_same, 4) for s in slow}) > 10  # the comparison is not of constants
     for (p_same, prompt_tokens, _, _), reference in zip(fast, slow, strict=True):
         assert p_same == pytest.approx(reference.p_same, abs=0.02)
@@ -148,7 +180,7 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, tiny, monkeypatch):
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from deepprune.judges.weights import prepare
+    from deepprune.judges.weights import identify, prepare
 
     monkeypatch.setenv("DEEPPRUNE_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(1)
@@ -167,6 +199,22 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, tiny, monkeypatch):
     assert torch.allclose(merged, adapted, atol=2e-3) and not torch.allclose(merged, base, atol=0.2)
     prepare.cache_clear()
     assert name.startswith("judge@") and prepare(str(tmp_path / "judge")) == (name, folder)
+    # The same adapter on another base, or scaled otherwise, is another judge and merged anew.
+    own = name.split("+")[0]
+    config = json.loads((tmp_path / "judge/adapter_config.json").read_text())
+    other = AutoModelForCausalLM.from_pretrained(tiny)
+    other.model.norm.weight.data.mul_(1.5)
+    other.save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "base")
+    found = {folder}
+    for changed in ({"base_model_name_or_path": str(tmp_path / "base")}, {"lora_alpha": config["lora_alpha"] * 4}):
+        (tmp_path / "judge/adapter_config.json").write_text(json.dumps(config | changed))
+        prepare.cache_clear(), identify.cache_clear()
+        again, elsewhere = prepare(str(tmp_path / "judge"))
+        assert again.startswith(own + "+") and (again == name) == ("lora_alpha" in changed)
+        assert not torch.allclose(AutoModelForCausalLM.from_pretrained(elsewhere)(ids).logits, merged, atol=0.1)
+        found.add(elsewhere)
+    assert len(found) == 3
 
 
 def test_a_packed_adapter_is_the_same_in_bfloat16_under_another_name(tmp_path, monkeypatch):
@@ -196,3 +244,214 @@ def test_a_packed_adapter_is_the_same_in_bfloat16_under_another_name(tmp_path, m
 def test_the_environment_keeps_what_the_user_set():
     env = runtime.environment({"VLLM_LOGGING_LEVEL": "INFO", "LD_PRELOAD": "/x.so"})
     assert env["VLLM_LOGGING_LEVEL"] == "INFO" and env["LD_PRELOAD"].split(":")[0] == "/x.so"
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Folder of a model in two shards."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "sharded"
+    folder.mkdir()
+    for number in (1, 2):
+        save_file({f"w{number}": torch.full((4, 8), float(number))}, folder / f"model-0000{number}-of-00002.safetensors")
+    names = {f"w{number}": f"model-0000{number}-of-00002.safetensors" for number in (1, 2)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_a_judge_is_known_by_all_its_weights(tmp_path, shards, monkeypatch):
+    """A change in a later shard is another judge; so are other weights under the same hub id."""
+    import torch
+    from safetensors.torch import save_file
+
+    from deepprune import models
+    from deepprune.judges.weights import identify
+
+    monkeypatch.setenv("DEEPPRUNE_CACHE", str(tmp_path / "cache"))
+    first = judges.describe("vllm", str(shards))
+    assert first["name"] == f"sharded@{first['sha256'][:8]}" and first["parameters"] == 64
+    # Bytes that were hashed are not read again: one note a file.
+    notes = json.loads((tmp_path / "cache/hashes.json").read_text())
+    assert len(notes) == 2 and all(key.startswith(str(shards)) for key in notes)
+    (tmp_path / "cache/hashes.json").write_text(json.dumps(dict.fromkeys(notes, "0" * 64)))
+    assert models.weights_hash(shards) != first["sha256"]
+    (tmp_path / "cache/hashes.json").write_text("broken")
+    assert models.weights_hash(shards) == first["sha256"]
+    save_file({"w2": torch.full((4, 8), 3.0)}, shards / "model-00002-of-00002.safetensors")
+    identify.cache_clear()
+    assert identify(str(shards)).name not in (first["name"], "sharded") and identify(str(shards)).name.startswith("sharded@")
+    # Under a hub id: what lies in our cache folder, before and after.
+    (tmp_path / "cache/models").mkdir()
+    shards.rename(tmp_path / "cache/models/judge-4B")
+    known = identify("somebody/judge-4B")
+    assert known.source == "cache" and known.name == f"somebody/judge-4B@{known.sha256[:8]}"
+    identify.cache_clear()
+    save_file({"w1": torch.zeros(4, 8)}, tmp_path / "cache/models/judge-4B/model-00001-of-00002.safetensors")
+    assert identify("somebody/judge-4B").name != known.name
+    (tmp_path / "cache/models/judge-4B/model-00001-of-00002.safetensors").unlink()
+    identify.cache_clear()
+    with pytest.raises(UserError, match="model-00001-of-00002.safetensors is missing"):
+        identify("somebody/judge-4B")
+
+
+def test_the_size_of_a_judge_is_unknown_not_nothing(shards):
+    assert judges.describe("random", seed=3) == {"name": "random-3", "sha256": None, "source": None, "parameters": 0}
+    assert judges.parameters_of("transformers", str(shards)) == 64
+    (shards / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
+    assert judges.parameters_of("transformers", str(shards)) is None
+
+
+@pytest.mark.parametrize(("this", "other", "p"), [(-1.0, -1.0, 0.5), (-0.1, -900.0, 1.0), (-900.0, -0.1, 0.0), (-math.inf, -0.1, 0.0)])
+def test_the_better_of_two_labels(this, other, p):
+    assert judges.better(this, other) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(("this", "other"), [(math.nan, -1.0), (-1.0, math.nan), (math.nan, math.nan), (-math.inf, -math.inf)])
+def test_a_score_that_is_no_number_is_an_error(this, other):
+    with pytest.raises(judges.NotAJudge, match="no probabilities: are its weights finite"):
+        judges.Score(judges.better(this, other))
+    with pytest.raises(judges.NotAJudge):
+        judges.Score(0.5, label_mass=math.nan)
+
+
+def with_nan(model, folder, what):
+    """A copy of a model folder with one weight that is NaN."""
+    from transformers import AutoModelForCausalLM
+
+    broken = AutoModelForCausalLM.from_pretrained(model)
+    what(broken).data[0] = math.nan
+    broken.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    return str(folder)
+
+
+def test_weights_that_are_not_finite_are_no_judge(tmp_path, tiny, monkeypatch):
+    broken = with_nan(tiny, tmp_path / "broken", lambda m: m.model.norm.weight)
+    with pytest.raises(judges.NotAJudge, match=r"judge broken@\w{8}: answered with p_same = nan"):
+        judges.open_judge("transformers", broken).score(requests()[:3])
+    # An adapter is looked through before it is merged.
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setenv("DEEPPRUNE_CACHE", str(tmp_path / "cache"))
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), LoraConfig(r=2, target_modules=["q_proj"]))
+    next(w for name, w in model.named_parameters() if "lora_B" in name).data.fill_(math.nan)
+    model.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError, match=r"adapter_model.safetensors: .*lora_B.* not finite"):
+        judges.open_judge("transformers", str(tmp_path / "adapter"))
+    assert not list((tmp_path / "cache").glob("merged/*"))
+
+
+class Said(judges.Judge):
+    """Gives its labels the probabilities it was told; counts what it was asked."""
+
+    name = "said"
+    labels_shown = ("no", "yes")
+
+    def __init__(self, masses, limit):
+        self.masses_told, self.least_label_mass, self.asked = masses, limit, 0
+
+    def _stream(self, requests):
+        for position, _ in enumerate(requests):
+            self.asked += 1
+            yield position, judges.Score(0.25, label_mass=self.masses_told[position])
+
+    def _rather(self, request):
+        return [("Yes", 0.4), (request.trace_a, 0.1)]
+
+
+def test_a_model_that_does_not_answer_with_the_labels_is_stopped_before_its_first_score():
+    pairs = [Request("q", "a", "b", f"a{i}", f"b{i}") for i in range(100)]
+    judge, given = Said([0.3] * 31 + [0.2] + [0.9] * 68, 0.5), []
+    with pytest.raises(judges.NotAJudge, match=r"said: its labels \(no, yes\) have 0.297 .* first 32 prompts, less than 0.5; it would "
+                                               r"rather answer 'Yes' 0.40, 'a31' 0.10\. .*--least-label-mass 0"):  # fmt: skip
+        given += judge.stream(pairs)
+    assert not given and judge.asked == 32
+    assert [p for p, _ in Said([0.3] * 100, 0.0).stream(pairs)] == list(range(100))
+    # Later prompts do not count; a short first call does.
+    late = Said([0.9] * 32 + [0.0] * 68, 0.5)
+    assert len(late.score(pairs)) == 100 and late.label_mass == {"mean": 0.9, "least": 0.9, "prompts": 32}
+    with pytest.raises(judges.NotAJudge, match="first 3 prompts"):
+        Said([0.1] * 3, 0.5).score(pairs[:3])
+    assert judges.open_judge("random").label_mass is None
+
+
+TOPS = {1: -0.105, 2: -2.5, 3: -5.0, 4: -6.0, 5: -7.0}  # nine tenths for the first
+
+
+@pytest.mark.parametrize(
+    ("labels", "top", "says"),
+    [({1: -0.105, 2: -2.5}, TOPS, None), ({1: -0.105, 9: -11.0}, TOPS, None),
+     ({1: -0.02, 9: -4.0}, TOPS, r"token 9 is -4.000 .*, at most -7.000 where nothing is"),  # the labels alone
+     ({1: -0.7, 2: -0.7}, TOPS, r"token 1 is -0.700 .*, -0.105 where nothing is"),
+     ({1: -0.1, 2: -2.5}, TOPS | {3: -0.2}, "probability of 1.8"), ({1: 12.0, 2: 9.0}, {1: 12.0, 2: 9.0}, "probability of"),
+     ({1: -0.1, 2: -2.4}, {1: -0.1, 2: -2.4, 3: -9999.0}, "struck out")],
+)  # fmt: skip
+def test_log_probabilities_that_are_not_over_the_whole_vocabulary_are_noticed(labels, top, says):
+    import re
+
+    from deepprune.judges.server import not_whole
+
+    problem = not_whole(labels, top)
+    assert problem is None if says is None else re.search(says, problem)
+
+
+@pytest.mark.parametrize(("dtype", "is_rounded"), [("bfloat16", True), ("float16", True), ("float32", False)])
+def test_a_server_that_rounds_its_logits_is_noticed(dtype, is_rounded):
+    import torch
+
+    from deepprune.judges.server import rounded
+
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(50):
+        logits = 8 + 12 * torch.rand(500, generator=generator)
+        logprobs = logits.to(getattr(torch, dtype)).float().log_softmax(-1).topk(5).values
+        assert rounded(logprobs.tolist()) is (is_rounded and len(set(logprobs.tolist())) > 3)
+
+
+@pytest.fixture(scope="module")
+def static(tmp_path_factory):
+    """Folder of a sentence encoder without layers or a limit of length: the mean of its words' vectors."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["[UNK]", *"first we add multiply the tens apples of and so sum is".split()]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("static")
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu").save(str(folder))
+    return folder
+
+
+def test_a_static_embedding_model_gives_scores(static):
+    judge = judges.open_judge("sbert", str(static))
+    texts = ["we add the tens", "we multiply the apples", "first we add " * 400, ""]
+    asked = [Request("q", a, b, f"{i}", f"{j}") for i, a in enumerate(texts) for j, b in enumerate(texts)]
+    scores = judge.score(asked)
+    vectors = judge.model.encode(texts, normalize_embeddings=True)
+    assert [s.p_same for s in scores] == pytest.approx(((1 + vectors @ vectors.T) / 2).clip(0, 1).ravel().tolist(), abs=1e-5)
+    assert scores[0].p_same == pytest.approx(1.0) and scores[0].prompt_tokens == 8
+    assert scores[2].prompt_tokens == 4 + 1200  # no limit: all of it is read
+    assert judge.parameters == judges.parameters_of("sbert", str(static)) == 13 * 16
+
+
+def test_embeddings_that_are_not_finite_are_an_error_and_not_kept(static, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(static, tmp_path / "broken")
+    (weights,) = (tmp_path / "broken").rglob("*.safetensors")
+    tensors = load_file(weights)
+    next(iter(tensors.values()))[2] = math.nan
+    save_file(tensors, weights)
+    judge = judges.open_judge("sbert", str(tmp_path / "broken"), cache=tmp_path / "cache.npz")
+    with pytest.raises(judges.NotAJudge, match="embeddings are not finite"):
+        judge.score([Request("q", "we add", "the sum", "a", "b")])
+    assert not (tmp_path / "cache.npz").exists()

@@ -136,7 +136,7 @@ def test_a_judge_is_measured_on_its_test_items(tmp_path, smol):
     ]  # fmt: skip
     records.write(tmp_path / "lists.jsonl", items)
     command = ("Offline/test_listwise_judge.py", "--model", smol, "--lists", tmp_path / "lists.jsonl", "--max-model-len", "1024",
-               "--output", tmp_path / "scores.jsonl", "--resamples", "20")  # fmt: skip
+               "--output", tmp_path / "scores.jsonl", "--resamples", "20", "--least-label-mass", "0")  # fmt: skip
     done = run_stage(*command)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = {row["item_id"]: row["p_same"] for _, row in jsonl.read(tmp_path / "scores.jsonl")}

@@ -89,7 +89,7 @@ class Noisy(Judge):
     def __init__(self, fail_after=None):
         self.asked, self.fail_after = 0, fail_after
 
-    def stream(self, requests):
+    def _stream(self, requests):
         for position, r in enumerate(list(requests)):
             self.asked += 1
             if self.fail_after is not None and self.asked > self.fail_after:

@@ -63,7 +63,7 @@ def problems(tmp_path):
 def options(server, problems, output):
     return ["Online/live_pruning.py", "--reasoner", SMOL, "--reasoner-url", server[0], "--judge", "server", "--judge-model", SMOL,
             "--judge-url", server[0], "--problems", problems, "--n", N, "--max-tokens", "120", "--temperature", "1.0", "--truncation-k", "1",
-            "--tau", "0.5", "--k1", "2", "--k2", "2", "--k3", "2", "--output", output]  # fmt: skip
+            "--tau", "0.5", "--k1", "2", "--k2", "2", "--k3", "2", "--least-label-mass", "0", "--output", output]  # fmt: skip
 
 
 def test_a_live_run_counts_as_the_server_does_and_replays(server, problems, tmp_path):
@@ -89,7 +89,7 @@ def test_a_live_run_counts_as_the_server_does_and_replays(server, problems, tmp_
     # The recorded prefixes through stage 05, with the same judge in this process: the same clusters.
     replay = run_stage("Online/greedy_cluster_threshold.py", "--problems", problems, "--traces", tmp_path / "live.traces.jsonl", "--judge",
                        "transformers", "--model", SMOL, "--tokenizer", SMOL, "--truncation-k", "1", "--k1", "2", "--k2", "2", "--k3", "2",
-                       "--tau", "0.5", "--output", tmp_path / "replay.jsonl")  # fmt: skip
+                       "--tau", "0.5", "--least-label-mass", "0", "--output", tmp_path / "replay.jsonl")  # fmt: skip
     assert replay.returncode == 0, replay.stderr
     again = {p.problem_id: p.clusters for p in records.read(records.Pruning, tmp_path / "replay.jsonl")}
     assert {p.problem_id: p.clusters for p in pruned} == again
@@ -106,6 +106,11 @@ def test_the_judge_on_a_server_gives_the_scores_of_transformers(server, smol):
     there, here = ServerJudge(smol, server[0]), TransformersJudge(smol)
     for a, b in zip(there.score(requests), here.score(requests), strict=True):
         assert a.p_same == pytest.approx(b.p_same, abs=1e-3) and a.prompt_tokens == b.prompt_tokens
+        assert a.label_mass == pytest.approx(b.label_mass, rel=0.02) and a.label_mass < 0.5  # of all tokens, not of the two
+    there.least_label_mass = here.least_label_mass = 0.5
+    for judge in (there, here):  # SmolLM2 untrained is no judge
+        with pytest.raises(judges.NotAJudge, match=r"SmolLM2.* have 0\.0\d+ of the probability on the first .*would rather answer '"):
+            judge.score(requests)
     there.close()
 
 

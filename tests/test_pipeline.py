@@ -12,6 +12,7 @@ SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PROBLEMS = ROOT / "DeepPrune_data/problems/words.jsonl"
 TRACES = ROOT / "DeepPrune_data/traces/qwen2.5-coder-0.5b-words.jsonl.gz"
 RECIPE = ["--config", "scripts/recipes/cpu.yaml"]
+ANY = ["--least-label-mass", "0"]  # one step of training makes no judge
 
 
 def rows(path):
@@ -40,12 +41,12 @@ def run(tmp_path_factory):
           "max_samples=8")  # fmt: skip
     for name, more in {"trained": ["--model", root / "judge"], "random": ["--judge", "random"]}.items():
         stage("Offline/test_model_performance_parallel.py", *RECIPE, "--pairs", pairs, "--output", root / f"scores_{name}.jsonl",
-              "--resamples", "50", *more)  # fmt: skip
+              "--resamples", "50", *ANY, *more)  # fmt: skip
     stage("Preliminaries/zero_shot_exp.py", *RECIPE, "--pairs", pairs, "--model", SMOL, "--output", root / "scores_zero_shot.jsonl",
-          "--resamples", "50")  # fmt: skip
+          "--resamples", "50", *ANY)  # fmt: skip
     for name, more in {"trained": ["--model", root / "judge"], "oracle": ["--judge", "oracle"]}.items():
         stage("Online/greedy_cluster_threshold.py", *RECIPE, "--problems", PROBLEMS, "--limit", "2", "--traces",
-              root / "online_test_data/deepprune_pairs.jsonl", "--output", root / f"pruning_{name}.jsonl", *more)  # fmt: skip
+              root / "online_test_data/deepprune_pairs.jsonl", "--output", root / f"pruning_{name}.jsonl", *ANY, *more)  # fmt: skip
     stage("scripts/06_report.py", "--output", root / "report", "--pairs", pairs, "--resamples", "50",
           "--scores", root / "scores_trained.jsonl", root / "scores_random.jsonl", root / "scores_zero_shot.jsonl", "--problems", PROBLEMS,
           "--traces", TRACES, "--pruning", root / "pruning_trained.jsonl", root / "pruning_oracle.jsonl")  # fmt: skip

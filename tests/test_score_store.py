@@ -16,7 +16,7 @@ IDENTITY = {"judge": "j@1", "prompt_version": "p", "truncation": "words", "trunc
 
 def test_scores_are_there_again_exactly(tmp_path):
     path = tmp_path / "s.sqlite"
-    rows = [(f"a{i}", f"b{i}", Score(i / 7, i, i // 2)) for i in range(50)]
+    rows = [(f"a{i}", f"b{i}", Score(i / 50, i, i // 2)) for i in range(50)]
     with ScoreStore(path, IDENTITY) as store:
         store.add(rows[:20])
         store.add(rows[20:])
@@ -36,6 +36,28 @@ def test_a_store_made_otherwise_is_refused_and_untouched(tmp_path, changed):
         ScoreStore(path, IDENTITY | changed)
     with ScoreStore(path, IDENTITY) as store:
         assert len(store) == 1
+
+
+def test_scores_of_a_model_that_is_no_judge_are_not_used(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with ScoreStore(path, IDENTITY) as store:
+        store.note_label_mass({"mean": 0.3, "least": 0.1, "prompts": 3})
+        store.note_label_mass({"mean": 0.2, "least": 0.1, "prompts": 32})
+        store.note_label_mass({"mean": 0.9, "least": 0.9, "prompts": 5})
+    with pytest.raises(UserError, match="s.sqlite: .* gave the judge's labels 0.2 of the probability, less than 0.5"):
+        ScoreStore(path, IDENTITY, least_label_mass=0.5)
+    with ScoreStore(path, IDENTITY, least_label_mass=0.0) as store:
+        assert store.label_mass["prompts"] == 32
+
+
+def test_a_stored_score_that_is_no_probability_is_refused(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with ScoreStore(path, IDENTITY) as store:
+        store.add([("a", "b", Score(0.5))])
+        store.db.execute("UPDATE score SET p_same = 1e999 - 0.0")
+        store.db.commit()
+    with pytest.raises(UserError, match="s.sqlite: cannot be used as a score store .*p_same = inf"):
+        ScoreStore(path, IDENTITY)
 
 
 def test_a_trace_with_another_prefix_is_refused(tmp_path):

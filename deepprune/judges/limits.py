@@ -13,7 +13,7 @@ class OracleJudge(Judge):
 
     name = "oracle"
 
-    def stream(self, requests):
+    def _stream(self, requests):
         for position, request in enumerate(requests):
             if request.label is None:
                 raise UserError("the oracle judge needs labels")
@@ -27,7 +27,7 @@ class RandomJudge(Judge):
         self.seed = seed
         self.name = f"random-{seed}"
 
-    def stream(self, requests):
+    def _stream(self, requests):
         for position, request in enumerate(requests):
             low, high = sorted((request.trace_a, request.trace_b))
             yield position, Score(random.Random(f"{self.seed}/{request.question}/{low}/{high}").random())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from deepprune import engine, prompts
-from deepprune.judges import Score, better
+from deepprune.judges import Score, better, mass
 from deepprune.judges.vllm import VLLMJudge
 
 
@@ -25,7 +25,7 @@ class ListwiseJudge(VLLMJudge):
 
     LABELS = prompts.LIST_LABELS
 
-    def stream(self, requests):
+    def _stream(self, requests):
         groups: list[list[tuple[int, object]]] = []
         for position, r in enumerate(requests):
             last = groups[-1][-1][1] if groups else None
@@ -38,22 +38,24 @@ class ListwiseJudge(VLLMJudge):
 
         def prompts_of():
             for number, group in enumerate(groups):
-                new = group[0][1]
-                ids = prompts.list_prompt_ids(
-                    self.tokenizer, new.question, [r.prefix_a for _, r in group], new.prefix_b
-                )
-                yield str(number), self._prompt(ids, new.trace_b), params[len(group)]
+                asked = [r for _, r in group]
+                yield str(number), self._prompt(self._ids(asked), asked[0].trace_b), params[len(group)]
 
         for number, output in engine.run(self.llm, prompts_of(), self.window):
             at = output.outputs[0].logprobs[0]
             group = groups[int(number)]
-            none, *letters = (at[label].logprob for label in labels[: len(group) + 1])
+            none, *letters = given = [at[label].logprob for label in labels[: len(group) + 1]]
             top = max(letters)
             shares = [math.exp(letter - top) for letter in letters]
             p_any = better(math.log(sum(shares)) + top, none)
             for (position, _), share in zip(group, shares, strict=True):
                 p_same = p_any * share
                 if position == group[0][0]:
-                    yield position, Score(p_same, len(output.prompt_token_ids), output.num_cached_tokens or 0)
+                    cached = output.num_cached_tokens or 0
+                    yield position, Score(p_same, len(output.prompt_token_ids), cached, label_mass=mass(given))
                 else:
                     yield position, Score(p_same, calls=0)
+
+    def _ids(self, asked):
+        new = asked[0]
+        return prompts.list_prompt_ids(self.tokenizer, new.question, [r.prefix_a for r in asked], new.prefix_b)

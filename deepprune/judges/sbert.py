@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 
 from deepprune import jsonl, models, progress
 from deepprune.errors import UserError
-from deepprune.judges import Judge, Score
-from deepprune.manifest import file_hash
+from deepprune.judges import Judge, NotAJudge, Score
+from deepprune.judges.weights import identify
 from deepprune.records import content_hash
 
 CHUNK = 1024  # prefixes between two writes of the cache
@@ -32,29 +33,36 @@ class SentenceBertJudge(Judge):
     def __init__(self, model: str, batch: int = 64, cache: str | Path | None = None):
         from sentence_transformers import SentenceTransformer
 
-        resolved = models.resolve(model)
-        self.name = f"sbert:{resolved.name}"
-        self.model = SentenceTransformer(resolved.path)
+        resolved, known = models.resolve(model), identify(model)
+        self.name = f"sbert:{known.name}"
+        try:
+            self.model = SentenceTransformer(resolved.path)
+        except (ValueError, OSError, KeyError) as error:
+            raise UserError(f"{resolved.name}: sentence-transformers cannot load it: {error}") from error
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.batch = batch
         self.cache = Path(cache) if cache else None
-        self.weights = ""
+        self.weights = known.sha256
         self.vectors: dict[str, np.ndarray] = {}  # by content hash of the prefix
         self.tokens: dict[str, int] = {}  # word pieces of the whole prefix
         if self.cache:
-            self.weights = "+".join(file_hash(f) for f in sorted(Path(resolved.path).rglob("*.safetensors")))
             self._load()
+
+    @property
+    def limit(self) -> float:
+        """Word pieces of a prefix that are read; infinite where the encoder has no limit (static embeddings)."""
+        limit = self.model.max_seq_length
+        return math.inf if limit is None else limit
 
     def encode(self, prefixes: Sequence[str]) -> tuple[np.ndarray, list[int]]:
         """(normalized embeddings (n, d), word pieces read of each) of prefixes, each distinct one encoded once."""
         keys = [content_hash(p) for p in prefixes]
         self._encode({k: p for k, p in zip(keys, prefixes, strict=True) if k not in self.vectors})
-        limit = self.model.max_seq_length
-        return np.stack([self.vectors[k] for k in keys]), [min(limit, self.tokens[k]) for k in keys]
+        return np.stack([self.vectors[k] for k in keys]), [min(self.limit, self.tokens[k]) for k in keys]
 
-    def stream(self, requests):
+    def _stream(self, requests):
         requests = list(requests)
-        limit = self.model.max_seq_length
+        limit = self.limit
         keys = [(content_hash(r.prefix_a), content_hash(r.prefix_b)) for r in requests]
         texts = {k: t for (a, b), r in zip(keys, requests, strict=True) for k, t in ((a, r.prefix_a), (b, r.prefix_b))}
         fresh = {k for k in texts if k not in self.vectors}
@@ -78,13 +86,25 @@ class SentenceBertJudge(Judge):
         while chunk := list(itertools.islice(left, CHUNK)):
             keys, new = zip(*chunk, strict=True)
             encoded = self.model.encode(list(new), batch_size=self.batch, normalize_embeddings=True)
+            if not np.isfinite(encoded).all():
+                raise NotAJudge("its embeddings are not finite: are its weights?")
             self.vectors.update(zip(keys, encoded, strict=True))
-            lengths = self.model.tokenizer(list(new), truncation=False, verbose=False)["input_ids"]
-            self.tokens.update((k, len(ids)) for k, ids in zip(keys, lengths, strict=True))
+            self.tokens.update(zip(keys, self._lengths(list(new)), strict=True))
             bar.update(len(keys))
             if self.cache:
                 self._save()
         bar.close()
+
+    def _lengths(self, texts: list[str]) -> list[int]:
+        """Word pieces of each text, uncut. Tokenizers are of three kinds: transformers', tokenizers' (static embeddings), by words."""
+        tokenizer = self.model.tokenizer
+        if hasattr(tokenizer, "apply_chat_template"):
+            return [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
+        if hasattr(tokenizer, "encode_batch"):
+            return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+        if hasattr(tokenizer, "tokenize"):
+            return [len(tokenizer.tokenize(text)) for text in texts]
+        raise UserError(f"{self.name}: its tokenizer ({type(tokenizer).__name__}) does not say how many tokens a text has")
 
     def _save(self) -> None:
         keys = list(self.vectors)

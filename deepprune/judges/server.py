@@ -1,19 +1,65 @@
 """The judge on an OpenAI-compatible vLLM server: the same prompts, tokens and p_same as VLLMJudge.
 
-Needs of the completions endpoint: prompts as token ids, and vLLM's `allowed_token_ids` and `logprob_token_ids`.
+    vllm serve JUDGE --hf-overrides '{"head_dtype": "float32"}' --port 8001
+
+JUDGE is a folder of full weights (`python -m deepprune.judges.weights folder ADAPTER` merges an adapter and prints it). The
+override computes the logits in float32, as VLLMJudge does; the rest of the model stays in its own type (--dtype). Without it
+the logits are rounded to bfloat16, and the two labels tie. --logprobs-mode stays as it is (raw_logprobs).
+
+Needs of the completions endpoint: prompts as token ids, and vLLM's `logprob_token_ids`. No token is forbidden: the labels'
+log-probabilities are those over the whole vocabulary. The first answer is checked to be so; rounded logits are said.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import itertools
+import math
+import sys
 import time
+from collections.abc import Mapping, Sequence
 
 from deepprune import models, prompts
 from deepprune.errors import UserError, without_credentials
-from deepprune.judges import Judge, Score, better
+from deepprune.judges import Judge, NotAJudge, Request, Score, better, mass
 from deepprune.judges.weights import prepare
 from deepprune.reasoners import NO_MODELS, api_key, backoff, passing, refusal
+
+TOP = 5  # likeliest tokens asked for in the first answer
+WHOLE = "the judge needs log-probabilities over the whole vocabulary: start the server with --logprobs-mode raw_logprobs (the default)"
+
+
+def logprobs_of(reply) -> dict[int, float | None]:
+    """Log-probability by token id at the first generated position; NaN arrives as None."""
+    return {int(name.removeprefix("token_id:")): value for name, value in reply.choices[0].logprobs.top_logprobs[0].items()}
+
+
+def not_whole(labels: Mapping[int, float], top: Mapping[int, float]) -> str | None:
+    """Why these are not log-probabilities over the whole vocabulary; None if they may be.
+
+    labels: as answered for the labels alone; top: the likeliest tokens as answered without naming any.
+    """
+    if any(value > 0.001 for value in top.values()) or mass(top.values()) > 1.01:
+        return f"the likeliest {len(top)} tokens have a probability of {sum(math.exp(min(v, 50.0)) for v in top.values()):.3g} together"
+    if any(value <= -9999.0 for value in top.values()):
+        return "tokens are struck out before the log-probabilities are computed"
+    least = min(top.values())
+    for label, value in labels.items():
+        # A label that is not among the likeliest is no likelier than they are. Half a nat is more than rounding makes.
+        if abs(value - top[label]) > 0.5 if label in top else value > least + 0.5:
+            there = f"{top[label]:.3f}" if label in top else f"at most {least:.3f}"
+            return f"the log-probability of the token {label} is {value:.3f} where the labels are asked for, {there} where nothing is"
+    return None
+
+
+def rounded(logprobs: Sequence[float]) -> bool:
+    """Whether these log-probabilities come from logits in 16 bits: all gaps between them are multiples of 1/256.
+
+    So they are in bfloat16 where logits are at least 0.5 in size, in float16 where they are at least 4. Four gaps in
+    float32 all look so once in 400,000 times.
+    """
+    steps = [(value - logprobs[0]) * 256 for value in logprobs]
+    return len(set(logprobs)) > 3 and all(abs(step - round(step)) < 0.02 for step in steps)
 
 
 class ServerJudge(Judge):
@@ -24,19 +70,29 @@ class ServerJudge(Judge):
         from transformers import AutoTokenizer
 
         self.name, folder = prepare(model)
-        self.parameters = models.parameter_count(folder)
+        self.parameters = models.parameters(folder)
+        self.labels_shown = prompts.LABELS
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.labels = prompts.label_token_ids(self.tokenizer)
         self.url, self.retries = without_credentials(url.rstrip("/")), retries
         self.client = openai.OpenAI(base_url=url.rstrip("/"), api_key=api_key(), timeout=timeout_seconds, max_retries=0)
+        self.checked = False
         self.pool = concurrent.futures.ThreadPoolExecutor(batch)
         try:
             self.served = self.client.models.list().data[0].id
         except (openai.APIError, *NO_MODELS) as error:
             raise UserError(refusal(self.url, error)) from error
 
-    def stream(self, requests):
-        futures = {self.pool.submit(self._one, r): position for position, r in enumerate(requests)}
+    def _stream(self, requests):
+        requests = iter(requests)
+        first = next(requests, None)
+        if first is None:
+            return
+        if not self.checked:
+            self.calls_beside += 2
+            self._check_server(first)
+            self.checked = True
+        futures = {self.pool.submit(self._one, r): p for p, r in enumerate(itertools.chain([first], requests))}
         try:
             for future in concurrent.futures.as_completed(futures):
                 yield futures[future], future.result()
@@ -45,26 +101,70 @@ class ServerJudge(Judge):
                 future.cancel()
 
     def _one(self, r) -> Score:
+        ids, reply = self._ask(r, {"logprob_token_ids": list(self.labels)}, len(self.labels))
+        different, same = self._labels_of(reply)
+        details = getattr(reply.usage, "prompt_tokens_details", None)
+        cached = (details.cached_tokens or 0) if details else 0
+        return Score(better(same, different), len(ids), cached, label_mass=mass((same, different)))
+
+    def _ask(self, r: Request, more: Mapping, logprobs: int) -> tuple[list[int], object]:
+        """(token ids of the prompt, the server's reply). Connection errors are tried again."""
         import openai
 
         ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
+        # What the server would take from the model's generation_config otherwise, where it processes its log-probabilities.
+        plain = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "return_tokens_as_token_ids": True}
         for attempt in itertools.count():
             try:
                 reply = self.client.completions.create(
-                    model=self.served, prompt=ids, max_tokens=1, temperature=0.0, logprobs=2,
-                    extra_body={"allowed_token_ids": list(self.labels), "logprob_token_ids": list(self.labels),
-                                "return_tokens_as_token_ids": True},
+                    model=self.served, prompt=ids, max_tokens=1, temperature=0.0, top_p=1.0, logprobs=logprobs,
+                    extra_body=plain | more,
                 )  # fmt: skip
-                break
+                return ids, reply
             except openai.APIError as error:
                 if attempt >= self.retries or not passing(error):
                     raise UserError(refusal(self.url, error, attempt + 1)) from error
                 time.sleep(backoff(attempt))
-        at = reply.choices[0].logprobs.top_logprobs[0]
-        different, same = (at[f"token_id:{label}"] for label in self.labels)
-        details = getattr(reply.usage, "prompt_tokens_details", None)
-        cached = (details.cached_tokens or 0) if details else 0
-        return Score(better(same, different), len(ids), cached)
+
+    def _labels_of(self, reply) -> list[float]:
+        """The labels' log-probabilities. Raises NotAJudge if one is missing or is no log-probability."""
+        at = logprobs_of(reply)
+        for label, text in zip(self.labels, prompts.LABELS, strict=True):
+            value = at.get(label, -math.inf)
+            if label not in at:
+                raise NotAJudge(
+                    f"{self.url} returns no log-probability of its label {text!r} (token {label}): the server must know vLLM's "
+                    "logprob_token_ids (vLLM 0.20 or later)"
+                )
+            if value is None or not value <= 0.001:
+                raise NotAJudge(
+                    f"{self.url} returns {value} as the log-probability of its label {text!r}: "
+                    + ("its weights are not finite" if value is None or value != value else WHOLE)
+                )
+        return [at[label] for label in self.labels]
+
+    def _check_server(self, r: Request) -> None:
+        """Compare what a first answer says of the labels with what it says of the likeliest tokens.
+
+        Raises NotAJudge unless both are log-probabilities over the whole vocabulary. Says so if the logits are rounded.
+        """
+        labels = dict(zip(self.labels, self._labels_of(self._ask(r, {"logprob_token_ids": list(self.labels)}, 2)[1]), strict=True))
+        top = logprobs_of(self._ask(r, {}, TOP)[1])
+        if any(value is None or value != value for value in top.values()):
+            raise NotAJudge(f"{self.url} returns log-probabilities that are not numbers: its weights are not finite")
+        problem = not_whole(labels, top)
+        if problem:
+            raise NotAJudge(f"{self.url}: {problem}; {WHOLE}")
+        if rounded([*top.values(), *labels.values()]):
+            print(
+                f"{self.url}: the judge's logits are rounded to 16 bits, so that its labels tie and thresholds shift; serve it with "
+                f"--hf-overrides '{{\"head_dtype\": \"float32\"}}'", file=sys.stderr,
+            )  # fmt: skip
+
+    def _rather(self, request):
+        top = logprobs_of(self._ask(request, {}, TOP)[1])
+        likely = sorted(top.items(), key=lambda item: -item[1])[:TOP]
+        return [(self.tokenizer.decode([token]), math.exp(value)) for token, value in likely]
 
     def close(self):
         self.pool.shutdown(cancel_futures=True)

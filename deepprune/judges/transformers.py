@@ -17,7 +17,8 @@ class TransformersJudge(Judge):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.name, folder = prepare(model)
-        self.parameters = models.parameter_count(folder)
+        self.parameters = models.parameters(folder)
+        self.labels_shown = prompts.LABELS
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -33,7 +34,7 @@ class TransformersJudge(Judge):
             self.model.set_output_embeddings(head)
         self.batch = batch
 
-    def stream(self, requests):
+    def _stream(self, requests):
         import torch
 
         requests = list(requests)
@@ -43,9 +44,20 @@ class TransformersJudge(Judge):
             rows = order[start : start + self.batch]
             padded = self.tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(self.device)
             with torch.inference_mode():
-                logits = self.model(**padded, logits_to_keep=1).logits[:, -1, list(self.labels)].float()
-            for i, p in zip(rows, logits.softmax(-1)[:, 1].tolist(), strict=True):
-                yield i, Score(p, len(ids[i]), 0)
+                logits = self.model(**padded, logits_to_keep=1).logits[:, -1].float()
+            labels = logits[:, list(self.labels)]
+            share = (labels.logsumexp(-1) - logits.logsumexp(-1)).exp()
+            for i, p, mass in zip(rows, labels.softmax(-1)[:, 1].tolist(), share.tolist(), strict=True):
+                yield i, Score(p, len(ids[i]), 0, label_mass=mass)
+
+    def _rather(self, request):
+        import torch
+
+        ids = prompts.prompt_ids(self.tokenizer, request.question, request.prefix_a, request.prefix_b)
+        with torch.inference_mode():
+            logits = self.model(torch.tensor([ids], device=self.device), logits_to_keep=1).logits[0, -1].float()
+        top = logits.softmax(-1).topk(5)
+        return [(self.tokenizer.decode([i]), p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
 
     def close(self):
         del self.model

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from deepprune import engine, models, prompts
 from deepprune.errors import UserError
-from deepprune.judges import Judge, Score, better
+from deepprune.judges import Judge, Request, Score, better, mass
 from deepprune.judges.weights import prepare
+
+TOP = 5  # likeliest tokens, of a model that does not answer with its labels
 
 
 class VLLMJudge(Judge):
@@ -28,7 +31,8 @@ class VLLMJudge(Judge):
         from deepprune import runtime
 
         self.name, folder = prepare(model)
-        self.parameters = models.parameter_count(folder)
+        self.parameters = models.parameters(folder)
+        self.labels_shown = self.LABELS
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.labels = prompts.label_token_ids(self.tokenizer, self.LABELS)
         if dtype == "auto" and not runtime.has_gpu():
@@ -36,13 +40,17 @@ class VLLMJudge(Judge):
         self.llm = engine.start(
             folder, dtype=dtype, max_model_len=max_model_len, max_num_seqs=batch, prefix_caching=prefix_caching,
             tensor_parallel=tensor_parallel, data_parallel=data_parallel, gpu_memory_utilization=gpu_memory_utilization,
-            max_logprobs=len(self.labels), extra={"hf_overrides": {"head_dtype": "float32"}},
+            max_logprobs=max(len(self.labels), TOP), extra={"hf_overrides": {"head_dtype": "float32"}},
         )  # fmt: skip
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1
         self.window = 4 * batch
 
     def _params(self, labels: Sequence[int]):
-        """Sampling parameters of a request whose answer is one of these label tokens."""
+        """Sampling parameters of a request whose answer is one of these label tokens.
+
+        vLLM's log-probabilities are those over the whole vocabulary, before allowed_token_ids (logprobs_mode raw_logprobs,
+        its default): so the two labels' sum is what the model would have given them unasked.
+        """
         from vllm import SamplingParams
 
         return SamplingParams(
@@ -59,19 +67,33 @@ class VLLMJudge(Judge):
             )
         return {"prompt_token_ids": ids}
 
-    def stream(self, requests):
+    def _stream(self, requests):
         different, same = self.labels
         params = self._params(self.labels)
 
         def prompts_of():
             for position, r in enumerate(requests):
-                ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
-                yield str(position), self._prompt(ids, f"{r.trace_a}, {r.trace_b}"), params
+                yield str(position), self._prompt(self._ids([r]), f"{r.trace_a}, {r.trace_b}"), params
 
         for position, output in engine.run(self.llm, prompts_of(), self.window):
             at = output.outputs[0].logprobs[0]
-            p_same = better(at[same].logprob, at[different].logprob)
-            yield int(position), Score(p_same, len(output.prompt_token_ids), output.num_cached_tokens or 0)
+            this, other = at[same].logprob, at[different].logprob
+            cached = output.num_cached_tokens or 0
+            yield int(position), Score(better(this, other), len(output.prompt_token_ids), cached, label_mass=mass((this, other)))
+
+    def _ids(self, asked: Sequence[Request]) -> list[int]:
+        """The prompt of one request (of the list-wise judge: of one new trace's requests)."""
+        (r,) = asked
+        return prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
+
+    def _rather(self, request):
+        from vllm import SamplingParams
+
+        params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False, logprobs=TOP)
+        prompt = self._prompt(self._ids([request]), f"{request.trace_a}, {request.trace_b}")
+        ((_, output),) = engine.run(self.llm, [("rather", prompt, params)])
+        likely = sorted(output.outputs[0].logprobs[0].items(), key=lambda item: -item[1].logprob)
+        return [(self.tokenizer.decode([token]), math.exp(at.logprob)) for token, at in likely[:TOP]]
 
     def close(self):
         engine.shutdown(self.llm)

@@ -5,12 +5,18 @@ A LoRA adapter attached at run time made vLLM's CPU build three times slower, so
     python -m deepprune.judges.weights pack results/study/miniature/qwen2.5-0.5b Offline/DeepPrune-Judge-mini
 
 copies a trained adapter in bfloat16, half the size, to give it away: weights, config and what made it.
+
+    python -m deepprune.judges.weights folder results/demo/judge
+
+prints the folder of full weights and tokenizer, to serve it (see deepprune/judges/server.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -19,40 +25,71 @@ from pathlib import Path
 
 from deepprune import jsonl, models
 from deepprune.errors import UserError, command
-from deepprune.manifest import check_paths, file_hash
+from deepprune.manifest import check_paths
+from deepprune.records import content_hash
 
 
-@functools.cache  # hashing a large judge takes minutes: once a process
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Which weights a judge has. sha256: of all of them (an adapter's: of its own, what scales them, and its base's).
+
+    name ends in the start of the hash of the weights; an adapter's, in those of its own and of its base's.
+    """
+
+    name: str
+    sha256: str
+    source: str  # 'folder', 'cache', 'hub', or the package
+
+
+# What changes the weights that an adapter's bytes are merged to.
+MERGED_BY = ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora", "use_dora", "fan_in_fan_out", "target_modules",
+             "layers_to_transform", "modules_to_save", "peft_type", "bias")  # fmt: skip
+
+
+@functools.cache  # merging takes minutes: once a process
 def prepare(name: str) -> tuple[str, str]:
     """(name for records, folder of full weights) of a judge model.
 
-    The record name ends in the hash of the adapter's (or, for a local folder, the config's and weights')
-    bytes: another training run is another judge. Raises UserError for unknown models or a broken adapter.
+    Raises UserError for unknown models, a broken adapter, and an adapter whose weights are not finite.
+    """
+    folder = Path(models.resolve(name).path)
+    known = identify(name)
+    if not (folder / "adapter_config.json").is_file():
+        return known.name, str(folder)
+    target = models.cache_dir() / "merged" / known.sha256[:16]
+    if not (target / "config.json").is_file():
+        models.check_finite(folder)
+        _merge(models.resolve(_base_of(folder)[0]).path, folder, target)
+    return known.name, str(target)
+
+
+@functools.cache
+def identify(name: str) -> Identity:
+    """The identity of a judge model, or of a sentence encoder: another training run is another judge.
+
+    Raises UserError for unknown models and a broken adapter.
     """
     resolved = models.resolve(name)
     folder = Path(resolved.path)
+    own = models.weights_hash(folder)
+    shown = folder.name if resolved.source == "folder" else resolved.name
     if not (folder / "adapter_config.json").is_file():
-        if resolved.source != "folder":
-            return resolved.name, resolved.path
-        digest = file_hash(_single(folder, "model*.safetensors"))[:8]
-        return f"{folder.name}@{digest}", resolved.path
+        return Identity(f"{shown}@{own[:8]}", own, resolved.source)
+    base, settings = _base_of(folder)
+    under = models.weights_hash(models.resolve(base).path)
+    scale = content_hash({key: settings.get(key) for key in MERGED_BY})
+    whole = hashlib.sha256(f"{own} {under} {scale}".encode()).hexdigest()
+    return Identity(f"{shown}@{own[:8]}+{under[:8]}", whole, resolved.source)
+
+
+def _base_of(adapter: Path) -> tuple[str, dict]:
+    """(the model that an adapter was trained on, the adapter's config)."""
+    config = adapter / "adapter_config.json"
     try:
-        base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{folder / 'adapter_config.json'}: not a readable adapter config ({error})") from error
-    weights = _single(folder, "adapter_model.safetensors")
-    digest = file_hash(weights)[:16]
-    target = models.cache_dir() / "merged" / digest
-    if not (target / "config.json").is_file():
-        _merge(models.resolve(base).path, folder, target)
-    return f"{folder.name}@{digest[:8]}", str(target)
-
-
-def _single(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if not found:
-        raise UserError(f"{folder}: no {pattern} in it; is the training complete?")
-    return found[0]
+        settings = json.loads(config.read_text())
+        return settings["base_model_name_or_path"], settings
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{config}: not a readable adapter config ({error})") from error
 
 
 def _merge(base: str, adapter: Path, target: Path) -> None:
@@ -86,7 +123,7 @@ def pack(adapter: Path, target: Path) -> int:
     if not (adapter / "adapter_config.json").is_file():
         raise UserError(f"{adapter}: no adapter_config.json in it; only LoRA adapters are packed")
     check_paths([target], [adapter])
-    tensors = load_file(_single(adapter, "adapter_model.safetensors"))
+    tensors = load_file(models.weight_files(adapter)[0])
     data = save({name: value.to(torch.bfloat16) for name, value in tensors.items()}, metadata={"format": "pt"})
     with jsonl.atomic(target / "adapter_model.safetensors") as file:
         file.write(data)
@@ -99,11 +136,16 @@ def pack(adapter: Path, target: Path) -> int:
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["pack"])
-    parser.add_argument("adapter", type=Path)
-    parser.add_argument("target", type=Path)
+    sub = parser.add_subparsers(dest="what", required=True)
+    packing = sub.add_parser("pack", help="copy an adapter in bfloat16")
+    packing.add_argument("adapter", type=Path)
+    packing.add_argument("target", type=Path)
+    sub.add_parser("folder", help="full weights and tokenizer; an adapter is merged").add_argument("model")
     args = parser.parse_args()
-    print(f"{args.target}: {pack(args.adapter, args.target):,} bytes of weights")
+    if args.what == "pack":
+        print(f"{args.target}: {pack(args.adapter, args.target):,} bytes of weights")
+    else:
+        print(prepare(args.model)[1])
 
 
 if __name__ == "__main__":
