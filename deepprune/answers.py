@@ -23,7 +23,8 @@ from deepprune.math_worker import MathWorker
 
 TIMEOUT_SECONDS = 5.0  # of the worker's CPU time, for one comparison
 SHORT_SECONDS = 1.0  # the same, in a problem where one has been ended already
-HUNG_COMPARISONS = 10  # so many are ended in a problem; then only what is known to be quick is compared
+HUNG_COMPARISONS = 10  # so many may be ended in a problem before new answers are not compared; after twice, none
+LAST_SECONDS = 0.25  # the same for grading, where HUNG_COMPARISONS with one of the two answers were ended
 MAX_COMPARED_CHARS = 1000  # of an answer that math-verify is asked about
 
 _LETTER = re.compile(
@@ -56,19 +57,29 @@ def normalise(answer: str, answer_type: str = "math") -> str:
 class _Budget:
     """What one problem may still spend on comparisons that do not end: counts those that were ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = False) -> None:
         self.hung = 0
+        self.strict = strict  # whether nothing new is compared when it is spent
+
+    def seconds(self) -> float:
+        """CPU time for the next comparison."""
+        return LAST_SECONDS if self.hung >= HUNG_COMPARISONS else SHORT_SECONDS if self.hung else TIMEOUT_SECONDS
 
 
 _worker = MathWorker()
 _cache: dict[tuple[str, str], bool | None] = {}  # by the two spellings in order
-_hung: set[str] = set()  # spellings that kept the worker busy even against the number 1
-_tame: set[str] = set()  # spellings whose comparison has ended by itself
+_hung: set[str] = set()  # spellings whose evaluation had to be ended
+_values: dict[str, list[float] | None] = {}  # of the other spellings that were evaluated (see MathWorker.values)
+_ended: collections.Counter[str] = collections.Counter()  # by spelling: comparisons that had to be ended
 _budgets: collections.defaultdict[str, _Budget] = collections.defaultdict(_Budget)  # by spelling, outside `classes`
 
 
 def _ask(a: str, b: str, budgets: Sequence[_Budget]) -> bool | None:
-    """math-verify's verdict on two spellings; None: not known. Remembered, unless it was refused for want of time."""
+    """math-verify's verdict on two spellings; None: not known. Remembered, unless it was refused for want of time.
+
+    Each spelling is evaluated once, by itself: one that does not end is never compared, and two whose values differ
+    need no comparison.
+    """
     a, b = key = (min(a, b), max(a, b))
     if a == b:
         return True
@@ -76,25 +87,41 @@ def _ask(a: str, b: str, budgets: Sequence[_Budget]) -> bool | None:
         return _cache[key]
     if a in _hung or b in _hung or max(len(a), len(b)) > MAX_COMPARED_CHARS:
         return None
-    used = max(budget.hung for budget in budgets)
-    if used >= HUNG_COMPARISONS and not (a in _tame and b in _tame):
+    if any(budget.strict and budget.hung >= 2 * HUNG_COMPARISONS for budget in budgets):
         return None
-    outcome = _worker.same(math_spelling.latex(a), math_spelling.latex(b), SHORT_SECONDS if used else TIMEOUT_SECONDS)
-    _cache[key] = outcome.same
-    if not outcome.hung:
-        _tame.update(key)
-        return outcome.same
-    hung = 1
-    for spelling in key:  # which of the two is it? It is not compared again
-        if spelling not in _tame:
-            if _worker.same(math_spelling.latex(spelling), "1", SHORT_SECONDS).hung:
-                hung += 1
+    for spelling in key:
+        if spelling not in _values:
+            if any(budget.strict and budget.hung >= HUNG_COMPARISONS for budget in budgets):
+                return None
+            values, hung = _worker.values(math_spelling.latex(spelling), min(budget.seconds() for budget in budgets))
+            if hung:
                 _hung.add(spelling)
-            else:
-                _tame.add(spelling)
-    for budget in budgets:
-        budget.hung += hung
-    return None
+                for budget in budgets:
+                    budget.hung += 1
+                return None
+            _values[spelling] = values
+    if _far_apart(_values[a], _values[b]):
+        _cache[key] = False
+        return False
+    verdict, hung = _worker.same(
+        math_spelling.latex(a), math_spelling.latex(b), min(budget.seconds() for budget in budgets)
+    )
+    _cache[key] = verdict
+    if hung:
+        _ended.update(key)
+        _hung.update(spelling for spelling in key if _ended[spelling] >= 3)
+        for budget in budgets:
+            budget.hung += 1
+    return verdict
+
+
+def _far_apart(a: list[float] | None, b: list[float] | None) -> bool:
+    """Whether two expressions' values differ by more than rounding a decimal of five figures could explain."""
+    if a is None or b is None:
+        return False
+    if len(a) != len(b):  # one of them has no variables, so its values are the same everywhere
+        a, b = (x * (max(len(a), len(b)) // len(x)) for x in (a, b))
+    return any(abs(x - y) > 1e-3 * max(abs(x), abs(y)) > 1e-12 for x, y in zip(a, b, strict=True))
 
 
 def _same_math(a: Reading, b: Reading, budgets: Sequence[_Budget] = ()) -> bool | None:
@@ -183,7 +210,7 @@ def classes(answers: Sequence[str | None], answer_type: str = "math") -> list[in
     more frequent before the rarer and longer: a bare 5 goes to the more frequent of 5 m and 5 cm, and 25% to that of 25 and 0.25.
 
     A problem with n traces and c distinct answers costs at most (distinct spellings) x c comparisons, not n^2, and
-    HUNG_COMPARISONS that never end. An answer that cannot be compared with anything opens a class of its own.
+    2 x HUNG_COMPARISONS that never end. An answer that cannot be compared with anything opens a class of its own.
     """
     if answer_type == "math":
         spellings = [None if answer is None else math_spelling.read(answer) for answer in answers]
@@ -192,7 +219,7 @@ def classes(answers: Sequence[str | None], answer_type: str = "math") -> list[in
     counts = collections.Counter(s for s in spellings if s is not None)
     place: dict = {}
     if answer_type == "math":
-        budget = _Budget()
+        budget = _Budget(strict=True)
         firsts: list[Reading] = []
         for spelling in sorted(counts, key=lambda r: (_rank(r), -counts[r], len(r.value), r.value, r.unit)):
             for index, first in enumerate(firsts):

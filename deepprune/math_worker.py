@@ -3,6 +3,7 @@ r"""math-verify in a process of its own, which can be killed: odd input keeps sy
 `MathWorker` is the parent's side. Requests and replies are lines of JSON and carry a number:
 
     {"id": 7, "a": "\\frac{\\pi}{3}", "b": "\\pi /3", "seconds": 5.0}  ->  {"id": 7, "same": true}
+    {"id": 8, "a": "2x+1", "seconds": 5.0}  ->  {"id": 8, "values": [2.28, ...]}
 
 so a reply that comes late, or anything else on the worker's output, is never taken for another question's. The worker
 counts its own CPU time and the kernel ends it when a comparison needs more than `seconds` (a busy machine changes
@@ -23,6 +24,7 @@ import tempfile
 import threading
 import time
 import typing
+import zlib
 
 from deepprune.errors import UserError
 
@@ -38,6 +40,13 @@ class Outcome(typing.NamedTuple):
     """What came of a comparison: same (None: not known) and whether it was ended for lack of time or memory."""
 
     same: bool | None
+    hung: bool = False
+
+
+class Values(typing.NamedTuple):
+    """An expression's values at fixed points (None: it has none, or is no expression), or hung as for Outcome."""
+
+    values: list[float] | None
     hung: bool = False
 
 
@@ -67,7 +76,7 @@ class MathWorker:
         self._lock = threading.Lock()
         if self.process is not None:
             for pipe in (self.process.stdin, self.process.stdout):
-                os.close(pipe.fileno())  # closing the object could flush the parent's data
+                pipe.close()  # unbuffered: nothing of the parent's is written
             self.process.returncode = 0  # not ours to wait for
             self.process = None
 
@@ -132,20 +141,31 @@ class MathWorker:
     def same(self, a: str, b: str, seconds: float) -> Outcome:
         """Whether two answers in LaTeX are equal by math-verify, within `seconds` of the worker's CPU time.
 
-        A worker that dies in a comparison is given it once more; one that dies again counts as hung.
         Raises UserError if no worker can be started.
         """
+        reply = self._ask({"a": a, "b": b, "seconds": seconds})
+        return Outcome(reply.get("same"), bool(reply.get("hung")))
+
+    def values(self, a: str, seconds: float) -> Values:
+        """An answer's values, its variables (by name) set to fixed numbers: one that differs is another answer.
+
+        Time and errors as in `same`.
+        """
+        reply = self._ask({"a": a, "seconds": seconds})
+        return Values(reply.get("values"), bool(reply.get("hung")))
+
+    def _ask(self, request: dict) -> dict:
+        """The reply to a request. A worker that dies is asked once more; one that dies again counts as hung."""
         with self._lock:
             for _ in range(2):
                 if self.process is None or self.process.poll() is not None:
                     self.close()
                     self._start()
                 self.asked += 1
-                request = {"id": self.asked, "a": a, "b": b, "seconds": seconds}
+                line = json.dumps({"id": self.asked} | request).encode() + b"\n"
                 try:
-                    self.process.stdin.write(json.dumps(request).encode() + b"\n")
-                    reply = self._reply(self.asked, seconds * WALL_FACTOR + WALL_SECONDS)
-                    return Outcome(reply.get("same"), reply.get("same") is None and bool(reply.get("hung")))
+                    self.process.stdin.write(line)
+                    return self._reply(self.asked, request["seconds"] * WALL_FACTOR + WALL_SECONDS)
                 except BrokenPipeError:
                     self.close()
                 except _Gone:
@@ -153,7 +173,7 @@ class MathWorker:
                     self.close()
                     if ended in (None, -signal.SIGPROF):  # still running, or ended at its CPU limit
                         break
-            return Outcome(None, True)
+            return {"hung": True}
 
     def _ended(self) -> int | None:
         """Exit status of a worker that may just have ended; None while it runs."""
@@ -166,8 +186,8 @@ class MathWorker:
 # The worker's side. Only here is sympy imported.
 
 
-def _comparer() -> typing.Callable[[str, str], bool]:
-    """The function that compares two answers in LaTeX: math-verify, with what it misjudges put right.
+def _comparer() -> tuple[typing.Callable[[str, str], bool], typing.Callable[[str], list[float] | None]]:
+    """The functions that compare two answers in LaTeX and evaluate one: math-verify, what it misjudges put right.
 
     Put right: numbers are compared exactly or to many digits instead of to six decimals (1e-7 is not 2e-7,
     2^{2024} is not 2^{2024} - 1; a decimal of many places is what it was rounded from); two equations are the same
@@ -219,15 +239,20 @@ def _comparer() -> typing.Callable[[str, str], bool]:
         difference = exact((a - b).doit())
         return difference == 0 if difference.is_Rational else abs(difference.evalf(40)) < near
 
-    # One value of each variable in turn, positive and negative; the numbers mean nothing.
-    values = [[sympy.Rational(n, 7919) for n in row] for row in ((5077, 11273, 3469, 14753), (-6961, 4049, -12377, 2851), (9341, -8123, 1877, -15013))]  # fmt: skip
+    def at_points(*expressions) -> typing.Iterator[list]:
+        """Expressions with their variables set to three rows of numbers, which depend on the names alone."""
+        names = set().union(*(x.free_symbols for x in expressions))
+        for sign in (1, -1, 3) if names else (1,):
+            point = {}
+            for name in names:
+                code = zlib.crc32(f"{name} {sign}".encode())
+                number = sympy.Rational(code % 15013 + 1009, 7919)
+                point[name] = -number if sign < 0 or sign == 3 and code % 2 else number
+            yield [x.xreplace(point) for x in expressions]
 
     def equal_everywhere(a, b) -> bool | None:
         """Whether two expressions are equal for some values of their variables; None: they cannot be evaluated."""
-        names = sorted(a.free_symbols | b.free_symbols, key=str)
-        for row in values if names else values[:1]:
-            point = {name: row[i % 4] + i // 4 for i, name in enumerate(names)}
-            left, right = (x.xreplace(point) for x in (a, b))
+        for left, right in at_points(a, b):
             if not (left.is_number and right.is_number):
                 return None
             if not equal_values(left, right):
@@ -284,6 +309,27 @@ def _comparer() -> typing.Callable[[str, str], bool]:
             return False
         return isinstance(a, (sympy.Eq, sympy.Ne)) or bool(ratio.is_positive)
 
+    def values(text: str) -> list[float] | None:
+        """Real and imaginary parts of an expression at the points; None where it has none.
+
+        None too for products of letters, which may be words (\\text{abc} is abc).
+        """
+        expression = parsed(text)
+        if not isinstance(expression, sympy.Expr) or isinstance(expression, (sympy.MatrixExpr, sympy.Symbol)):
+            return None
+        if (
+            expression == sympy.E
+            or isinstance(expression, sympy.Mul)
+            and all(isinstance(x, sympy.Symbol) or x == sympy.E for x in expression.args)
+        ):
+            return None
+        row: list[float] = []
+        for (value,) in at_points(exact(expression)):
+            value = value.evalf(20)
+            for part in value.as_real_imag():
+                row.append(0.0 if getattr(part, "_prec", 53) < 10 else float(part))
+        return row if all(x == 0 or 1e-200 < abs(x) < 1e200 for x in row) else None
+
     def same(a: str, b: str) -> bool:
         left, right = parsed(a), parsed(b)
         if left is None or right is None:
@@ -302,7 +348,7 @@ def _comparer() -> typing.Callable[[str, str], bool]:
                 continue
         return False
 
-    return same
+    return same, values
 
 
 def _serve() -> None:
@@ -317,7 +363,10 @@ def _serve() -> None:
     replies = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
     sys.setrecursionlimit(3000)
-    compare = _comparer()
+    compare, values = _comparer()
+    for pair in (("x+1", "1+x"), (r"\sqrt{2}", "1"), ("y=2x", "2y=4x"), ("(1,2)", "(1,3)")):
+        compare(*pair)
+        values(pair[0])  # what sympy loads and sets up when first used is not the first question's to pay for
     try:
         import resource
 
@@ -330,11 +379,14 @@ def _serve() -> None:
         reply: dict = {"id": request["id"]}
         signal.setitimer(signal.ITIMER_PROF, request["seconds"])
         try:
-            reply["same"] = compare(request["a"], request["b"])
+            if "b" in request:
+                reply["same"] = compare(request["a"], request["b"])
+            else:
+                reply["values"] = values(request["a"])
         except MemoryError:
-            reply |= {"same": None, "hung": True}
+            reply["hung"] = True
         except Exception:  # noqa: BLE001 - sympy raises nearly everything; whatever it is: not known
-            reply["same"] = None
+            pass
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(reply), file=replies, flush=True)

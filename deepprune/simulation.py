@@ -33,10 +33,8 @@ class Question:
 
     def __post_init__(self) -> None:
         self.labels = answers.classes(self.answers, "math")
-        for label, answer in zip(self.labels, self.answers, strict=True):
-            if label is not None and answers.same(answer, self.gold, "math"):
-                self.right = label
-                break
+        grades = [answers.same(answer, self.gold, "math") for answer in self.answers]
+        self.right = answers.right_class(self.labels, grades)
 
 
 def read_questions(*paths: str | Path) -> list[Question]:

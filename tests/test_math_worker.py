@@ -10,7 +10,7 @@ import pytest
 
 from deepprune import answers, math_worker
 from deepprune.errors import UserError
-from deepprune.math_worker import MathWorker, Outcome
+from deepprune.math_worker import MathWorker, Outcome, Values
 
 READY = 'import json, os, sys, time\nprint(json.dumps({"id": 0, "ready": True}), flush=True)\n'
 LOOP = "for line in sys.stdin:\n    r = json.loads(line)\n"
@@ -46,6 +46,9 @@ def test_real_worker_compares_and_survives_what_it_cannot_read():
     assert worker.same(r"\frac{", "@@@", 60.0).same is not True
     assert worker.same("(" * 300 + "x" + ")" * 300, "x", 0.5).same is not False
     assert worker.same("x+1", "1+x", 60.0) == Outcome(True)
+    assert worker.values(r"\frac{3}{4}", 60.0) == Values([0.75, 0.0])
+    assert worker.values("x+1", 60.0) == worker.values("1+x", 60.0) != worker.values("y+1", 60.0)
+    assert [worker.values(text, 60.0) for text in ("x=3", "(1,2)", "@@@", "x")] == [Values(None)] * 4
     worker.close()
 
 
