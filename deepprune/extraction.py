@@ -220,9 +220,12 @@ def _cues(text: str, answer_type: str) -> Iterator[tuple[int, int, int, str]]:
         yield tier, pos, cue.end(), verb
     for m in collections.deque(_HASHES.finditer(text), CANDIDATES):
         yield 1, m.start(), m.end(), "####"
+    end = len(text.rstrip())
     for m in collections.deque(_ARROW.finditer(text), CANDIDATES):
         qed = m[0].startswith("Q")
         after_qed = text[max(0, m.start() - 12) : m.start()].rstrip().endswith(("QED", "Q.E.D."))
+        if answer_type == "math" and not (qed or after_qed) and 0 <= text.find("\n", m.end()) < end:
+            continue  # "=> x = 2" is a step of a derivation, unless it is the last line
         if (qed or after_qed or _heading(text, m.start())) and (answer_type == "choice" or ">" in m[0]):
             yield 1, m.start(), m.end(), "==>"
 

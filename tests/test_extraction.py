@@ -258,3 +258,11 @@ def test_what_is_read_of_one_place_is_bounded():
 
 def test_answers_offers_extraction_too():
     assert answers.extract is extract and answers.last_boxed(r"\boxed{1} \boxed{2}") == "2"
+
+
+def test_an_arrow_that_begins_a_line_of_a_derivation_states_no_answer():
+    """Thousands of characters of "=> x = ...": only the last line of a text may be the answer."""
+    steps = "3x = 6\n\n=> x = 2\n\nSo the point is (2, 1).\n\n"
+    assert extract(steps + "Now let me look at the other side, where we") is None
+    assert extract(steps + "So the answer is 7.") == "7" and extract("3x = 6\n=> 2") == "2"
+    assert extract("It fits.\n==> C\nWell, then.", "choice") == "C"
