@@ -26,11 +26,11 @@ REASONING_WORDS = (
 OTHER_WORDS = {
     "German": "warte denn daher deshalb deswegen folglich somit aber jedoch allerdings dann danach zunächst zuerst zweitens "
               "schließlich angenommen wenn vielleicht prüfe prüfen überprüfen beachte stattdessen außerdem nochmal jetzt",
-    "French": "attendons donc alors ainsi puisque parce mais cependant toutefois ensuite puis abord premièrement deuxièmement enfin "
+    "French": "attendons donc alors ainsi puisque parce mais cependant toutefois ensuite puis premièrement deuxièmement enfin "
               "finalement supposons vérifions rappelons notons considérons maintenant aussi",
-    "Spanish": "entonces luego así pues porque pero ahora después primero finalmente supongamos quizás comprobemos "
+    "Spanish": "entonces luego así pues porque pero ahora después finalmente supongamos quizás comprobemos "
                "verifiquemos recordemos consideremos también además",
-    "Portuguese": "então portanto pois porém contudo depois primeiro suponhamos talvez",
+    "Portuguese": "então portanto porém contudo depois primeiro suponhamos talvez",
     "Italian": "aspetta quindi dunque perciò poiché perché però tuttavia allora adesso infine supponiamo forse verifichiamo anche",
     "Russian": "подожди подождите значит поэтому следовательно итак так потому поскольку ведь но однако теперь тогда затем потом "
                "сначала сперва наконец пусть если предположим допустим возможно проверим вспомним заметим рассмотрим также",
@@ -152,8 +152,11 @@ class WordWatch:
 
     def finish(self) -> None:
         """The text is over: a code block that was not ended is none."""
+        last = "".join(self.pieces)
+        if self.fenced and _CLOSES.fullmatch(last):
+            return
         self._release(0)
-        self._count("".join(self.pieces), self.at)
+        self._count(last, self.at)
 
     def _line(self, line: str) -> None:
         """A whole line, or the rest of one; or lines without any ```."""

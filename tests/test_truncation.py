@@ -1,4 +1,5 @@
 import re
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
@@ -131,14 +132,11 @@ def test_traces_in_other_languages_are_cut(text):
 
 def test_other_languages_words_are_no_english_ones():
     """English traces are cut as the English list alone cuts them."""
-    text = (
-        "Moment, the car falls; he attends the embargo, the agora, a mass; poi is food, Weil says in the premier mais."
-    )
-    assert first_reasoning_words(text + " So", 1).endswith(" So") or "mais" in text
-    listed = [w for words in [*OTHER_WORDS.values(), *UNSPACED_WORDS.values()] for w in words.split()]
-    assert not set(listed) & set(REASONING_WORDS)
-    english = "moment car falls attends embargo ale want agora mass poi ora segundo ama weil sei mas nun or con main die was hat"
-    assert not set(listed) & set(english.split())
+    english = set((files("reasoning_gym.data") / "words3to10.txt").read_text().split())
+    assert {"wait", "moment", "embargo", "attend"} <= english
+    listed = {w.lower() for words in [*OTHER_WORDS.values(), *UNSPACED_WORDS.values()] for w in words.split()}
+    listed |= {word.removesuffix("s") for word in listed}
+    assert not listed & (english | set(REASONING_WORDS) | {"or", "la", "con", "ora", "poi", "el"})
 
 
 def test_time_is_linear_in_the_trace():
