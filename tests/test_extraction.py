@@ -77,7 +77,7 @@ def test_mathematics(text, stated):
     ("text", "letter"),
     [
         # the last line
-        ("Thus.\n\nC", "C"), ("c", "C"), ("Thus.\n\n**(C)**", "C"), (r"\(C\)", "C"), ("Thus.\n\nC. Water", "C"),
+        ("Thus.\n\nC", "C"), ("Thus.\r\n\r\nC\r\n", "C"), ("c", "C"), ("Thus.\n\n**(C)**", "C"), (r"\(C\)", "C"), ("Thus.\n\nC. Water", "C"),
         ("Is it D?\n\nOption D fails.\n\nC.", "C"), ("A\nB\nC\nD\n\nThe answer is B.", "B"),
         # the statement, then the reasons
         ("C\n\nOption D is tempting, but choice D ignores friction.", "C"),
@@ -252,8 +252,8 @@ def test_what_is_read_of_one_place_is_bounded():
     for filler in (" ", "\n", "1 ", "1+", "{", "(", "therefore ", "A ", "\\,", "*"):
         for cue in ("The answer is", "Answer:", "#### ", "\\boxed{", "\\boxed"):
             for answer_type in ("math", "choice", "text"):
-                near = extract(cue + filler * 5_000, answer_type)
-                assert near == extract(cue + filler * 50_000, answer_type)
+                near = extract(cue + filler * 2_000, answer_type)
+                assert near == extract(cue + filler * 20_000, answer_type)
 
 
 def test_answers_offers_extraction_too():
