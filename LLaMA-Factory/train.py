@@ -26,6 +26,7 @@ are refused (overwrite_output_dir=true starts anew). A loss, gradient or weight 
 training at that step (deepprune/training_guard.py).
 """
 
+import contextlib
 import copy
 import dataclasses
 import difflib
@@ -182,7 +183,6 @@ def main() -> None:
     workflow.CustomSeq2SeqTrainer = trainer_class(
         workflow.CustomSeq2SeqTrainer, loss, labels=labels, cutoff_len=cutoff_len, row_name=row_names(args, entries)
     )
-    tuner.get_train_args = refusing(tuner.get_train_args, recipe)
     # One training sample as text; upstream adds hundreds of token ids.
     SupervisedDatasetProcessor.print_data_example = lambda it, row: print(it.tokenizer.decode(row["input_ids"]))
 
@@ -198,7 +198,8 @@ def main() -> None:
         "overwrite_output_dir": True,
     }
     progress = make_progress(manifest if first else None)
-    tuner.run_exp(handed, callbacks=[progress])
+    with refusals(recipe, progress):
+        tuner.run_exp(handed, callbacks=[progress])
     if first:
         name_base_model(output, model.name)
         losses = [entry["loss"] for entry in progress.log if "loss" in entry]
@@ -379,9 +380,21 @@ def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tup
                 )
             labels = here
             files.append(file)
+    evaluated = files[len(dataset_names(args.get("dataset"))) :]
+    both = problem_ids(files[: len(files) - len(evaluated)]) & problem_ids(evaluated) if evaluated else set()
+    if both:
+        raise UserError(f"{where('eval_dataset')}: {len(both)} problems stand in dataset and eval_dataset, {min(both)} for one; "
+                        "evaluate on problems that the judge is not trained on")  # fmt: skip
     if labels != prompts.LABELS and isinstance(loss.focal_loss_alpha, list):
         raise UserError(f"{where('focal_loss_alpha')}: of a list-wise judge focal_loss_alpha is one number")
     return files, entries, labels
+
+
+def problem_ids(files: list[Path]) -> set[str]:
+    """The problems of stage 02's rows; rows of others may not say."""
+    return {
+        row["problem_id"] for file in files for _, row in jsonl.read(file) if isinstance(row.get("problem_id"), str)
+    }
 
 
 def dataset_names(value: typing.Any) -> list[str]:
@@ -558,16 +571,16 @@ def readable(state: Path) -> bool:
         return False
 
 
-def refusing(get_train_args: typing.Callable, recipe: Path) -> typing.Callable:
-    """LLaMA-Factory's parser with its refusals as one clear line."""
-
-    def parse(args=None):
-        try:
-            return get_train_args(args)
-        except (ValueError, TypeError, ImportError) as error:
-            raise UserError(f"{recipe}: LLaMA-Factory refuses these settings: {error}") from error
-
-    return parse
+@contextlib.contextmanager
+def refusals(recipe: Path, progress: typing.Any) -> typing.Iterator[None]:
+    """What is raised before the first step is about the settings or the model: one clear line. Later it is a fault: a traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, AssertionError, AttributeError, RuntimeError, OSError) as error:
+        if progress.begun:
+            raise
+        kind = type(error).__name__
+        raise UserError(f"{recipe}: LLaMA-Factory refuses these settings or this model: {kind}: {error}") from error
 
 
 def in_compute_dtype(load_model: typing.Callable) -> typing.Callable:
@@ -580,10 +593,7 @@ def in_compute_dtype(load_model: typing.Callable) -> typing.Callable:
     def load(tokenizer, model_args, *args, **kwargs):
         import torch
 
-        try:
-            model = load_model(tokenizer, model_args, *args, **kwargs)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{model_args.model_name_or_path}: the model cannot be loaded: {error}") from error
+        model = load_model(tokenizer, model_args, *args, **kwargs)
         return model.float() if model_args.compute_dtype == torch.float32 else model
 
     return load
@@ -606,11 +616,14 @@ def make_progress(manifest: Manifest | None):
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):
-        log, rows, steps = [], 0, 0
+        log, rows, steps, begun = [], 0, 0, False
 
         def on_train_begin(self, args, state, control, **kwargs):
             dataset = getattr(kwargs.get("train_dataloader"), "dataset", None)
             self.rows = len(dataset) if hasattr(dataset, "__len__") else 0
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            self.begun = True
 
         def on_save(self, args, state, control, **kwargs):
             if manifest:

@@ -82,7 +82,14 @@ def guarded(base: type, row_name: Callable[[int], str] | None = None) -> type:
                     "the Trainer took an optimizer step without _get_grad_norm: a new transformers version?"
                 )
             self._last_inputs = dict(inputs)
-            loss = super().training_step(model, inputs, *args, **kwargs)
+            try:
+                loss = super().training_step(model, inputs, *args, **kwargs)
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"step {self.state.global_step + 1}: the GPU's memory does not hold a batch of {tuple(inputs['input_ids'].shape)} (rows, "
+                    "tokens): lower per_device_train_batch_size (and raise gradient_accumulation_steps), lower cutoff_len, or try "
+                    f"flash_attn=sdpa, which needs less than eager attention ({error})"
+                ) from error
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
             ids = inputs["input_ids"]
             self._window.append(MicroBatch(ids, inputs.get("attention_mask"), loss.detach(), all_finite(gradients)))
@@ -190,11 +197,11 @@ def guarded(base: type, row_name: Callable[[int], str] | None = None) -> type:
 
 
 def weights_problem(folder: Path) -> str | None:
-    """What is wrong with the weights saved in a folder (an adapter's or a model's, all shards), or None."""
+    """What is wrong with the weights saved in a folder (an adapter's or a model's, all shards), or None. Old .bin files are not read."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted([*folder.glob("adapter_model*.safetensors"), *folder.glob("model*.safetensors")])
-    if not files and not any(folder.glob("pytorch_model*.bin")):
+    if not files and not [*folder.glob("pytorch_model*.bin"), *folder.glob("adapter_model*.bin")]:
         return "no weights"
     for file in files:
         try:

@@ -159,6 +159,35 @@ def test_two_processes_train_the_same_judge_as_one(world, trained):
     assert json.loads((output / "manifest.json").read_text())["settings"]["world_size"] == 2
 
 
+def test_a_loss_that_is_nan_on_one_rank_stops_both_and_names_the_pair(world, tmp_path):
+    """It ended as trained: exit 0, complete, final loss 0.0, an adapter of NaN. Here the third row's own words are NaN."""
+    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
+    tokenizer.save_pretrained(tmp_path / "poisoned")
+    model = AutoModelForCausalLM.from_pretrained(world / "tiny")
+    first, second, third = (set(prompts.prompt_ids(tokenizer, *pair[:3])) for pair in PAIRS)
+    inputs = model.get_input_embeddings().weight.detach().clone()
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(inputs.clone())
+    model.get_input_embeddings().weight.data[list(third - first - second)] = math.nan
+    model.save_pretrained(tmp_path / "poisoned")
+    rows = [prompts.training_row(*pair) | {"pair_id": f"id-{i}"} for i, pair in enumerate([*PAIRS, PAIRS[0]])]
+    write_data(tmp_path / "data", rows)
+    output = tmp_path / "judge"
+    done = launch(
+        world, f"output_dir={output}", f"model_name_or_path={tmp_path / 'poisoned'}", f"dataset_dir={tmp_path / 'data'}",
+        "max_samples=4", "per_device_train_batch_size=1", "disable_shuffling=true", "num_train_epochs=1",
+        "learning_rate=0.01", launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], code=1,
+    )  # fmt: skip
+    line = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert re.match(r"error: training stopped at step 2: the loss is not finite; rows: pair id-2 of train.jsonl:3 \(\d+ tokens\);", line)
+    assert "flash_attn=disabled" in line and "Traceback" not in done.stderr.split("error: ")[0]
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert not manifest["complete"] and manifest.get("final_loss") is None
+    assert not any(output.glob("adapter_model*")) and [p.name for p in output.glob("checkpoint-*")] == ["checkpoint-1"]
+    for value in load_file(output / "checkpoint-1" / "adapter_model.safetensors").values():
+        assert value.isfinite().all()
+
+
 def test_without_bf16_the_frozen_weights_are_float32(world):
     """Checkpoints are stored in bfloat16; computing in it is what bf16: false should not do."""
     folder = world / "stored-in-bf16"
@@ -386,12 +415,14 @@ def test_bad_training_rows_are_named_with_file_and_line(refused, tmp_path):
     assert f"{file}: no such file (entry 'deepprune_pairs'" in refused(here)
 
 
-def test_settings_that_upstream_refuses_are_one_clear_line(train, tmp_path):
-    def upstream(args=None):
-        raise ValueError("Please specify dataset for training.")
-
-    with pytest.raises(train.UserError, match="r.yaml: LLaMA-Factory refuses these settings: Please specify"):
-        train.refusing(upstream, Path("r.yaml"))({})
+def test_what_upstream_refuses_before_the_first_step_is_one_clear_line(train):
+    progress = train.make_progress(None)
+    with pytest.raises(train.UserError, match="r.yaml: LLaMA-Factory refuses .*: ValueError: Please specify"):
+        with train.refusals(Path("r.yaml"), progress):
+            raise ValueError("Please specify dataset for training.")
+    progress.on_step_begin(None, None, None)
+    with pytest.raises(ValueError), train.refusals(Path("r.yaml"), progress):  # a fault of ours or theirs: the traceback stays
+        raise ValueError
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -483,6 +514,17 @@ def test_training_and_evaluation_prompts_are_the_same_tokens(train, template):
         source, target = built.encode_multiturn(tokenizer, turns, row["system"], None)[0]
         assert source == prompt
         assert target[0] == prompts.label_token_ids(tokenizer)[label] and len(target) > 1
+
+
+def test_a_problem_in_training_and_evaluation_is_refused(refused, tmp_path):
+    rows = [prompts.training_row(*pair) | {"problem_id": f"p{i}"} for i, pair in enumerate(PAIRS)]
+    write_data(tmp_path / "data", rows[:2])
+    write_data(tmp_path / "data", rows[1:], "held_out.jsonl")
+    registry = tmp_path / "data" / "dataset_info.json"
+    entry = json.loads(registry.read_text())["deepprune_pairs"]
+    registry.write_text(json.dumps({"deepprune_pairs": entry | {"file_name": "train.jsonl"}, "held_out": entry}))
+    message = refused(f"dataset_dir={tmp_path / 'data'}", "eval_dataset=held_out")
+    assert "command line: 1 problems stand in dataset and eval_dataset, p1 for one" in message
 
 
 def test_rows_with_a_control_token_of_the_model_are_refused(refused, tmp_path):

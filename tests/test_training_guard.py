@@ -140,6 +140,15 @@ def test_a_float16_scaler_may_skip_steps_but_not_for_ever(tmp_path, bad_steps):
             it.train()
 
 
+def test_too_little_memory_is_one_clear_line(tmp_path):
+    class Full(Trainer):
+        def training_step(self, *args, **kwargs):
+            raise torch.OutOfMemoryError("Tried to allocate 20 GiB.")
+
+    with pytest.raises(UserError, match=r"step 1: .*batch of \(1, \d+\) .rows, tokens.*per_device_train_batch_size.*20 GiB"):
+        trainer(tmp_path, tiny_model(), Full).train()
+
+
 def test_an_evaluation_loss_that_is_not_finite_stops(tmp_path):
     it = trainer(tmp_path, tiny_model("loss"), evaluation=rows(poisoned=2), eval_strategy="steps", eval_steps=1)
     with pytest.raises(UserError, match="after step 1 the evaluation's eval_loss is nan"):
