@@ -498,7 +498,8 @@ def check_control_tokens(args: dict, entries: dict, tokenizer: typing.Any) -> No
         columns = entry.get("columns", {})
         for number, row in jsonl.read(file):
             for column in (columns.get("prompt", "instruction"), columns.get("query", "input")):
-                if prompts.plain(row.get(column) or "", tokenizer) != row.get(column, ""):
+                text = row.get(column) or ""
+                if prompts.plain(text, tokenizer) != text:
                     raise UserError(
                         f"{file}:{number}: a control token of the model stands in {column!r}: make the pairs again (stage 02, "
                         "--tokenizer of this model), which breaks it up as evaluation does"

@@ -101,21 +101,27 @@ def guarded(base: type, row_name: Callable[[int], str] | None = None) -> type:
             window, self._window = self._window, []
             value = None if norm is None else float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
             losses_fine = all(map(math.isfinite, torch.stack([m.loss.float().sum() for m in window]).tolist()))
-            losses_fine, norm_fine = self._everywhere(losses_fine, value is None or math.isfinite(value))
+            skipped = self._engine_skipped()
+            norm_fine = not skipped and (value is None or math.isfinite(value))
+            losses_fine, norm_fine = self._everywhere(losses_fine, norm_fine)
             if losses_fine and norm_fine:
                 self._skipped = 0
             elif losses_fine and self.args.fp16 and self._skipped < MAX_SKIPPED:
                 self._skipped += 1
             else:
-                self._stop(window, losses_fine, value)
+                self._stop(window, losses_fine, "not finite (DeepSpeed left the step out)" if skipped else value)
             return norm
+
+        def _engine_skipped(self) -> bool:
+            """Whether DeepSpeed, which has stepped by now, left the step out; the norm that it tells is then an older one."""
+            return self.is_deepspeed_enabled and self.accelerator.optimizer_step_was_skipped
 
         def _everywhere(self, *flags: bool) -> list[bool]:
             """Each flag: whether it holds on every rank. Called by all ranks together."""
             mine = torch.tensor([flags], dtype=torch.int64, device=self.args.device)
             return self.accelerator.gather(mine).bool().all(0).tolist()
 
-        def _stop(self, window: list[MicroBatch], losses_fine: bool, norm: float | None) -> None:
+        def _stop(self, window: list[MicroBatch], losses_fine: bool, norm: float | str | None) -> None:
             """Raise UserError naming the rows, on every rank with the same message. Called by all ranks together."""
             from accelerate.utils import gather_object
 

@@ -140,6 +140,15 @@ def test_a_float16_scaler_may_skip_steps_but_not_for_ever(tmp_path, bad_steps):
             it.train()
 
 
+def test_a_step_that_deepspeed_left_out_stops_too(tmp_path):
+    """Its norm is then the one of an earlier step."""
+    it = trainer(tmp_path, tiny_model())
+    assert it._engine_skipped() is False
+    it._engine_skipped = lambda: True
+    with pytest.raises(UserError, match="step 1: the loss is finite, the gradient's norm is not finite .DeepSpeed left"):
+        it.train()
+
+
 def test_too_little_memory_is_one_clear_line(tmp_path):
     class Full(Trainer):
         def training_step(self, *args, **kwargs):
