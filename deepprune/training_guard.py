@@ -203,12 +203,13 @@ def guarded(base: type, row_name: Callable[[int], str] | None = None) -> type:
 
 
 def weights_problem(folder: Path) -> str | None:
-    """What is wrong with the weights saved in a folder (an adapter's or a model's, all shards), or None. Old .bin files are not read."""
+    """What is wrong with the weights saved in a folder (an adapter's or a model's, all shards), or None.
+
+    Only safetensors files are read: not .bin files, not the shards of DeepSpeed or FSDP.
+    """
     from safetensors import SafetensorError, safe_open
 
     files = sorted([*folder.glob("adapter_model*.safetensors"), *folder.glob("model*.safetensors")])
-    if not files and not [*folder.glob("pytorch_model*.bin"), *folder.glob("adapter_model*.bin")]:
-        return "no weights"
     for file in files:
         try:
             with safe_open(file, framework="pt") as tensors:
