@@ -159,7 +159,7 @@ def test_two_processes_train_the_same_judge_as_one(world, trained):
     assert json.loads((output / "manifest.json").read_text())["settings"]["world_size"] == 2
 
 
-def test_a_loss_that_is_nan_on_one_rank_stops_both_and_names_the_pair(world, tmp_path):
+def test_a_loss_that_is_nan_stops_the_run_and_names_the_pair(world, tmp_path):
     """It ended as trained: exit 0, complete, final loss 0.0, an adapter of NaN. Here the third row's own words are NaN."""
     tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
     tokenizer.save_pretrained(tmp_path / "poisoned")
@@ -176,15 +176,16 @@ def test_a_loss_that_is_nan_on_one_rank_stops_both_and_names_the_pair(world, tmp
     done = launch(
         world, f"output_dir={output}", f"model_name_or_path={tmp_path / 'poisoned'}", f"dataset_dir={tmp_path / 'data'}",
         "max_samples=4", "per_device_train_batch_size=1", "disable_shuffling=true", "num_train_epochs=1",
-        "learning_rate=0.01", launcher=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], code=1,
+        "learning_rate=0.01", code=2,
     )  # fmt: skip
     line = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert re.match(r"error: training stopped at step 2: the loss is not finite; rows: pair id-2 of train.jsonl:3 \(\d+ tokens\);", line)
+    assert re.match(r"error: training stopped at step 3: the loss is not finite; rows: pair id-2 of train.jsonl:3 \(\d+ tokens\);", line)
     assert "flash_attn=disabled" in line and "Traceback" not in done.stderr.split("error: ")[0]
     manifest = json.loads((output / "manifest.json").read_text())
     assert not manifest["complete"] and manifest.get("final_loss") is None
-    assert not any(output.glob("adapter_model*")) and [p.name for p in output.glob("checkpoint-*")] == ["checkpoint-1"]
-    for value in load_file(output / "checkpoint-1" / "adapter_model.safetensors").values():
+    assert not any(output.glob("adapter_model*"))
+    assert sorted(p.name for p in output.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+    for value in load_file(output / "checkpoint-2" / "adapter_model.safetensors").values():
         assert value.isfinite().all()
 
 

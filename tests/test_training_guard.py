@@ -1,6 +1,10 @@
 """A training whose numbers are not finite stops at that step, names the rows, and saves nothing of it."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,6 +103,39 @@ def test_the_step_and_the_row_are_named_and_nothing_of_the_step_is_kept(tmp_path
     assert all(math.isfinite(value) for entry in it.state.log_history for value in entry.values())
 
 
+RANKS = """
+import sys
+from pathlib import Path
+from test_training_guard import rows, tiny_model, trainer
+
+folder = Path(sys.argv[1])
+for poison in ("loss", "gradient"):
+    it = trainer(
+        folder / poison, tiny_model(poison), train=rows(poisoned=5), gradient_accumulation_steps=1, row_name=lambda i: f"pair {i}"
+    )
+    try:
+        it.train()
+    except Exception as error:
+        (folder / f"{poison}-{it.args.process_index}").write_text(str(error))
+"""
+
+
+def test_all_ranks_stop_together_with_one_message(tmp_path):
+    """torchrun, two processes: row 5 is rank 1's, in the third step; a gradient is known after the ranks are summed only."""
+    (tmp_path / "ranks.py").write_text(RANKS)
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", tmp_path / "ranks.py", tmp_path],
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for poison in ("loss", "gradient"):
+        message, other = ((tmp_path / f"{poison}-{rank}").read_text() for rank in (0, 1))
+        assert message == other and "training stopped at step 3" in message and "pair 5" in message
+        assert ("pair 4" in message) == (poison == "gradient")
+        assert sorted(p.name for p in (tmp_path / poison / "out").iterdir()) == ["checkpoint-1", "checkpoint-2"]
+
+
 def test_a_wild_learning_rate_stops(tmp_path):
     """It ended as trained, with a loss of 0.0 in the log."""
     with pytest.raises(UserError, match=r"step \d+.* not finite.*lower learning_rate"):
@@ -145,7 +182,9 @@ def test_a_step_that_deepspeed_left_out_stops_too(tmp_path):
     it = trainer(tmp_path, tiny_model())
     assert it._engine_skipped() is False
     it._engine_skipped = lambda: True
-    with pytest.raises(UserError, match="step 1: the loss is finite, the gradient's norm is not finite .DeepSpeed left"):
+    with pytest.raises(
+        UserError, match="step 1: the loss is finite, the gradient's norm is not finite .DeepSpeed left"
+    ):
         it.train()
 
 
@@ -154,7 +193,9 @@ def test_too_little_memory_is_one_clear_line(tmp_path):
         def training_step(self, *args, **kwargs):
             raise torch.OutOfMemoryError("Tried to allocate 20 GiB.")
 
-    with pytest.raises(UserError, match=r"step 1: .*batch of \(1, \d+\) .rows, tokens.*per_device_train_batch_size.*20 GiB"):
+    with pytest.raises(
+        UserError, match=r"step 1: .*batch of \(1, \d+\) .rows, tokens.*per_device_train_batch_size.*20 GiB"
+    ):
         trainer(tmp_path, tiny_model(), Full).train()
 
 
