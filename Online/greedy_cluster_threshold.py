@@ -171,9 +171,7 @@ class Scorer:
             i: answers.classes([t.answer for t in traces], by_id[i].answer_type) for i, traces in groups.items()
         }
         if settings.judge in STORED:
-            made = score_store.identity(
-                self.name, settings.judge, settings.dtype, settings.cut(), settings.tokenizer, described["sha256"]
-            )
+            made = score_store.identity(described, settings.judge, settings.dtype, settings.cut(), settings.tokenizer)
             self.store = ScoreStore(store_of(settings), made, settings.least_label_mass)
             self.store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from deepprune import models, prefixes, records, score_store
 from deepprune.errors import command
-from deepprune.judges import Score, name_of
+from deepprune.judges import Score, describe
 from deepprune.records import Problem, Trace, content_hash
 from deepprune.truncation import Truncation
 
@@ -54,7 +54,7 @@ def write(folder: Path, problems: int, n: int, n_words: int) -> None:
 def clustering(folder: Path) -> None:
     """Part 1."""
     write(folder, 8, 512, 60)
-    identity = score_store.identity(name_of("vllm", SMOL), "transformers", "auto", Truncation("words", 3), SMOL)
+    identity = score_store.identity(describe("transformers", SMOL), "transformers", "auto", Truncation("words", 3), SMOL)
     by_problem: dict[str, list[Trace]] = {}
     for t in records.read(Trace, folder / "traces.jsonl"):
         by_problem.setdefault(t.problem_id, []).append(t)

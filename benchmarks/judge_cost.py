@@ -177,16 +177,15 @@ def tables(data: Data, alike: Table) -> dict[str, Table]:
                 i: p_same_of(np.asarray(rows)[:n, :n]).tolist() for i, rows in alike.items()
             }
         }
-    name = judges.name_of("vllm", args.model)
-    return {name: judged(data, name)}
+    described = judges.describe("vllm", args.model)
+    return {described["name"]: judged(data, described)}
 
 
-def judged(data: Data, name: str) -> Table:
-    """Every pair of the first max(n) traces, scored once by the judge on vLLM and stored."""
-    args, n = data.args, max(data.args.n)
-    with score_store.ScoreStore(
-        args.store or f"{args.output}.sqlite", score_store.identity(name, "vllm", args.dtype, data.cut, args.tokenizer)
-    ) as store:
+def judged(data: Data, described: dict) -> Table:
+    """Every pair of the first max(n) traces, scored once by the judge (judges.describe) on vLLM and stored."""
+    args, n, name = data.args, max(data.args.n), described["name"]
+    made = score_store.identity(described, "vllm", args.dtype, data.cut, args.tokenizer)
+    with score_store.ScoreStore(args.store or f"{args.output}.sqlite", made) as store:
         store.check_prefixes({t.trace_id: t.prefix for g in data.groups.values() for t in g})
         ids = {i: [t.trace_id for t in g] for i, g in data.groups.items()}
         todo = [

@@ -37,7 +37,7 @@ def main() -> None:
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
         kept.pop(place)
     manifest = Manifest.open(
-        settings.output, "live against consensus", kept, settings.problems, ("timeout", "retries"), settings.overwrite,
+        settings.output, "live against consensus", kept, settings.problems, ("timeout", "retries", "least_label_mass"), settings.overwrite,
         {"reasoner": models.resolve(settings.reasoner).name, "judge": live_setup.judge_name(settings)},
     )  # fmt: skip
     with manifest.appender() as output:

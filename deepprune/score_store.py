@@ -33,15 +33,13 @@ CREATE TABLE IF NOT EXISTS score (a TEXT, b TEXT, p_same REAL NOT NULL, prompt_t
 """
 
 
-def identity(
-    judge: str, kind: str, dtype: str, truncation: Truncation, tokenizer: str, sha256: str | None = None
-) -> dict[str, Any]:
+def identity(judge: Mapping[str, Any], kind: str, dtype: str, truncation: Truncation, tokenizer: str) -> dict[str, Any]:
     """What makes a model's score of two trace ids what it is.
 
-    tokenizer: cuts, in truncation by tokens (words need none); sha256: of the judge's weights (judges.describe).
+    judge: judges.describe of it; tokenizer: cuts, in truncation by tokens (words need none).
     """
     return {
-        "judge": judge, "judge_sha256": sha256, "kind": kind, "dtype": dtype, "logits": "float32", "prompt_version": prompts.VERSION, "truncation": truncation.strategy,
+        "judge": judge["name"], "judge_sha256": judge["sha256"], "kind": kind, "dtype": dtype, "logits": "float32", "prompt_version": prompts.VERSION, "truncation": truncation.strategy,
         "truncation_k": truncation.k, "tokenizer": tokenizer if truncation.strategy == "tokens" else None,
     }  # fmt: skip
 

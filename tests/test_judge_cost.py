@@ -21,11 +21,11 @@ def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
     groups = {}
     for t in records.read(records.Trace, traces):
         groups.setdefault(t.problem_id, []).append(t)
-    name = judges.name_of("vllm", tiny)
+    described = judges.describe("vllm", tiny)
     rng = random.Random(1)
     p_same = {}
     with score_store.ScoreStore(
-        tmp_path / "cost.sqlite", score_store.identity(name, "vllm", "auto", cut, SMOL)
+        tmp_path / "cost.sqlite", score_store.identity(described, "vllm", "auto", cut, SMOL)
     ) as store:
         store.check_prefixes({t.trace_id: cut.cut(t.text) for g in groups.values() for t in g})
         for i, g in groups.items():
@@ -53,7 +53,7 @@ def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
         assert table.loc[("representative", n, 6), "calls"] <= n * (n - 1) / 2
     about = json.loads((tmp_path / "cost.json").read_text())
     assert (
-        about["judges"] == [name]
+        about["judges"] == [described["name"]]
         and len(about["questions"]) == 6
         and set(about["inputs"]) == {"problems.jsonl", "traces.jsonl"}
     )

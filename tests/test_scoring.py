@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import make_problem, make_trace, run_stage
 
-from deepprune import models, pairs, records, scoring
+from deepprune import judges, models, pairs, records, scoring
 from deepprune.errors import UserError
 from deepprune.manifest import file_hash
 from deepprune.truncation import Truncation
@@ -113,3 +113,51 @@ def test_scores_of_other_pairs_or_of_the_same_judge_are_not_compared(two_pair_fi
     changed = [*made[:-1], records.Pair(**{**records.to_row(made[-1]), "pair_id": "other"})]
     with pytest.raises(UserError, match="scores 10 pairs, of which 9 are among the 10 given"):
         scoring.load([write("other.jsonl", changed, "b")], made)
+
+
+class Breaks(judges.Judge):
+    """Scores two pairs, then ends as its error says."""
+
+    name = "breaks"
+
+    def __init__(self, error):
+        self.error = error
+
+    def _stream(self, requests):
+        for position, _ in zip(range(2), requests, strict=False):
+            yield position, judges.Score(0.75, 10, 0, label_mass=0.9)
+        raise self.error
+
+
+def test_a_killed_run_knows_its_judge_and_a_refused_one_leaves_nothing(two_pair_files, tmp_path, monkeypatch):
+    """Name, hash and size stand in the manifest with the first score, the label mass with it; before it there is no manifest."""
+    monkeypatch.setattr(judges.Judge, "FIRST", 1)
+    described = {"name": "breaks", "sha256": "0" * 64, "source": "folder", "parameters": None}
+    output = tmp_path / "scores.jsonl"
+    settings = scoring.ScoringSettings(output=str(output), pairs=str(two_pair_files[0]))
+    refused = Breaks(RuntimeError("never reached"))
+    refused.least_label_mass = 0.95
+    with pytest.raises(judges.NotAJudge, match="have 0.900 of the probability"):
+        scoring.run(settings, described, lambda: refused, {})
+    assert not output.exists() and not (tmp_path / "scores.manifest.json").exists()
+    with pytest.raises(KeyboardInterrupt):
+        scoring.run(settings, described, lambda: Breaks(KeyboardInterrupt()), {})
+    made = json.loads((tmp_path / "scores.manifest.json").read_text())
+    assert made["judge"] == described | {"label_mass": {"mean": 0.9, "least": 0.9, "prompts": 1}}
+    assert made["judge_parameters"] is None and not made["complete"]
+    assert len(list(records.read(records.PairScore, output))) == 2
+
+
+def test_scoring_stops_at_a_judge_that_is_none(two_pair_files, tmp_path, tiny):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    broken = AutoModelForCausalLM.from_pretrained(tiny)
+    torch.nn.init.constant_(broken.model.layers[1].mlp.down_proj.weight, float("nan"))
+    broken.save_pretrained(tmp_path / "broken")
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "broken")
+    for model, message in ((tmp_path / "broken", "p_same = nan"), (tiny, "it would rather answer '")):
+        done = run_stage("Offline/test_model_performance_parallel.py", "--judge", "transformers", "--model", model, "--pairs", two_pair_files[0],
+                         "--output", tmp_path / "s.jsonl", "--resamples", "20")  # fmt: skip
+        assert done.returncode == 2 and done.stderr.count("error: judge ") == 1 and message in done.stderr.splitlines()[-1]
+        assert not (tmp_path / "s.jsonl").exists()
