@@ -27,7 +27,9 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     judge: str = setting("vllm", "kind of judge", choices=JUDGES)
     judge_model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
     reasoner_url: str | None = setting(
-        None, "a running vLLM server of the reasoner, as http://127.0.0.1:8000/v1", is_url=True
+        None,
+        "a running vLLM server of the reasoner, as http://127.0.0.1:8000/v1; a key for it: OPENAI_API_KEY in the environment",
+        is_url=True,
     )
     judge_url: str | None = setting(None, "a running vLLM server of the judge (--judge server)", is_url=True)
     reasoner_name: str | None = setting(None, "name to record instead of --reasoner (for local folders)")
@@ -49,7 +51,9 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
         "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
     )
     timeout: float = setting(600.0, "servers: seconds to wait for an answer", free=True, above=0)
-    retries: int = setting(4, "servers: times to try again after a connection error", free=True, at_least=0)
+    retries: int = setting(
+        4, "servers: times to try again after a connection error, or while it is too busy", free=True, at_least=0
+    )
     reasoner_memory: float = setting(
         0.6, "engines on a GPU: share of its memory for the reasoner", free=True, above=0, at_most=1
     )
@@ -91,7 +95,9 @@ def judge_name(settings: LivePruneSettings) -> str:
 
 def describe_judge(settings: LivePruneSettings) -> dict[str, Any]:
     """judges.describe of the judge, known without opening it."""
-    return judges.describe("vllm" if settings.judge == "server" else settings.judge, settings.judge_model, settings.seed)
+    return judges.describe(
+        "vllm" if settings.judge == "server" else settings.judge, settings.judge_model, settings.seed
+    )
 
 
 def how(settings: LivePruneSettings) -> LiveSettings:
