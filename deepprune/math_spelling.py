@@ -76,7 +76,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _SPACE = re.compile(
-    r"\\(?:[,;:> ]|quad(?![A-Za-z])|qquad(?![A-Za-z])|thinspace(?![A-Za-z])|hspace\*?\{[^{}]*\})|(?<!\\)~"
+    r"(?<!\\)\\(?:[,;:> ]|quad(?![A-Za-z])|qquad(?![A-Za-z])|thinspace(?![A-Za-z])|hspace\*?\{[^{}]*\})|(?<!\\)~"
 )
 _END = re.compile(r"(?:[\s.,;:~]|\\+(?=$|\s)|\\[,;: !])+$")
 _ORDINAL = re.compile(
@@ -168,6 +168,7 @@ _TEXT_TAIL = re.compile(rf"(?:(?:[\s/*]|\\cdot|\\times)*{_TEXT})+$")
 _DEGREES = re.compile(
     r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree|\\deg(?![a-z]))\s*(?:\\(?:text|mathrm)\s*\{\s*)?([CF])?\s*\}?$"
 )
+_TRIGONOMETRY = re.compile("sin|cos|tan|cot|sec|csc")
 _WORD_TAIL = re.compile(
     r"(?<=[\d})\s])\s*((?:(?:square|sq\.?|cubic|cu\.?|per)\s+)*[A-Za-z¢$€£¥₹][A-Za-z.¢]*"
     r"(?:\s*\^\s*\{?-?\d\}?)?(?:\s*(?:/|\s)\s*[A-Za-z][A-Za-z.]*(?:\s*\^\s*\{?-?\d\}?)?)*)$"
@@ -361,6 +362,8 @@ def read(answer: str) -> Reading:
     )
     text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", _LAYOUT.sub("", text))
     text = unwrap(text)
+    if len(dollars := re.findall(r"(?<!\\)\$", text)) > 1 and len(dollars) % 2 == 0:  # $\pi$ radians
+        text = re.sub(r"(?<!\\)\$", "", text)
     currency = _CURRENCY.match(text)
     unit = ""
     if currency:
@@ -378,7 +381,7 @@ def read(answer: str) -> Reading:
         base = int(base) if base.isdecimal() and len(base) < 3 else _BASES.get(base, 0)
         if _in_base(digits, base) is not None and (match[2][0].isdigit() or base > 10):
             unit, text = f"base {base}", digits
-    if not unit and (match := _DEGREES.search(text)) and match.start():
+    if not unit and (match := _DEGREES.search(text)) and match.start() and not _TRIGONOMETRY.search(text):
         unit, text = "°" + match[1] if match[1] else "deg", text[: match.start()]
     if not unit.startswith("base"):
         match = _TEXT_TAIL.search(text)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -284,6 +285,7 @@ def _comparer() -> tuple[typing.Callable[[str, str], bool], typing.Callable[[str
                 read = latex2sympy(
                     part,
                     is_real=not grader.should_treat_as_complex(part),
+                    convert_degrees=bool(re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])", part)),
                     normalization_config=None,
                     conversion_config=ConversionConfig(lowercase_symbols=False),
                 )

@@ -45,6 +45,7 @@ EQUAL = {
         ("1e-7", r"1\times 10^{-7}"), ("5 million", "5000000"), (r"\text{5 million dollars}", "5000000"), ("(x+1)^2", "x^2+2x+1"),
         ("1,2,3", "3,2,1"), (r"x=1\text{ or }x=2", "1,2"), ("x<3", r"(-\infty,3)"), ("1<x<3", "(1,3)"), (r"\binom{5}{2}", "10"),
         (r"1 \pm \sqrt{19}", r"1+\sqrt{19},1-\sqrt{19}"), (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
+        (r"\begin{pmatrix} 1/5 \\ -18/5 \end{pmatrix}", r"\begin{pmatrix} 0.2 \\ -3.6 \end{pmatrix}"), (r"\sin 30^\circ", "1/2"),
         (r"\pi r", r"r\pi"), ("2024!", r"2024\cdot 2023!"), (r"\mathbb{R}", r"(-\infty,\infty)"),
     ],
     "mixed numbers": [
@@ -62,7 +63,7 @@ EQUAL = {
         (r"15\text{ sq ft}", r"15\text{ square feet}"), (r"20^\circ\text{C}", "20"), ("5 in.", "5 inches"), ("1 m, 2 m", "1, 2"),
         (r"5\text{ m}", "5"), (r"5\text{ cm}", "5"), ("5 m", r"5\text{ meters}"), ("5 square meters", r"5\text{ m}^2"),
         (r"5\,\mathrm{km/h}", "5 kilometers per hour"), ("30°", r"30^{\circ}"), ("45 degrees", r"45^\circ"), ("12 students", "12"),
-        (r"864 \mbox{ inches}^2", "864"), (r"2\pi \text{ cm}", r"2\pi"), ("$18 USD", r"\$18"), ("18 dollars", r"\$18"),
+        (r"864 \mbox{ inches}^2", "864"), (r"2\pi \text{ cm}", r"2\pi"), ("$18 USD", r"\$18"), ("18 dollars", r"\$18"), (r"$\frac{\pi}{4}$ radians", r"\pi/4"),
     ],
     "percent": [("28\\%", "28"), ("50%", "0.5"), ("50%", r"\frac{1}{2}"), ("50 percent", "50%"), ("12.5%", "1/8")],
     "plain text": [
