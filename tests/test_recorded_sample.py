@@ -6,7 +6,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from deepprune import manifest, records, traces
+from deepprune import manifest, pairs, records, traces
 from deepprune.problems import normalised_question
 from deepprune.records import Problem, Trace
 
@@ -93,3 +93,11 @@ def test_recorded_confidence_covers_the_trace():
 def test_no_machine_path_is_in_a_manifest():
     for path in DATA.rglob("*.manifest.json"):
         assert not re.search(r'"/(home|root|tmp|work|mnt)', path.read_text()), path
+
+
+def test_the_split_is_the_one_that_the_recorded_judges_were_trained_with():
+    problems = list(records.read_problems(DATA / "problems/arithmetic.jsonl", DATA / "problems/words.jsonl").values())
+    unseen = records.read_problems(DATA / "problems/unseen.jsonl")
+    _, test = pairs.split(problems, 0.25, 0)
+    tested = {p.problem_id for p in records.read(records.Pair, DATA / "study/miniature/pairs.jsonl.gz")}
+    assert {p.problem_id for p in test} == tested - set(unseen) and len(test) == 30
