@@ -4,6 +4,7 @@ import asyncio
 import http.server
 import json
 import threading
+import types
 
 import pytest
 
@@ -116,6 +117,30 @@ def test_vllm_takes_the_same_parameters_from_a_request_and_from_us(smol):
     ours = SamplingParams(**sampling.recorded() | {"max_tokens": 9})
     for name in sampling.recorded():
         assert getattr(served, name) == getattr(ours, name), name
+
+
+def test_the_engine_is_asked_with_the_same_parameters(smol):
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    asked = []
+
+    class Engine:
+        async def generate(self, prompt, params, request):
+            asked.append((prompt, params))
+            part = types.SimpleNamespace(text=" 4", token_ids=[7], finish_reason="stop")
+            yield types.SimpleNamespace(outputs=[part], finished=True)
+
+    reasoner = reasoners.EngineReasoner(smol)
+    assert AsyncEngineArgs(**reasoner.options).generation_config == "vllm"  # not the model's own
+    reasoner.engine = Engine()
+
+    async def work():
+        return [c async for c in reasoner.stream([1, 2], Sampling(top_k=20, min_p=0.1), 5, asyncio.Event())]
+
+    assert [c.token_ids for c in asyncio.run(work())] == [[7]]
+    ((prompt, params),) = asked
+    assert prompt == {"prompt_token_ids": [1, 2]} and params.max_tokens == 5
+    assert (params.top_k, params.min_p, params.repetition_penalty, params.temperature) == (20, 0.1, 1.0, 0.6)
 
 
 def test_metrics_are_read_with_the_key(server, smol, monkeypatch):
