@@ -171,6 +171,26 @@ class ServerReasoner(Reasoner):
             self.served = (await self.client.models.list()).data[0].id
         except (openai.APIError, *NO_MODELS) as error:
             raise UserError(refusal(self.url, error)) from error
+        await self._check_tokens()
+
+    async def _check_tokens(self) -> None:
+        """Raise UserError if the server's tokens are not our tokenizer's: prompts are token ids, and would be nonsense there.
+
+        A server that does not say (no /tokenize) is believed.
+        """
+        import httpx
+
+        text = "Is 12 + 30 = 42? Naïve: 所以 \\boxed{42}"
+        body = {"model": self.served, "prompt": text, "add_special_tokens": False}
+        try:
+            async with httpx.AsyncClient(timeout=10, headers={"Authorization": f"Bearer {api_key()}"}) as client:
+                theirs = (await client.post(f"{self.base.removesuffix('/v1')}/tokenize", json=body)).json()["tokens"]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return
+        if theirs != self.tokenizer.encode(text, add_special_tokens=False):
+            raise UserError(
+                f"{self.url}: serves {self.served}, whose tokens are not those of {self.name}: give the model that is served"
+            )
 
     async def stream(self, prompt, sampling, max_tokens, stop):
         import httpx

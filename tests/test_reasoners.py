@@ -7,6 +7,7 @@ import threading
 import types
 
 import pytest
+from transformers import AutoTokenizer
 
 from deepprune import reasoners, traces
 from deepprune.errors import UserError
@@ -24,6 +25,7 @@ class Server:
 
     def __init__(self, key=None):
         self.key, self.refuse, self.asked, self.listed, self.metrics = key, [], [], {"data": [{"id": "m"}]}, None
+        self.tokens = None
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -56,6 +58,12 @@ class Server:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.refused():
+                    return
+                if self.path == "/tokenize":
+                    if outer.tokens is None:
+                        self.answer(404, '{"detail": "Not Found"}')
+                    else:
+                        self.answer(200, json.dumps({"tokens": outer.tokens(json.loads(body))}))
                     return
                 outer.asked.append(json.loads(body))
                 if outer.refuse:
@@ -204,6 +212,16 @@ def test_what_is_no_such_server_is_one_line(server, smol, listed, says):
     for ask in (generate, judge_of):
         with pytest.raises(UserError, match=says):
             ask(server, smol)
+
+
+def test_a_server_of_another_model_is_refused(server, smol):
+    """Prompts are token ids: another tokenizer's are nonsense there, and no error."""
+    tokenizer = AutoTokenizer.from_pretrained(smol)
+    server.tokens = lambda body: tokenizer.encode(body["prompt"], add_special_tokens=body["add_special_tokens"])
+    assert generate(server, smol)[0][-1].finish_reason == "stop"
+    server.tokens = lambda body: [1, 2, 3]
+    with pytest.raises(UserError, match="serves m, whose tokens are not those of .*: give the model that is served"):
+        generate(server, smol)
 
 
 def test_a_password_in_a_url_is_not_told(server, smol):
