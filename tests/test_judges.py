@@ -1,5 +1,6 @@
 """The judges on a small real model: vLLM and transformers agree, the limits are limits."""
 
+import hashlib
 import json
 import math
 
@@ -295,6 +296,21 @@ def test_a_judge_is_known_by_all_its_weights(tmp_path, shards, monkeypatch):
     identify.cache_clear()
     with pytest.raises(UserError, match="model-00001-of-00002.safetensors is missing"):
         identify("somebody/judge-4B")
+
+
+def test_the_hubs_own_hashes_are_taken(tmp_path, monkeypatch):
+    """In the hub's cache a file of weights is a link to one that is named by its SHA-256; a small file's name is another hash."""
+    from deepprune import models
+
+    monkeypatch.setenv("DEEPPRUNE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "blobs").mkdir()
+    snapshot = tmp_path / "snapshots/0123abc"
+    snapshot.mkdir(parents=True)
+    for name, read in (("ab" * 32, False), ("ab" * 20, True)):
+        (tmp_path / "blobs" / name).write_bytes(b"not read")
+        (snapshot / "model.safetensors").unlink(missing_ok=True)
+        (snapshot / "model.safetensors").symlink_to(tmp_path / "blobs" / name)
+        assert models.weights_hash(snapshot) == (hashlib.sha256(b"not read").hexdigest() if read else name)
 
 
 def test_the_size_of_a_judge_is_unknown_not_nothing(shards):
