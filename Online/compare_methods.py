@@ -165,8 +165,6 @@ def scored(
     wanted = [(i, a, b) for i, traces in groups.items() for a, b in itertools.combinations(range(len(traces)), 2)]
     judge_is = judges.describe("vllm", model)
     made = score_store.identity(judge_is, "vllm", settings.dtype, settings.cut(), settings.tokenizer)
-    if judge_is["parameters"] is None:
-        raise UserError(f"{name}: the size of a quantized judge is not known, so neither is its cost; give unquantized weights")
     at = f"{Path(settings.output).with_suffix('')}.{name}.sqlite"
     with ScoreStore(at, made, settings.least_label_mass) as store:
         store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})

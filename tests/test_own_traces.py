@@ -223,7 +223,7 @@ class TelltaleJudge(judges.Judge):
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
 
-    def stream(self, requests):
+    def _stream(self, requests):
         for position, r in enumerate(requests):
             length = len(prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b))
             low, high = sorted((r.trace_a, r.trace_b))
