@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from deepprune import answers
+from deepprune import answers, progress
 from deepprune.errors import UserError
 from deepprune.records import Problem, Trace, content_hash
 from deepprune.sampling import NEUTRAL
@@ -56,15 +56,26 @@ def agreement(traces: Iterable[Trace], answer_type: str) -> tuple[int, int]:
     return same, len(labels) * (len(labels) - 1) // 2
 
 
-def summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str, float]:
+def agreements(traces: Iterable[Trace], problems: dict[str, Problem]) -> dict[str, tuple[int, int]]:
+    """`agreement` of each problem, by its id."""
+    groups: dict[str, list[Trace]] = {}
+    for trace in traces:
+        groups.setdefault(trace.problem_id, []).append(trace)
+    bar = progress.bar(groups.items(), desc="comparing answers", unit="problem", leave=False)
+    return {i: agreement(group, problems[i].answer_type) for i, group in bar}
+
+
+def summary(
+    traces: list[Trace], problems: dict[str, Problem], known: dict[str, tuple[int, int]] | None = None
+) -> dict[str, float]:
     """Counts, pass@1 and the share of same-answer pairs (unknown answers excluded from pairs).
 
     pass@1 counts an unknown answer as wrong. The pair share is over all pairs of all problems pooled.
+    known: `agreements` of these traces, where the caller has them.
     """
-    by_problem: dict[str, list[Trace]] = {}
-    for trace in traces:
-        by_problem.setdefault(trace.problem_id, []).append(trace)
-    counts = [agreement(group, problems[i].answer_type) for i, group in by_problem.items()]
+    known = agreements(traces, problems) if known is None else known
+    by_problem = {t.problem_id for t in traces}
+    counts = [known[i] for i in by_problem]
     same, pairs = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
     n = len(traces)
     return {
@@ -83,8 +94,9 @@ def print_summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str
     for trace in traces:
         problem = problems[trace.problem_id]
         families.setdefault(problem.group, []).append(trace)
-    table = {name: summary(group, problems) for name, group in sorted(families.items())}
-    table["all"] = summary(traces, problems)
+    known = agreements(traces, problems)
+    table = {name: summary(group, problems, known) for name, group in sorted(families.items())}
+    table["all"] = summary(traces, problems, known)
     print(f"{'family':<22}{'problems':>9}{'traces':>8}{'pass@1':>8}{'unknown':>9}{'same pairs':>12}{'tokens':>9}")
     for name, row in table.items():
         same = "n/a" if math.isnan(row["same_answer_pairs"]) else f"{row['same_answer_pairs']:.3f}"
