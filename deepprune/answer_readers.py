@@ -377,6 +377,9 @@ def mathematics(text: str, verb: str, newline: bool = False) -> str | None:
         return _NUMBER_WORDS[word[1].lower()]
     if NO_ANSWER.match(text):
         return NOTHING
+    bracketed = re.match(r"<([^<>\n]{1,60})>", text)
+    if bracketed:
+        return mathematics(bracketed[1], verb)
     values, pos = [], 0
     for _ in range(12):
         formula = formula_at(text[pos:])

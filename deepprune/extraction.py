@@ -92,6 +92,8 @@ _ANSWER = re.compile(
 _RESULT = re.compile(
     rf"(?:result|conclusion|decision|verdict|final[ ]value|output){_GAP}[ \t]{{0,3}}{_VERB}", re.IGNORECASE
 )
+_DASH = re.compile(rf"answer{_GAP}[-–—](?=[ ])", re.IGNORECASE)
+_LINE = re.compile(r"answer(?=[ ]\(?[A-J]\)?[.*]{0,3}[ ]{0,3}(?:\n|\Z))", re.IGNORECASE)  # "ANSWER (C)"
 _FOREIGN = re.compile(
     r"(?:(?:antwort|lösung|ergebnis|réponse|respuesta|resposta|risposta)(?:[ ](?:finale?|correct[ae]|corret[ao]|corretta|exacte|est[áa]))?|ответ|答え|解答|答案|正确答案|最终答案|正解|답|정답|antwoord|vastaus|opci[oó]n[ ]correcta|opção[ ]correta|opzione[ ]corretta|svar|जवाब|الجواب|答|odpowiedź|cevap|đáp[ ]án|الإجابة|उत्तर)"
     rf"{_GAP}[ \t]{{0,3}}(?P<verb>[:：=]|(?:ist|lautet|est|es|is|é|è)(?![a-zé])|—|-|(?:应该|应当|应|就)?[是为為]|は|은|는)[:：]?(?:[ ](?:la|el)(?:[ ](?:opción|letra))?(?=[ ]))?",
@@ -191,9 +193,9 @@ def _cues(text: str, answer_type: str) -> Iterator[tuple[int, int, int, str]]:
         kind = _ANSWER if word in ("answer", "ans", "solution") else _RESULT
         cue = kind.match(text, pos, pos + 160) or _FOREIGN.match(text, pos, pos + 60)
         if cue is None:
-            dash = re.compile(rf"answer{_GAP}[-–—](?=[ ])", re.IGNORECASE).match(text, pos)
-            if dash and _heading(text, pos):
-                yield 1, pos, dash.end(), ":"
+            bare = _DASH.match(text, pos) or (_LINE.match(text, pos) if answer_type == "choice" else None)
+            if bare and _heading(text, pos):
+                yield 1, pos, bare.end(), ":"
             continue
         groups = cue.groupdict()
         verb = groups["verb"].lower()
@@ -279,35 +281,43 @@ def _last_lines(text: str) -> list[str]:
 
 
 def _letters_alone(text: str) -> Iterator[tuple[int, str]]:
-    """(position, letter) of the lines that are a letter, or at the end of the text an option as a whole."""
+    """(position, letter) of the lines that are a letter and not a list's, a small letter's or indented thinking's."""
     end = len(text.rstrip())
     text = "\n" + text
-    previous: tuple[int, str] = (-1, "")
+    found: list[tuple[int, str]] = []
+    before: re.Match | None = None
     for m in collections.deque(_LONE.finditer(text), CANDIDATES):
-        last = m.end() > end
-        listed = (
-            previous[0] >= 0
-            and previous[1] != m[2]
-            and text[previous[0] : previous[0] + 40].lstrip()[:1] == m[0].lstrip()[:1]
-            and not text[previous[0] : m.start()].strip()
-        )
-        adjacent = listed and "\n\n" not in text[previous[0] : m.start() + 1]
-        previous = (m.end(), m[2])
+        between = text[before.end() : m.start() + 1] if before else "x"
+        listed = before is not None and before[2] != m[2] and not between.strip()
+        adjacent = listed and "\n\n" not in between
+        if adjacent and found and found[-1][0] == before.start():
+            found.pop()
+        before = m
         line = m[0].strip()
-        wrapped = line != m[2] and not line.startswith(("-", "* "))
-        if (last and not adjacent) or not (len(m[1]) > 3 or listed or (m[2].islower() and not wrapped)):
-            yield m.start(), m[2].upper()
+        small = m[2].islower() and (line == m[2] or line.startswith(("-", "* ")))
+        if m.end() > end and not adjacent or not (listed or small or len(m[1]) > 3):
+            found.append((m.start(), m[2].upper()))
+    yield from found
+
+
+def _letter_at_end(text: str) -> str | None:
+    """The letter of a last line such as "C. Water" (an option as a whole, no list of them) or "Hence, C."."""
     lines = _last_lines(text)
-    if lines:
-        option = _OPTION.match(lines[-1])
-        before = _OPTION.match(lines[0].strip()) if len(lines) > 1 else None
-        said = _LAST.fullmatch(lines[-1]) or _LAST.fullmatch(text[_last_sentence(text) :].rstrip())
-        if said and (said[1].isupper() or f"({said[1]})" in said[0]):
-            yield max(0, end - len(lines[-1].strip())), said[1]
-        blank_before = text[: end + 1 - len(lines[-1].strip())].rstrip(" \t").endswith("\n\n")
-        apart = len(lines) == 1 or blank_before
-        if option and apart and (before is None or before[1] == option[1]):
-            yield max(0, end - len(lines[-1].strip())), option[1]
+    if not lines:
+        return None
+    last = lines[-1]
+    said = _LAST.fullmatch(last) or _LAST.fullmatch(text[_last_sentence(text) :].rstrip())
+    if said and (said[1].isupper() or f"({said[1]})" in said[0]):
+        return said[1].upper()
+    option = _OPTION.match(last)
+    if option is None or set(re.findall(r"(?<![\w(])([A-J])[.)]\s", last)) - {option[1]}:
+        return None
+    if len(lines) > 1:
+        other = _OPTION.match(lines[0].strip())
+        apart = text.rstrip()[: -len(last.rstrip())].rstrip(" \t").endswith("\n\n")
+        if not apart or (other and other[1] != option[1]):
+            return None
+    return option[1]
 
 
 def _option_first(text: str) -> str | None:
@@ -339,8 +349,8 @@ def _letters_named(text: str) -> Iterator[tuple[int, str]]:
         ):
             continue
         before = _sentence_before(text, pos)
-        word = re.compile(r"(?:correct |right )?[a-z]+").match(lower, pos)
-        letter, said = _letter_after(text, word.end(), noun=True)
+        word = re.match(r"(?:correct |right )?[a-z]+", lower[pos : pos + 40])
+        letter, said = _letter_after(text, pos + word.end(), noun=True)
         if letter is not None and said and not _DOUBT.search(before) and not _DENIAL.search(before):
             yield pos, letter
 
@@ -437,6 +447,9 @@ def _statements(text: str, answer_type: str) -> list[Statement]:
             found.append(Statement(tier, pos, labelled, None, (start, verb)))
     if answer_type == "choice":
         found += [Statement(1, pos, True, letter) for pos, letter in _letters_alone(text) if not covered(pos)]
+        end = len(text.rstrip()) - 1
+        if not covered(end):
+            found.append(Statement(1, end, True, _letter_at_end(text)))
         found += [Statement(1, pos, False, letter) for pos, letter in _letters_named(text) if not covered(pos)]
     return found
 

@@ -99,6 +99,7 @@ def test_mathematics(text, stated):
         ("Conclusion: Option C", "C"), ("So.\n\n=> C", "C"), ("Hence, C.", "C"),
         ("5, which is option C.", "C"), ("Hence option (C).", "C"), ("I think it's C.", "C"), ("It is a liquid.", None),
         ("The correct answer is **C. Ice**.\n\n- **A**: wrong\n- **C**: right\n- **D**: wrong", "C"), ("A. True\nB. False", None),
+        ("ANSWER (C)", "C"), ("x\n\nA\nB", None), ("A. B. C. D.", None), ("A) 3\nB) 4\n\nIt is 4, so B.", "B"),
         # two letters or none
         (r"\boxed{A \text{ and } C}", None), (r"\boxed{A} and \boxed{C}", None), ("Answer: A, C", None), ("Answer: B/C", None),
         ("The answer is either A or B.", None), (r"\boxed{AC}", None), ("Answer: None of the above", None),
