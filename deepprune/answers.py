@@ -28,7 +28,8 @@ LAST_SECONDS = 0.25  # the same for grading, where HUNG_COMPARISONS with one of 
 MAX_COMPARED_CHARS = 1000  # of an answer that math-verify is asked about
 
 _LETTER = re.compile(
-    r"^(?:(?:the\s+)?(?:correct\s+|final\s+)?(?:answer|option|choice)(?:\s+is)?\b)?[\s:]*\W*([A-J])(?:\W|$)",
+    r"^(?:(?:the\s+)?(?:correct\s+|final\s+)?(?:answer|option|choice)(?:\s+is)?\b)?[\s:]*\W*([A-J])"
+    r"(?!\w)(?!\W*(?:text\W*)?(?:,|and|or|/|&)\W*[A-J](?!\w))",  # A and C are no letter
     re.IGNORECASE,
 )
 
@@ -207,7 +208,8 @@ def classes(answers: Sequence[str | None], answer_type: str = "math") -> list[in
 
     Which answers are together does not depend on their order. Each spelling joins the first class whose first
     spelling is the `same`; those with a unit come first, then those without, then those with a percent sign, and the
-    more frequent before the rarer and longer: a bare 5 goes to the more frequent of 5 m and 5 cm, and 25% to that of 25 and 0.25.
+    frequent before the rare, the short before the long: a bare 5 goes to the more frequent of 5 m and 5 cm, and 25%
+    to that of 25 and 0.25.
 
     A problem with n traces and c distinct answers costs at most (distinct spellings) x c comparisons, not n^2, and
     2 x HUNG_COMPARISONS that never end. An answer that cannot be compared with anything opens a class of its own.

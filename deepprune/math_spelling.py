@@ -341,38 +341,26 @@ def _integer(text: str) -> str | None:
     return "-" + digits if text.startswith("-") and digits != "0" else digits
 
 
-@functools.lru_cache(maxsize=65536)
-def read(answer: str) -> Reading:
-    """An answer (type math) taken apart into value and unit; see Reading."""
-    text = " ".join(answer.split())
-    if len(text) > MAX_CHARS:
-        return Reading(_integer(text) or text, None, "")
-    if re.fullmatch(r"[-+]?\d+(?:\.\d+)?", text):
-        value = Fraction(text)
-        return Reading(str(value), value, "")
-    text = _unicode(text)
-    marked = "\\text" in text or "\\mbox" in text or "\\mathrm" in text
-    text = re.sub(r"\{\s*,\s*\}", ",", _EMPTY.sub(" ", text))
-    text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text) if "\\begin" not in text else text
+def _tidy(text: str) -> str:
+    r"""An answer without decoration and layout, in one spelling of fractions and thousands (10,\!080 is 10,080)."""
+    text = re.sub(r"\{\s*,\s*\}", ",", _EMPTY.sub(" ", _unicode(text)))
+    if "\\begin" not in text:  # where two backslashes end a row
+        text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)
     text = re.sub(r"(?<![\\A-Za-z])[dtc]?frac\s*(?=[{\d])", r"\\frac", text)
-    text = re.sub(
-        r"(?<=\d),?\\[,!:; ]\s*(?=\d{3}(?:\D|$))|\\!|(?<=\d),\s*\\!\s*(?=\d)",
-        lambda m: "," if m[0] != "\\!" else "",
-        text,
-    )
-    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", _LAYOUT.sub("", text))
-    text = unwrap(text)
-    if len(dollars := re.findall(r"(?<!\\)\$", text)) > 1 and len(dollars) % 2 == 0:  # $\pi$ radians
-        text = re.sub(r"(?<!\\)\$", "", text)
-    currency = _CURRENCY.match(text)
+    text = re.sub(r"(?<=\d),?\\[,!:; ]\s*(?=\d{3}(?:\D|$))|(?<=\d),\s*\\!\s*(?=\d)", ",", text).replace("\\!", "")
+    text = unwrap(re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", _LAYOUT.sub("", text)))
+    dollars = len(re.findall(r"(?<!\\)\$", text))
+    return re.sub(r"(?<!\\)\$", "", text) if dollars > 1 and dollars % 2 == 0 else text  # $\pi$ radians
+
+
+def _take_unit(text: str) -> tuple[str, str]:
+    """A tidy answer's value, as it is spelled, and its unit."""
     unit = ""
-    if currency:
+    if currency := _CURRENCY.match(text):
         unit, text = _currency(currency[2]), currency[1] + text[currency.end() :]
     elif currency := _CURRENCY_AFTER.search(text):
         unit, text = _currency(currency[1]), text[: currency.start()]
-    text = unwrap(_SPACE.sub(" ", text))
-    text = _ORDINAL.sub("", text)
-    text = _BOLD.sub("", text)
+    text = _BOLD.sub("", _ORDINAL.sub("", unwrap(_SPACE.sub(" ", text))))
     text = _LARGE.sub(lambda m: rf"{m[1]} \times 10^{{{_ZEROS[m[3].lower()]}}} {'' if m[4] else m[2] or ''}", text)
     if (match := re.search(r"\s*\\?%$", text)) and match.start():
         unit, text = unit or "%", text[: match.start()]
@@ -380,19 +368,31 @@ def read(answer: str) -> Reading:
         digits, base = match[1] + match[2].upper(), (match[3] or match[4]).lower()
         base = int(base) if base.isdecimal() and len(base) < 3 else _BASES.get(base, 0)
         if _in_base(digits, base) is not None and (match[2][0].isdigit() or base > 10):
-            unit, text = f"base {base}", digits
+            return digits, f"base {base}"
     if not unit and (match := _DEGREES.search(text)) and match.start() and not _TRIGONOMETRY.search(text):
         unit, text = "°" + match[1] if match[1] else "deg", text[: match.start()]
-    if not unit.startswith("base"):
-        match = _TEXT_TAIL.search(text)
-        if match and re.search(r"[^\s=+*/({\[^_<>|,-]\s*$", text[: match.start()]) and not _joins(match[0]):
-            unit, text = unit or _unit_of(match[0]), text[: match.start()]
-        elif (match := _WORD_TAIL.search(text)) and _is_unit_tail(text[: match.start(1)], match[1]):
-            unit, text = unit or _unit_of(match[1]), text[: match.start(1)]
-    text = _ORDINAL.sub("", unwrap(text))
-    if unit.startswith("base "):
-        return Reading(text.lstrip("0") or "0", number(text), unit)
+    match = _TEXT_TAIL.search(text)
+    if match and re.search(r"[^\s=+*/({\[^_<>|,-]\s*$", text[: match.start()]) and not _joins(match[0]):
+        unit, text = unit or _unit_of(match[0]), text[: match.start()]
+    elif (match := _WORD_TAIL.search(text)) and _is_unit_tail(text[: match.start(1)], match[1]):
+        unit, text = unit or _unit_of(match[1]), text[: match.start(1)]
+    return _ORDINAL.sub("", unwrap(text)), unit
+
+
+@functools.lru_cache(maxsize=65536)
+def read(answer: str) -> Reading:
+    """An answer (type math) taken apart into value and unit; see Reading."""
+    text = " ".join(answer.split())
+    if len(text) > MAX_CHARS:
+        return Reading(_integer(text) or text, None, "")
+    if re.fullmatch(r"[-+]?\d+(?:\.\d+)?", text):  # most answers
+        value = Fraction(text)
+        return Reading(str(value), value, "")
+    marked = any(macro in text for macro in ("\\text", "\\mbox", "\\mathrm"))
+    text, unit = _take_unit(_tidy(text))
     value = number(text)
+    if unit.startswith("base "):
+        return Reading(text.lstrip("0") or "0", value, unit)
     if value is not None:
         return Reading(str(value), value, unit)
     text = re.sub(r"^\(([A-Za-z])\)$", r"\1", text)
@@ -520,7 +520,7 @@ _CALL_FORMS = {r"\sqrt": r"\sqrt{%s}", r"\cbrt": r"\sqrt[3]{%s}", r"\exp": r"e^{
 
 
 def latex(value: str) -> str:
-    r"""A reading's value as LaTeX that math-verify reads as meant: sqrt(2) is \sqrt{2}, 2^10 is 2^{10}, 1/2x is half of x."""
+    r"""A reading's value as LaTeX that math-verify reads as meant: sqrt(2) is \sqrt{2}, 2^10 is 2^{10}, 1/2x is x/2."""
     parts = re.split(r"(\\(?:text|mbox|mathrm)\s*\{[^{}]*\})", value)
     text = "".join(p if i % 2 else _PLAIN_MACRO.sub(_macro, p) for i, p in enumerate(parts))
     text = text.replace("**", "^").replace("+/-", r"\pm ").replace("<=", r"\leq ").replace(">=", r"\geq ")

@@ -239,6 +239,11 @@ def test_wrappers_change_no_letter(spelling):
     assert answers.same(spelling, "C", "choice") is False
 
 
+@pytest.mark.parametrize("spelling", ["A and C", "A, C", "(A), (C)", "A or B", r"A \text{ and } C", "about"])
+def test_several_letters_are_none(spelling):
+    assert answers.same(spelling, "A", "choice") is False
+
+
 def test_a_comparison_that_never_ends_is_unknown_and_the_next_one_works(monkeypatch):
     monkeypatch.setattr(answers, "TIMEOUT_SECONDS", 1.0)
     assert answers.same("9^{9^{9^{9}}}", "9^{9^{9^{8}}}+1") in (None, False)
