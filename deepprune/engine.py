@@ -1,14 +1,19 @@
 """The one place that starts vLLM.
 
 Generation goes through the engine's own step loop rather than `LLM.generate`, so that each result is on
-disk the moment it is finished.
+disk the moment it is finished. Whatever goes wrong after an engine has started ends it: `running` when its block is left,
+and what is still there when this process ends goes with it (Python would wait for the engine's process for ever).
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import multiprocessing.process
 import random
-from collections.abc import Iterable, Iterator
+import signal
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from deepprune import runtime
@@ -51,8 +56,8 @@ def start(
     options |= extra or {}
     from vllm import LLM
 
-    try:
-        return LLM(
+    with starting(model):
+        llm = LLM(
             model=model,
             seed=seed,
             max_model_len=max_model_len,
@@ -66,17 +71,60 @@ def start(
             use_tqdm_on_load=False,
             **options,
         )
+    end_with_process(llm, shutdown)
+    return llm
+
+
+@contextlib.contextmanager
+def running(model: str, **options) -> Iterator[Any]:
+    """An engine for a block of code: `start` with these options, `shutdown` however the block is left."""
+    llm = start(model, **options)
+    try:
+        yield llm
+    finally:
+        shutdown(llm)
+
+
+@contextlib.contextmanager
+def starting(model: str) -> Iterator[None]:
+    """Around whatever starts an engine: its refusals are UserErrors, and its processes leave Ctrl-C to this one.
+
+    A terminal sends Ctrl-C to all processes, and each would print a traceback; SIGTERM, which we send, ends them quietly.
+    """
+    start_process = multiprocessing.process.BaseProcess.start
+
+    def deaf(process):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit what is blocked
+        try:
+            start_process(process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    multiprocessing.process.BaseProcess.start = deaf
+    try:
+        yield
     except (ValueError, RuntimeError) as error:
         raise UserError(f"vLLM could not start {model}: {error}") from error
+    finally:
+        multiprocessing.process.BaseProcess.start = start_process
+
+
+def end_with_process(engine: Any, end: Callable[[Any], None]) -> None:
+    """Call end(engine) when this process ends, unless the engine is gone by then.
+
+    Registered after multiprocessing's own exit handler, so called before it, which waits for child processes.
+    """
+    reference = weakref.ref(engine)
+    atexit.register(lambda: reference() is not None and end(reference()))
 
 
 def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Iterator[tuple[str, Any]]:
     """Feed (request id, prompt, SamplingParams) to the engine; yield (id, RequestOutput) as each finishes.
 
-    Request ids must be unique among the open requests. Raises UserError if the engine dies.
+    Request ids must be unique among the open requests. Raises UserError if the engine refuses a request (a prompt that is
+    too long, say) or dies. However it is left, what is open is aborted: the engine can be used again, with the same ids.
 
-    At most `window` requests are in the engine at once, so an endless iterable needs no more memory. When the caller stops
-    before the end, what is open is aborted, and the engine can be used again.
+    At most `window` requests are in the engine at once, so an endless iterable needs no more memory.
     """
     from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -84,33 +132,35 @@ def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Ite
     waiting = iter(requests)
     open_requests: set[str] = set()
     exhausted = False
-    while True:
-        while not exhausted and len(open_requests) < window:
-            try:
-                name, prompt, params = next(waiting)
-            except StopIteration:
-                exhausted = True
-                break
-            engine.add_request(name, prompt, params)
-            open_requests.add(name)
-        if not open_requests:
-            return
-        try:
-            outputs = engine.step()
-        except EngineDeadError as error:  # its process was killed (memory, say) or hung
-            raise UserError(
-                "the vLLM engine died (its own message stands above); what was finished is on disk, run the same command again. "
-                "If memory ran out, lower max_num_seqs, batch or max_model_len"
-            ) from error
-        for output in outputs:
-            if output.finished and output.request_id in open_requests:
-                open_requests.remove(output.request_id)
+    try:
+        while True:
+            while not exhausted and len(open_requests) < window:
                 try:
+                    name, prompt, params = next(waiting)
+                except StopIteration:
+                    exhausted = True
+                    break
+                try:
+                    engine.add_request(name, prompt, params)
+                except (ValueError, TypeError) as error:
+                    raise UserError(f"vLLM refuses request {name}: {error}") from error
+                open_requests.add(name)
+            if not open_requests:
+                return
+            for output in engine.step():
+                if output.finished and output.request_id in open_requests:
+                    open_requests.remove(output.request_id)
                     yield output.request_id, output
-                except GeneratorExit:
-                    with contextlib.suppress(EngineDeadError):
-                        engine.abort_request(list(open_requests))
-                    raise
+    except EngineDeadError as error:  # its process was killed (memory, say) or hung
+        open_requests.clear()
+        raise UserError(
+            "the vLLM engine died (its own message stands above); what was finished is on disk, run the same command again. "
+            "If memory ran out, lower max_num_seqs, batch or max_model_len"
+        ) from error
+    finally:
+        if open_requests:
+            with contextlib.suppress(EngineDeadError):
+                engine.abort_request(list(open_requests))
 
 
 def shutdown(llm) -> None:

@@ -97,10 +97,9 @@ class EngineReasoner(Reasoner):
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        try:
+        with engine.starting(self.path):
             self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self.options))
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"vLLM could not start {self.path}: {error}") from error
+        engine.end_with_process(self.engine, shut_down)
 
     async def stream(self, prompt, sampling, max_tokens, stop):
         from vllm import SamplingParams
@@ -133,11 +132,16 @@ class EngineReasoner(Reasoner):
 
     async def close(self) -> None:
         if self.engine is not None:
-            try:
-                self.engine.shutdown()
-            except TypeError:  # vLLM 0.32's CPU build trips over its own timeout here; the processes are gone
-                pass
+            shut_down(self.engine)
             self.engine = None
+
+
+def shut_down(asynchronous_engine) -> None:
+    """Stop an AsyncLLM's processes."""
+    with contextlib.suppress(
+        TypeError
+    ):  # vLLM 0.32's CPU build trips over its own timeout here; the processes are gone
+        asynchronous_engine.shutdown()
 
 
 class ServerReasoner(Reasoner):

@@ -92,15 +92,12 @@ def sample(settings: SampleSettings, path: str, name: str, todo: list, done: int
     tokenizer = AutoTokenizer.from_pretrained(path)
     prompts.reasoner_prompt_ids(tokenizer, todo[0][0].question, settings.system)  # refused before the engine starts
     seed = engine.resume_seed(settings.seed, done)
-    llm = engine.start(
+    with engine.running(
         path, seed=seed, dtype=settings.dtype, max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs, tensor_parallel=settings.tensor_parallel,
         data_parallel=settings.data_parallel, max_logprobs=max(settings.confidence_top_k, 1),
-    )  # fmt: skip
-    try:
+    ) as llm:  # fmt: skip
         generate(settings, llm, tokenizer, name, todo, seed, out)
-    finally:
-        engine.shutdown(llm)  # its process would wait for ever
 
 
 def generate(settings: SampleSettings, llm, tokenizer, name: str, todo: list, seed: int, out: jsonl.Appender) -> None:

@@ -106,6 +106,92 @@ main()
         assert "secret@" not in done.stderr.replace('"http://me:secret@" + "host', "")
 
 
+class Engine:
+    """Stands in for LLMEngine: refuses a prompt called 'long', finishes one request a step."""
+
+    def __init__(self):
+        self.open, self.aborted = [], []
+
+    def add_request(self, name, prompt, params):
+        if prompt == "long":
+            raise ValueError("The prompt (length 300) is longer than max_model_len")
+        self.open.append(name)
+
+    def step(self):
+        return [types.SimpleNamespace(finished=True, request_id=self.open.pop(0))]
+
+    def abort_request(self, names):
+        self.aborted += names
+
+
+def test_a_refused_request_is_one_line_and_leaves_none_behind():
+    from deepprune import engine
+
+    fake = Engine()
+    asked = [("1", "short", None), ("2", "long", None)]
+    with pytest.raises(UserError, match="vLLM refuses request 2: The prompt"):
+        list(engine.run(types.SimpleNamespace(llm_engine=fake), asked))
+    assert fake.aborted == ["1"]
+
+
+def test_a_run_that_is_left_early_leaves_no_request_behind():
+    from deepprune import engine
+
+    fake = Engine()
+    running = engine.run(types.SimpleNamespace(llm_engine=fake), [(str(i), "short", None) for i in range(9)], window=4)
+    assert next(running)[0] == "0"
+    running.close()
+    assert sorted(fake.aborted) == ["1", "2", "3"]
+
+
+THROWS = """
+import sys
+from deepprune import engine, runtime
+from deepprune.errors import command
+@command
+def main():
+    runtime.ensure()
+    llm = engine.start(sys.argv[1], dtype="float32", max_model_len=256, max_num_seqs=4)
+    if len(sys.argv) > 2:
+        print("up", flush=True)
+        import time
+        time.sleep(600)
+    raise ZeroDivisionError("after the engine has started")
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_an_error_after_the_engine_has_started_ends_it(tmp_path, tiny):
+    (tmp_path / "throws.py").write_text(THROWS)
+    child = subprocess.Popen(
+        [sys.executable, tmp_path / "throws.py", tiny], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    _, err = child.communicate(timeout=300)  # it used to wait for its engine for ever
+    assert child.returncode == 1 and "ZeroDivisionError: after the engine has started" in err
+    with pytest.raises(ProcessLookupError):
+        os.killpg(child.pid, 0)  # no process of its group is left
+
+
+def test_ctrl_c_ends_an_engine_quietly(tmp_path, tiny):
+    (tmp_path / "throws.py").write_text(
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + THROWS
+    )
+    child = subprocess.Popen(
+        [sys.executable, tmp_path / "throws.py", tiny, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    while child.stdout.readline() not in ("up\n", ""):
+        pass
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to every process
+    _, err = child.communicate(timeout=300)
+    assert child.returncode == 130 and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("interrupted: ")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(child.pid, 0)
+
+
 def test_a_dead_engine_is_one_line_that_says_how_to_go_on():
     from vllm.v1.engine.exceptions import EngineDeadError
 
