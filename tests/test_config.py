@@ -142,7 +142,8 @@ def test_help_shows_ranges(capsys):
     assert "sizes (at least 1, at most 9, default: [1])" in shown
 
 
-def settings_classes() -> dict[str, type]:
+@pytest.fixture(scope="module")
+def classes() -> dict[str, type]:
     """Every settings dataclass of the repository, by module and name."""
     modules = [
         importlib.import_module(m.name)
@@ -162,10 +163,9 @@ def settings_classes() -> dict[str, type]:
     }  # fmt: skip
 
 
-def test_every_number_has_a_range_that_its_default_is_in():
-    found = settings_classes()
-    assert len(found) > 20
-    for name, kind in found.items():
+def test_every_number_has_a_range_that_its_default_is_in(classes):
+    assert len(classes) > 20
+    for name, kind in classes.items():
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             if "help" not in field.metadata:
@@ -177,6 +177,33 @@ def test_every_number_has_a_range_that_its_default_is_in():
             default = field.default_factory() if many and field.default is dataclasses.MISSING else field.default
             if not field.metadata["required"]:
                 config._check(field.name, default, hints[field.name], field)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SampleSettings", "--temperature -1"), ("SampleSettings", "--temperature inf"), ("SampleSettings", "--top-p 2"),
+        ("SampleSettings", "--top-p 0"), ("SampleSettings", "--max-tokens 0"), ("SampleSettings", "--n 0"),
+        ("SampleSettings", "--limit 0"), ("SampleSettings", "--limit -1"), ("SampleSettings", "--seed -1"),
+        ("SampleSettings", "--confidence-stride 0"), ("SampleSettings", "--dtype int3"), ("SampleSettings", "--max-model-len 0"),
+        ("PruneSettings", "--lockstep 0"), ("PruneSettings", "--n -2"), ("PruneSettings", "--n 0"), ("PruneSettings", "--batch 0"),
+        ("PruneSettings", "--limit 0"), ("PruneSettings", "--tau 1.5"), ("PruneSettings", "--tau nan"), ("PruneSettings", "--k1 0"),
+        ("PruneSettings", "--margin -1"), ("PruneSettings", "--truncation-k 0"), ("PruneSettings", "--finish never"),
+        ("PairSettings", "--cutoff 1"), ("PairSettings", "--train-pairs-per-problem -1"), ("PairSettings", "--test-share 1"),
+        ("PairSettings", "--oversampling 0"), ("PairSettings", "--lists-per-problem -1"), ("PairSettings", "--name ../out"),
+        ("AblationSettings", "--cutoff 1"), ("AblationSettings", "--train-pairs-per-problem -1"),
+        ("ProblemSettings", "--per-family 0"), ("ProblemSettings", "--families sums"), ("ProblemSettings", "--benchmark AIME99"),
+        ("EvaluateSettings", "--batch 0"), ("EvaluateSettings", "--resamples 0"), ("ReportSettings", "--reasoner-parameters 0"),
+        ("CompareSettings", "--taus 0.5 2"), ("CompareSettings", "--rules best"), ("CompareSettings", "--comparisons most"),
+        ("SimulateSettings", "--aurocs 0.4"), ("SimulateSettings", "--shared 1"), ("LivePruneSettings", "--retries -1"),
+        ("LivePruneSettings", "--timeout 0"), ("LivePruneSettings", "--judge-memory 1.1"), ("LivePruneSettings", "--questions 0"),
+        ("CostSettings", "--n 4 0"), ("SpeedSettings", "--count -1"),
+    ],
+)  # fmt: skip
+def test_values_that_ended_in_a_traceback_or_were_taken_as_they_are(classes, name, options):
+    kind = next(kind for full, kind in classes.items() if full.endswith(f".{name}"))
+    with pytest.raises(UserError, match=options.split()[0] + "( should be|: invalid choice)"):
+        config.parse(kind, None, "doc", options.split())
 
 
 def test_no_script_parses_numbers_without_a_range():

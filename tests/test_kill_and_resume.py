@@ -5,32 +5,41 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from conftest import ROOT, make_problem, make_trace, run_stage
 
 from deepprune import pairs, records
+from deepprune.manifest import manifest_path
 from deepprune.records import PairScore, Trace
 from deepprune.truncation import Truncation
+
+# Runs a stage that kills its process group when so many rows are written: in the middle, however busy the machine is.
+KILLED = """
+import os, runpy, signal, sys
+from deepprune import jsonl
+append, rows = jsonl.Appender.append, 0
+def counted(self, row):
+    global rows
+    append(self, row)
+    rows += 1
+    if rows == int(os.environ["KILL_AFTER"]):
+        os.killpg(0, signal.SIGKILL)
+jsonl.Appender.append = counted
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def kill_midway(command, output, total):
     """Run, SIGKILL the whole process group when a part of the rows is written; returns how many were."""
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)], cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    rows = total // 5
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, command)], cwd=ROOT, start_new_session=True, capture_output=True, text=True,
+        timeout=600, env=os.environ | {"KILL_AFTER": str(rows)},
     )  # fmt: skip
-    deadline = time.monotonic() + 300
-    rows = 0
-    while time.monotonic() < deadline and process.poll() is None:
-        rows = output.read_bytes().count(b"\n") if output.exists() else 0
-        if rows >= total // 5:
-            break
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    rows = output.read_bytes().count(b"\n")
-    assert 0 < rows < total, f"killed with {rows} of {total} rows: not in the middle"
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert output.read_bytes().count(b"\n") == rows
+    assert not json.loads(manifest_path(output).read_text())["complete"]
     with open(output, "ab") as file:  # what a kill inside a write leaves
         file.write(b'{"cut off": ')
     return rows
@@ -49,7 +58,9 @@ def test_sampling(tmp_path, tiny):
     before = kill_midway(command(killed), killed, 64)
     again = run_stage(*command(killed))
     assert again.returncode == 0, again.stderr
-    assert f"{before} on disk, {64 - before} to sample" in again.stdout and "removed a cut-off last line" in again.stdout
+    assert (
+        f"{before} on disk, {64 - before} to sample" in again.stdout and "removed a cut-off last line" in again.stdout
+    )
     assert run_stage(*command(whole)).returncode == 0
 
     def content(path):
