@@ -12,7 +12,6 @@ import contextlib
 import multiprocessing.process
 import random
 import signal
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -109,13 +108,25 @@ def starting(model: str) -> Iterator[None]:
         multiprocessing.process.BaseProcess.start = start_process
 
 
-def end_with_process(engine: Any, end: Callable[[Any], None]) -> None:
-    """Call end(engine) when this process ends, unless the engine is gone by then.
+_endings: dict[int, Callable[[], None]] = {}  # of the engines that run, by id
 
-    Registered after multiprocessing's own exit handler, so called before it, which waits for child processes.
-    """
-    reference = weakref.ref(engine)
-    atexit.register(lambda: reference() is not None and end(reference()))
+
+def end_with_process(engine: Any, end: Callable[[Any], None]) -> None:
+    """Call end(engine) when this process ends, unless it `has_ended` by then."""
+    if not _endings:  # after multiprocessing's own exit handler, so called before it, which waits for child processes
+        atexit.unregister(_end_all)
+        atexit.register(_end_all)
+    _endings[id(engine)] = lambda: end(engine)
+
+
+def has_ended(engine: Any) -> None:
+    """Forget an engine that its user has stopped."""
+    _endings.pop(id(engine), None)
+
+
+def _end_all() -> None:
+    while _endings:
+        _endings.popitem()[1]()
 
 
 def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Iterator[tuple[str, Any]]:
@@ -165,6 +176,7 @@ def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Ite
 
 def shutdown(llm) -> None:
     """Stop an engine's worker processes; the caller drops its own reference."""
+    has_ended(llm)
     llm.llm_engine.engine_core.shutdown()
 
 

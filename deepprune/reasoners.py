@@ -138,6 +138,7 @@ class EngineReasoner(Reasoner):
 
 def shut_down(asynchronous_engine) -> None:
     """Stop an AsyncLLM's processes."""
+    engine.has_ended(asynchronous_engine)
     with contextlib.suppress(
         TypeError
     ):  # vLLM 0.32's CPU build trips over its own timeout here; the processes are gone

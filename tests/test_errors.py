@@ -1,3 +1,4 @@
+import multiprocessing.process
 import os
 import signal
 import subprocess
@@ -144,52 +145,91 @@ def test_a_run_that_is_left_early_leaves_no_request_behind():
     assert sorted(fake.aborted) == ["1", "2", "3"]
 
 
-THROWS = """
-import sys
+STARTS = """
+import multiprocessing, signal, sys, time
 from deepprune import engine, runtime
 from deepprune.errors import command
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
+
+
+def serve(ready):  # as vLLM's engine process: its own handlers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    ready.set()
+    time.sleep(600)
+
+
+class Process:
+    def __init__(self):
+        ready = multiprocessing.Event()
+        with engine.starting("fake"):
+            self.process = multiprocessing.get_context("fork").Process(target=serve, args=(ready,))
+            self.process.start()
+        ready.wait()
+        engine.end_with_process(self, lambda it: it.process.terminate())
+
+
 @command
 def main():
-    runtime.ensure()
-    llm = engine.start(sys.argv[1], dtype="float32", max_model_len=256, max_num_seqs=4)
-    if len(sys.argv) > 2:
-        print("up", flush=True)
-        import time
-        time.sleep(600)
-    raise ZeroDivisionError("after the engine has started")
+    if sys.argv[1] == "fake":
+        started = Process()
+    else:
+        runtime.ensure()
+        started = engine.start(sys.argv[1], dtype="float32", max_model_len=256, max_num_seqs=4)
+    if sys.argv[2] == "error":
+        raise ZeroDivisionError("after the engine has started")
+    print("up", flush=True)
+    time.sleep(600)
+
+
 if __name__ == "__main__":
     main()
 """
 
 
-def test_an_error_after_the_engine_has_started_ends_it(tmp_path, tiny):
-    (tmp_path / "throws.py").write_text(THROWS)
-    child = subprocess.Popen(
-        [sys.executable, tmp_path / "throws.py", tiny], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+def start_engine(folder, *arguments):
+    """A process, with a process group of its own, that starts an engine (or what stands in for one)."""
+    (folder / "starts.py").write_text(STARTS)
+    return subprocess.Popen(
+        [sys.executable, folder / "starts.py", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    _, err = child.communicate(timeout=300)  # it used to wait for its engine for ever
-    assert child.returncode == 1 and "ZeroDivisionError: after the engine has started" in err
+
+
+def ended(child) -> str:
+    """What a process wrote to stderr until it ended; no process of its group may be left."""
+    _, err = child.communicate(timeout=300)
     with pytest.raises(ProcessLookupError):
-        os.killpg(child.pid, 0)  # no process of its group is left
+        os.killpg(child.pid, 0)
+    return err
 
 
-def test_ctrl_c_ends_an_engine_quietly(tmp_path, tiny):
-    (tmp_path / "throws.py").write_text(
-        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + THROWS
-    )
-    child = subprocess.Popen(
-        [sys.executable, tmp_path / "throws.py", tiny, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
+def test_an_error_after_an_engine_has_started_ends_it(tmp_path):
+    child = start_engine(tmp_path, "fake", "error")
+    err = ended(child)  # Python used to wait for the engine's process for ever
+    assert child.returncode == 1 and "ZeroDivisionError: after the engine has started" in err
+
+
+@pytest.mark.parametrize("kind", ["fake", "vLLM"])
+def test_ctrl_c_ends_an_engine_quietly(tmp_path, request, kind):
+    child = start_engine(tmp_path, "fake" if kind == "fake" else request.getfixturevalue("tiny"), "wait")
     while child.stdout.readline() not in ("up\n", ""):
         pass
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to every process
-    _, err = child.communicate(timeout=300)
-    assert child.returncode == 130 and "Traceback" not in err
+    err = ended(child)
+    assert child.returncode == 130 and "Traceback" not in err, err
     assert err.splitlines()[-1].startswith("interrupted: ")
-    with pytest.raises(ProcessLookupError):
-        os.killpg(child.pid, 0)
+
+
+def test_what_an_engine_refuses_is_one_line():
+    from deepprune import engine
+
+    start = multiprocessing.process.BaseProcess.start
+    with pytest.raises(UserError, match="vLLM could not start folder: too small"):
+        with engine.starting("folder"):
+            raise ValueError("too small")
+    assert multiprocessing.process.BaseProcess.start is start
 
 
 def test_a_dead_engine_is_one_line_that_says_how_to_go_on():
