@@ -413,6 +413,8 @@ def mathematics(text: str, verb: str, newline: bool = False) -> str | None:
             value += "%"
     if _VOID.match(rest) or re.match(r"[\s*_)$]{0,4}\?", rest):
         return None
+    if verb == "####" and "=" in value:
+        return None  # a heading such as "#### n = 63, k = 19"
     if verb == "####" and not re.match(r"[\s.*$]{0,4}(?:\n|\Z)|,\s|[ ][a-z]+[ ]?[a-z]*[.]?(?:\n|\Z)", rest):
         return None  # "#### 1. A heading"
     value = re.sub(r"\A\([A-E]\)\s+(?=\S)", "", value)

@@ -51,7 +51,7 @@ from deepprune.extraction import extract
         ("The answer is 50 percent", "50%"), ("The answer is 7 cm, since", "7"), ("The answer is $18 a week.", "$18"),
         ("The answer is 5, 10 and 15.", "5, 10, 15"), ("The answer is seven.", "7"), ("The answer is −12.", "-12"),
         ("The answer is 3 + 5, which is 8.", "8"), ("The answer is $m+n = 3+4 = 7$.", "7"), ("The answer is .5", ".5"),
-        ("The answer is as follows:\n1. Start with x", None), ("#### 1. Start with x\nThen stop.", None),
+        ("The answer is as follows:\n1. Start with x", None), ("#### 1. Start with x\nThen stop.", None), ("#### n = 63, k = 19\n\nNo.", None),
         ("**Final Answer:** The value of x is 5.", "5"), ("Answer: The remainder of $2^{10}$ by 7 is 2.", "2"),
         ("Answer: Let me compute 5 + 7 first.", None), ("The answer is 3 x 10^8 m/s.", r"3 \times 10^8"),
         ("The answer is $4 \\times 1 = 4$.", "4"), ("The answer is 5 out of 12.", None),
