@@ -67,11 +67,11 @@ def test_auroc_again(run):
 
 def test_the_zero_shot_judge_is_the_untrained_model_on_the_same_pairs(run):
     from deepprune import records
-    from deepprune.judges import Request, open_judge
+    from deepprune.judges import Request, name_of, open_judge
 
     scores = {s["pair_id"]: s for s in rows(run / "scores_zero_shot.jsonl")}
     some = list(records.read(records.Pair, run / "pairs.jsonl"))[:6]
-    assert {s["judge"] for s in scores.values()} == {SMOL}
+    assert {s["judge"] for s in scores.values()} == {name_of("transformers", SMOL)}
     for pair, score in zip(some, open_judge("transformers", SMOL).score([Request.of(p) for p in some]), strict=True):
         assert scores[pair.pair_id]["p_same"] == pytest.approx(score.p_same, abs=1e-3)
 
