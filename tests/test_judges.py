@@ -528,3 +528,28 @@ def test_embeddings_that_are_not_finite_are_an_error_and_not_kept(static, tmp_pa
     with pytest.raises(judges.NotAJudge, match="embeddings are not finite"):
         judge.score([Request("q", "we add", "the sum", "a", "b")])
     assert not (tmp_path / "cache.npz").exists()
+
+
+def test_an_engine_that_is_left_early_goes_on_with_nothing_open():
+    from deepprune import engine
+
+    class Engine:
+        def __init__(self):
+            self.open, self.aborted = [], []
+
+        def add_request(self, name, prompt, params):
+            self.open.append(name)
+
+        def step(self):
+            return [SimpleNamespace(request_id=self.open.pop(0), finished=True)]
+
+        def abort_request(self, names):
+            self.aborted += names
+            self.open = [name for name in self.open if name not in names]
+
+    made = Engine()
+    running = engine.run(SimpleNamespace(llm_engine=made), ((str(i), None, None) for i in range(100)), window=4)
+    assert [next(running)[0] for _ in range(3)] == ["0", "1", "2"]
+    running.close()
+    assert sorted(made.aborted) == ["3", "4", "5"] and not made.open
+    assert [name for name, _ in engine.run(SimpleNamespace(llm_engine=made), [("again", None, None)])] == ["again"]
