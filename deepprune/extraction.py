@@ -199,6 +199,8 @@ def _cues(text: str, answer_type: str) -> Iterator[tuple[int, int, int, str]]:
             continue
         groups = cue.groupdict()
         verb = groups["verb"].lower()
+        if text[cue.end() : cue.end() + 4].lstrip(" *_").startswith((":", "：")):
+            verb = ":"  # "the answer is: the Nile"
         before = _sentence_before(text, pos)
         if _DENIAL.search(before):
             continue
@@ -273,6 +275,9 @@ _LONE = re.compile(
     rf"\n([ \t]{{0,40}})(?:[*_$(\[{{\"'`#>.\\-]|\\{FONTS}(?![A-Za-z]) ?){{0,12}}([A-Ja-j])([ \t*_$)\]}}\"'`.\\:-]{{0,12}})(?=\n|\Z)"
 )
 _OPTION = re.compile(r"[ ]{0,3}[*_(\-]{0,3}([A-J])[*_)]{0,3}[.:)][*_]{0,2}\s{1,4}\S")
+
+
+_WORD_AT_END = re.compile(r"(?:\A|\n)[ \t*_>#\"'`]{0,8}(yes|no|true|false)[ \t*_.!\"'`]{0,8}\s*\Z", re.IGNORECASE)
 
 
 def _last_lines(text: str) -> list[str]:
@@ -451,6 +456,8 @@ def _statements(text: str, answer_type: str) -> list[Statement]:
         if not covered(end):
             found.append(Statement(1, end, True, _letter_at_end(text)))
         found += [Statement(1, pos, False, letter) for pos, letter in _letters_named(text) if not covered(pos)]
+    elif answer_type == "text" and (word := _WORD_AT_END.search(text[-60:])):
+        found.append(Statement(1, len(text.rstrip()) - 1, True, word[1]))
     return found
 
 

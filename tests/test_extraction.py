@@ -121,7 +121,8 @@ def test_letters(text, letter):
         ("So the answer is **yes**.", "yes"), ("Answer: Yes, because it fits", "Yes"), ("**Final Answer:** Paris", "Paris"),
         ("Final answer:\nParis.", "Paris"), ("The answer is New York, because", "New York"), (r"\boxed{\text{Yes}}", "Yes"),
         ("<answer> no. </answer>", "no"), ("<think>hm</think>\n\nParis", "Paris"), ("No.", "No"), ("So the answer should be false.", "false"),
-        ("I don't know", None), ("The answer is in the text.", None), ("The answer is no one.", None), ("Answer: unknown", None),
+        ("It fits.\n\nNo.", "No"), ("One more line.\n**true**\n", "true"), ("no\nis what I thought first", None),
+        ("The final answer is: the Nile.", "the Nile"), ("I don't know", None), ("The answer is in the text.", None), ("The answer is no one.", None), ("Answer: unknown", None),
     ],
 )  # fmt: skip
 def test_words(text, words):
