@@ -466,6 +466,27 @@ def test_a_template_that_asks_otherwise_than_the_evaluation_is_refused(train, wo
             train.check_template(other, model, str)
 
 
+GEMMA = """{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}\
+<start_of_turn>{{ m.role }}
+{{ m.content | trim }}<end_of_turn>
+{% endfor %}{% if add_generation_prompt %}<start_of_turn>model
+{% endif %}"""
+
+
+def test_a_model_whose_template_knows_no_system_role_can_be_trained(train, world, tmp_path):
+    """Its evaluation asks with the system text before the question, as LLaMA-Factory's template for Gemma writes it."""
+    train.import_llamafactory()
+    shutil.copytree(world / "tiny", tmp_path / "gemma")
+    (tmp_path / "gemma" / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
+    tokenizer.chat_template = GEMMA
+    tokenizer.save_pretrained(tmp_path / "gemma")
+    model = models.resolve(str(tmp_path / "gemma"))
+    train.check_template("gemma", model, str)
+    with pytest.raises(train.UserError, match="fitting: .*gemma"):
+        train.check_template("smollm2", model, str)
+
+
 @pytest.mark.parametrize("template", ["smollm2", "qwen3_nothink"])
 def test_training_and_evaluation_prompts_are_the_same_tokens(train, template):
     """qwen3_nothink writes the same turns as SmolLM2's chat template (both are ChatML)."""
