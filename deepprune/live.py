@@ -18,7 +18,7 @@ from typing import Any
 
 from deepprune import answers, clustering, finishing, prompts, rules, traces
 from deepprune.clustering import ClusterSettings
-from deepprune.errors import UserError
+from deepprune.errors import UserError, without_credentials
 from deepprune.finishing import FinishSettings
 from deepprune.judges import Judge, NotAJudge, Request, Score
 from deepprune.reasoners import Reasoner, ReasonerLost, Sampling
@@ -106,7 +106,11 @@ class JudgeQueue:
             try:
                 scores = await asyncio.to_thread(self.judge.score, [r for requests, _ in batch for r in requests])
             except Exception as error:  # noqa: BLE001 - whatever ended the judge, the questions must hear of it
-                lost = error if isinstance(error, NotAJudge) else JudgeLost(f"the judge {self.judge.name} failed: {error}")
+                lost = (
+                    error
+                    if isinstance(error, NotAJudge)
+                    else JudgeLost(without_credentials(f"the judge {self.judge.name} failed: {error}"))
+                )
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(lost)

@@ -11,7 +11,7 @@ A record: {"problem_id": "6c1f...", "dataset": "reasoning-gym", "question": "...
 import dataclasses
 from pathlib import Path
 
-from deepprune import answers, config, problems, records
+from deepprune import answers, config, locks, problems, records
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest
@@ -36,6 +36,7 @@ def main() -> None:
     settings = config.parse(ProblemSettings, "problems", __doc__)
     skip = {problems.normalised_question(p.question) for p in records.read(records.Problem, *settings.exclude)}
     inputs = settings.exclude + ([settings.path] if settings.path else [])
+    locks.hold(settings.output)
     if Path(settings.output).exists() and not settings.overwrite:
         raise UserError(f"{settings.output} exists; delete it, choose another output, or pass --overwrite")
     manifest = Manifest.open(settings.output, "problems", config.resolved(settings), inputs, overwrite=True)

@@ -14,7 +14,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from deepprune import config, imports, models, progress, records, traces
+from deepprune import config, imports, locks, models, progress, records, traces
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest, check_paths
@@ -36,8 +36,8 @@ FIELDS = (
 @dataclasses.dataclass
 class ImportSettings:
     input: str = setting(config.REQUIRED, "JSONL file (or .jsonl.gz) to import")
-    output_problems: str = setting(config.REQUIRED, "JSONL file of Problem records to write")
-    output_traces: str = setting(config.REQUIRED, "JSONL file of Trace records to write")
+    output_problems: str = setting(config.REQUIRED, "JSONL file of Problem records to write", ends=config.PACKED)
+    output_traces: str = setting(config.REQUIRED, "JSONL file of Trace records to write", ends=config.PACKED)
     question_field: str = setting("question", "field of the question")
     gold_field: str = setting("gold", "field of the right answer")
     text_field: str = setting("text", "field of the trace")
@@ -73,6 +73,7 @@ def main() -> None:
                 f"--answer-pattern {settings.answer_pattern!r} is no regular expression: {error}"
             ) from error
     for path in (settings.output_problems, settings.output_traces):
+        locks.hold(path)
         if Path(path).exists() and not settings.overwrite:
             raise UserError(f"{path} exists; delete it, choose another output, or pass --overwrite")
     tokenizer = None

@@ -93,7 +93,7 @@ class Noisy(Judge):
         for position, r in enumerate(list(requests)):
             self.asked += 1
             if self.fail_after is not None and self.asked > self.fail_after:
-                raise RuntimeError("connection refused")
+                raise RuntimeError("http://me:secret@host: connection refused")
             same = r.prefix_a.split()[1] == r.prefix_b.split()[1]
             noise = random.Random(r.prefix_a + r.prefix_b).random()
             yield position, Score(0.6 * same + 0.4 * noise, 50, 20)
@@ -180,13 +180,14 @@ def test_clusters_and_vote_are_those_of_the_recorded_prefixes():
 
 
 def test_a_lost_judge_stops_or_goes_on_as_consensus():
-    with pytest.raises(live.JudgeLost, match="noisy failed: connection refused"):
+    with pytest.raises(live.JudgeLost, match="noisy failed: http://host: connection refused"):
         run(settings(), Noisy(fail_after=5), MadeUp(texts(16)))
     question, done, events, kept = run(settings(on_judge_failure="consensus"), Noisy(fail_after=5), MadeUp(texts(16)))
     assert len(kept) == len(done.finished) == 16 and all(t.finish_reason == "stop" for t in kept)
     assert done.settings["judge_failed"].endswith("connection refused") and done.answer == "4" and done.correct
     assert done.tokens["total"] == sum(len(t.split(" ")) for t in texts(16))
     assert [e["event"] for e in events].count("judge lost") == 1
+    assert "secret" not in str([done, events])
 
 
 def test_a_lost_reasoner_is_an_error_and_what_ended_before_is_kept():

@@ -1,12 +1,13 @@
 """Wrong input, as a user meets it: exit code 2, one line that names file and line, nothing lost."""
 
 import json
+import os
 import shutil
 
 import pytest
 from conftest import make_problem, make_trace, run_stage
 
-from deepprune import records
+from deepprune import locks, records
 
 BUILD = "Offline/build_pair_dataset.py"
 PRUNE = "Online/greedy_cluster_threshold.py"
@@ -107,6 +108,18 @@ def test_import_names_the_line(tmp_path):
             "SmolLM2-135M-Instruct", "--output-problems", tmp_path / "p.jsonl", "--output-traces", tmp_path / "t.jsonl"]  # fmt: skip
     refuses(*args, names=["mine.jsonl:2", "no text in field 'text'"])
     assert not (tmp_path / "t.jsonl").exists()
+
+
+def test_an_output_that_another_process_writes(tmp_path):
+    rows, output = tmp_path / "mine.jsonl", tmp_path / "p.jsonl"
+    rows.write_text('{"question": "1+1?", "gold": "2", "text": "2", "n_tokens": 3}\n')
+    args = ["scripts/01_import_traces.py", "--input", rows, "--output-problems", output, "--output-traces", tmp_path / "t.jsonl"]  # fmt: skip
+    locks.hold(output)
+    try:
+        refuses(*args, names=["p.jsonl is being written by process", str(os.getpid())])
+    finally:
+        locks.release(output)
+    assert {p.name for p in tmp_path.iterdir()} == {"mine.jsonl"}
 
 
 @pytest.mark.parametrize(
