@@ -146,7 +146,7 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(world, trained):
     assert logged_losses(output) == pytest.approx(logged_losses(trained[1]), abs=1e-5)
     same_adapter(output, trained[1])
     again = json.loads((output / "manifest.json").read_text())
-    assert again["complete"] and again["runs"] == 2 and again["steps"] == STEPS
+    assert again["complete"] and len(again["runs"]) == 2 and again["steps"] == STEPS
 
 
 def test_two_processes_train_the_same_judge_as_one(world, trained):
