@@ -577,6 +577,10 @@ def refusals(recipe: Path, progress: typing.Any) -> typing.Iterator[None]:
     """What is raised before the first step is about the settings or the model: one clear line. Later it is a fault: a traceback."""
     try:
         yield
+    except UserError:
+        if progress.begun:
+            print(file=sys.stderr)  # the progress bar's line is open
+        raise
     except (ValueError, TypeError, ImportError, AssertionError, AttributeError, RuntimeError, OSError) as error:
         if progress.begun:
             raise

@@ -386,7 +386,7 @@ def test_bad_training_rows_are_named_with_file_and_line(refused, tmp_path):
     assert f"{file}: no such file (entry 'deepprune_pairs'" in refused(here)
 
 
-def test_what_upstream_refuses_before_the_first_step_is_one_clear_line(train):
+def test_what_upstream_refuses_before_the_first_step_is_one_clear_line(train, capsys):
     progress = train.make_progress(None)
     with pytest.raises(train.UserError, match="r.yaml: LLaMA-Factory refuses .*: ValueError: Please specify"):
         with train.refusals(Path("r.yaml"), progress):
@@ -394,6 +394,9 @@ def test_what_upstream_refuses_before_the_first_step_is_one_clear_line(train):
     progress.on_step_begin(None, None, None)
     with pytest.raises(ValueError), train.refusals(Path("r.yaml"), progress):  # a fault of ours or theirs: the traceback stays
         raise ValueError
+    with pytest.raises(train.UserError, match="step 3"), train.refusals(Path("r.yaml"), progress):
+        raise train.UserError("stopped at step 3")
+    assert capsys.readouterr().err == "\n"  # the message stands on a line of its own, below the progress bar
 
 
 @pytest.mark.parametrize("name", RECIPES)
