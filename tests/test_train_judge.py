@@ -159,6 +159,36 @@ def test_two_processes_train_the_same_judge_as_one(world, trained):
     assert json.loads((output / "manifest.json").read_text())["settings"]["world_size"] == 2
 
 
+def test_a_loss_that_is_nan_stops_the_run_and_names_the_pair(world, tmp_path):
+    """It ended as trained: exit 0, complete, final loss 0.0, an adapter of NaN. Here the third row's own words are NaN."""
+    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
+    tokenizer.save_pretrained(tmp_path / "poisoned")
+    model = AutoModelForCausalLM.from_pretrained(world / "tiny")
+    first, second, third = (set(prompts.prompt_ids(tokenizer, *pair[:3])) for pair in PAIRS)
+    inputs = model.get_input_embeddings().weight.detach().clone()
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(inputs.clone())
+    model.get_input_embeddings().weight.data[list(third - first - second)] = math.nan
+    model.save_pretrained(tmp_path / "poisoned")
+    rows = [prompts.training_row(*pair) | {"pair_id": f"id-{i}"} for i, pair in enumerate([*PAIRS, PAIRS[0]])]
+    write_data(tmp_path / "data", rows)
+    output = tmp_path / "judge"
+    done = launch(
+        world, f"output_dir={output}", f"model_name_or_path={tmp_path / 'poisoned'}", f"dataset_dir={tmp_path / 'data'}",
+        "max_samples=4", "per_device_train_batch_size=1", "disable_shuffling=true", "num_train_epochs=1",
+        "learning_rate=0.01", code=2,
+    )  # fmt: skip
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert re.match(r"error: training stopped at step 3: the loss is not finite; rows: pair id-2 of train.jsonl:3 \(\d+ tokens\);", line)
+    assert "flash_attn=disabled" in line and "Traceback" not in done.stderr.split("error: ")[0]
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert not manifest["complete"] and manifest.get("final_loss") is None
+    assert not any(output.glob("adapter_model*"))
+    assert sorted(p.name for p in output.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+    for value in load_file(output / "checkpoint-2" / "adapter_model.safetensors").values():
+        assert value.isfinite().all()
+
+
 def test_without_bf16_the_frozen_weights_are_float32(world):
     """Checkpoints are stored in bfloat16; computing in it is what bf16: false should not do."""
     folder = world / "stored-in-bf16"
