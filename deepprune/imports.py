@@ -14,7 +14,7 @@ from typing import Any
 
 from deepprune import answers, jsonl, questions, traces
 from deepprune.errors import UserError
-from deepprune.records import Problem, Trace
+from deepprune.records import ANSWER_ONLY, Problem, Trace
 
 SHOWN = 3  # examples of each doubt
 LONG = 200  # characters that no two samples have in common by chance
@@ -82,7 +82,8 @@ class _Row:
         if field not in self.row:
             hint = ""
             if name == "text" and (self.field("answer") in self.row):
-                hint = "; rows of answers and token counts without text are read by Online/simulate_paper_scale.py"
+                hint = (f"; rows of answers and token counts without text are imported with --answer-field {self.field('answer')} "
+                        "(for votes and costs: no judge can read them)")  # fmt: skip
             raise UserError(f"{self.where}: no {name} in field {field!r} (fields here: {', '.join(self.row):.300}); "
                             f"name it with --{name}-field{hint}")  # fmt: skip
         value, text = self.value(name), self.text(name)
@@ -114,7 +115,8 @@ def import_file(
     answer, which then counts instead of the text's (missing or null: the trace states none). defaults: model, dataset,
     answer_type for rows without. n_tokens comes from the row, else from `tokenizer`. pattern: what finds the answer in a
     text, see `answers.extract`. Without a finish reason, a trace with an answer counts as 'stop', one without as
-    'unknown'. counts is filled while rows are read.
+    'unknown'. counts is filled while rows are read. Rows of a file without texts are imported where it has an answer
+    field and token counts (`Trace.answer_only`).
 
     Rows that ask the same question (`questions.normalised_question`) share the Problem of the first. A row that repeats
     an earlier one with its sample id is left out. An empty trace has no answer. Raises UserError naming file and line
@@ -137,13 +139,14 @@ def import_file(
         data |= halves
         row = _Row(f"{path}:{number}", data, fields, defaults)
         problem = _problem(row, number, asked, counts)
-        text, model = row.needed("text"), row.text("model") or "unknown"
+        answer_only = "answer" in fields and fields["answer"] in data and row.field("text") not in data
+        text, model = "" if answer_only else row.needed("text"), row.text("model") or "unknown"
         if "answer" in fields:
             own_reading |= fields["answer"] in data
             stated = row.text("answer")
         else:
             stated = None
-        sampling = {"imported_from": Path(path).name}
+        sampling = {"imported_from": Path(path).name} | (ANSWER_ONLY if answer_only else {})
         sample_id = row.value("sample_id")
         if sample_id is not None:
             whole = isinstance(sample_id, float) and sample_id.is_integer()  # pandas writes 3.0 in a column with gaps
@@ -164,11 +167,11 @@ def import_file(
                 counts.note("a trace word for word like another of its question (no sample id tells whether it is one "
                             "row written twice)", f"line {number}")  # fmt: skip
             texts.add(like)
-        answer = _answer(row, number, problem, text, stated, pattern, counts)
+        answer = _answer(row, number, problem, None if answer_only else text, stated, pattern, counts)
         index = numbers.get((problem.problem_id, model), 0)
         numbers[problem.problem_id, model] = index + 1
         reason = row.text("finish_reason") or ("stop" if answer is not None else "unknown")
-        n_tokens = _n_tokens(row, text, tokenizer)
+        n_tokens = _n_tokens(row, text, None if answer_only else tokenizer)
         yield problem, traces.graded(problem, answer, model, index, text, n_tokens, reason, sampling)
     if counts.rows and "answer" in fields and not own_reading:
         raise UserError(f"{path}: no row has the field {fields['answer']!r}; name another with --answer-field")
@@ -220,13 +223,15 @@ def _problem(row: _Row, number: int, asked: dict[str, _Question], counts: Counts
 
 
 def _answer(
-    row: _Row, number: int, problem: Problem, text: str, stated: str | None, pattern: str | None, counts: Counts
+    row: _Row, number: int, problem: Problem, text: str | None, stated: str | None, pattern: str | None, counts: Counts
 ) -> str | None:
-    """The row's answer: what the file says it is if it says so, else what the text states."""
-    if not text.strip():
+    """The row's answer: what the file says it is if it says so, else what the text (None: there is none) states."""
+    if text is None:
+        counts.note("a row without text: its answer and length are known, no judge can read it", f"line {number}")
+    elif not text.strip():
         counts.note("an empty trace, its answer unknown", f"line {number}")
         return None
-    found = answers.extract(text, problem.answer_type, pattern)
+    found = None if text is None else answers.extract(text, problem.answer_type, pattern)
     if "answer" not in row.fields:
         return found
     field = row.field("answer")
@@ -240,6 +245,8 @@ def _answer(
                     f"line {number}: {stated!r:.60}",
                 )
             stated = letter or stated
+    if text is None:
+        return stated
     both = f"line {number}: {stated!r:.40} in the field, {found!r:.40} in the text"
     if stated is None and found is not None:
         counts.note(f"no answer in field {field!r} although the text states one; unknown", both)
@@ -259,9 +266,10 @@ def _n_tokens(row: _Row, text: str, tokenizer) -> int:
         value = int(value)
     if value is None or value == "":
         if tokenizer is None:
-            raise UserError(f"{row.where}: no token count in field {field!r}; give --tokenizer")
+            remedy = "name it with --n-tokens-field" if row.field("text") not in row.row else "give --tokenizer"
+            raise UserError(f"{row.where}: no token count in field {field!r}; {remedy}")
         value = len(tokenizer.encode(text, add_special_tokens=False))
-    elif isinstance(value, bool) or not isinstance(value, int) or value < (1 if text.strip() else 0):
+    elif isinstance(value, bool) or not isinstance(value, int) or value < (1 if text.strip() or row.field("text") not in row.row else 0):
         raise UserError(f"{row.where}: the token count in field {field!r} should be a whole number of at least 1, "
                         f"found {row.row[field]!r:.60}")  # fmt: skip
     return max(value, 1)

@@ -11,6 +11,7 @@ from deepprune import answers, prompts
 from deepprune.errors import UserError
 from deepprune.questions import normalised_question, question_words
 from deepprune.records import ListItem, Pair, Problem, Trace, content_hash
+from deepprune.traces import refuse_answer_only
 from deepprune.truncation import Truncation
 
 
@@ -63,6 +64,7 @@ def build(
     for i, j in chosen:
         for index in (i, j):
             if index not in prefixes:
+                refuse_answer_only(traces[index])
                 prefixes[index] = truncation.cut(traces[index].text, tokenizer)
         a, b = (i, j) if rng.random() < 0.5 else (j, i)
         result.append(
@@ -120,6 +122,8 @@ def build_lists(
         new, representatives = rng.choice(wanted)
         where = next((at for at, r in enumerate(representatives) if labels[r] == labels[new]), None)
         chosen = [traces[i] for i in [*representatives, new]]
+        for trace in chosen:
+            refuse_answer_only(trace)
         cut = [truncation.cut(t.text, tokenizer) for t in chosen]
         item_id = content_hash("list", [t.trace_id for t in chosen], dataclasses.asdict(truncation))
         result.append(

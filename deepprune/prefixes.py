@@ -51,8 +51,9 @@ def stream(
 ) -> dict[str, list[Prefixed]]:
     """Prefixed traces by problem, each problem's in sample order. tokenizer: cuts and counts.
 
-    Raises UserError naming file and line for bad records.
+    Raises UserError naming file and line for bad records, and for traces without texts.
     """
+    paths = list(paths)
 
     def count(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
@@ -61,6 +62,7 @@ def stream(
     for trace in progress.bar(records.read(Trace, *paths), desc="reading traces", unit="trace", leave=False):
         if not keep(trace):
             continue
+        traces.refuse_answer_only(trace, f"{', '.join(map(str, paths))}: ")
         prefix = truncation.cut(trace.text, tokenizer)
         groups.setdefault(trace.problem_id, []).append(
             Prefixed(

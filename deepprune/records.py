@@ -20,6 +20,7 @@ from deepprune.errors import UserError
 from deepprune.questions import choice_letter, listed_options
 
 ANSWER_TYPES = ("math", "choice", "text")
+ANSWER_ONLY = {"text": "not in the imported file"}  # in `sampling` of a trace of which only answer and length are known
 
 
 def content_hash(*parts: Any) -> str:
@@ -86,8 +87,13 @@ class Trace:
         """Stopped by live pruning: its answer and its length are not known."""
         return self.finish_reason == "abort"
 
+    @property
+    def answer_only(self) -> bool:
+        """Imported from a file that holds answers and lengths but no texts: no judge can read it."""
+        return self.sampling.get("text") == ANSWER_ONLY["text"]
+
     def check(self) -> str | None:
-        if not self.text.strip() and self.answer is not None:
+        if not self.text.strip() and self.answer is not None and not self.answer_only:
             return f"text is empty although the answer is {self.answer!r}; remove the line or sample the trace again"
         if self.n_tokens < 1:
             return f"n_tokens must be at least 1, found {self.n_tokens}"

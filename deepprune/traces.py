@@ -40,6 +40,15 @@ def graded(
     )  # fmt: skip
 
 
+def refuse_answer_only(trace: Trace, where: str = "") -> None:
+    """Raise UserError if only answer and length of a trace are known: it has no prefix to show to a judge."""
+    if trace.answer_only:
+        raise UserError(
+            f"{where}trace {trace.trace_id} was imported without its text, so that there is nothing to cut and to judge; "
+            "Online/simulate_paper_scale.py prunes answers and lengths with simulated judges"
+        )
+
+
 def refuse_pruned(some: Iterable[Any], where: str = "") -> None:
     """Raise UserError if live pruning stopped any of the traces (with or without their texts): their answers are not known."""
     stopped = sum(t.pruned for t in some)

@@ -1,11 +1,13 @@
+import dataclasses
 import json
 import math
 
 import pytest
 from conftest import run_stage
 
-from deepprune import imports, jsonl
+from deepprune import imports, jsonl, pairs, prefixes, records
 from deepprune.errors import UserError
+from deepprune.truncation import Truncation
 
 FIELDS = {n: n for n in ("question", "gold", "text", "model", "dataset", "sample_id", "family", "answer_type",
                          "n_tokens", "finish_reason")}  # fmt: skip
@@ -203,10 +205,28 @@ def test_a_pattern_finds_the_answer(tmp_path):
     assert [t.answer for _, t in read(tmp_path, row, pattern=r"=\d\d")[0]] == [None]
 
 
-def test_rows_without_text_are_sent_to_the_stage_that_reads_them(tmp_path):
-    row = {k: v for k, v in GOOD.items() if k != "text"} | {"answer": "6"}
-    with pytest.raises(UserError, match=r"mine\.jsonl:1: no text in field 'text' .*simulate_paper_scale\.py"):
-        read(tmp_path, row, answer="answer")
+def test_rows_without_text_are_imported_by_their_answers_and_shown_to_no_judge(tmp_path):
+    row = {k: v for k, v in GOOD.items() if k != "text"} | {"answer": "6.0", "n_tokens": 900}
+    with pytest.raises(UserError, match=r"mine\.jsonl:1: no text in field 'text' .*imported with --answer-field answer"):
+        read(tmp_path, row)
+    found, doubts = read(tmp_path, row, row | {"answer": "7"}, row | {"answer": None}, answer="answer")
+    assert [(t.text, t.answer, t.correct, t.n_tokens) for _, t in found] == [
+        ("", "6.0", True, 900), ("", "7", False, 900), ("", None, None, 900),
+    ]  # fmt: skip
+    assert list(doubts.values()) == [3]
+    with pytest.raises(UserError, match=r"mine\.jsonl:1: no token count in field 'n_tokens'; name it with"):
+        read(tmp_path, {k: v for k, v in row.items() if k != "n_tokens"}, answer="answer")
+
+    problem, rows = found[0][0], [t for _, t in found]
+    path = tmp_path / "traces.jsonl"
+    records.write(path, rows)
+    assert list(records.read(records.Trace, path)) == rows
+    with pytest.raises(UserError, match=rf"traces\.jsonl: trace {rows[0].trace_id} was imported without its text"):
+        prefixes.stream([path], Truncation("words", 2), None)
+    with pytest.raises(UserError, match="imported without its text"):
+        pairs.build(rows, problem, Truncation("words", 2), None, seed=0)
+    broken = dataclasses.replace(rows[0], sampling={})  # an answer without text and without this reason is a mistake
+    assert "text is empty" in broken.check() and rows[0].check() is None
 
 
 def test_numbers_of_thousands_of_digits(tmp_path):
