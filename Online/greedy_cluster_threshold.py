@@ -196,7 +196,9 @@ class Scorer:
         vectors, tokens = self.encoder.encode([t.prefix for t in traces])
         alike = (vectors @ vectors.T).tolist()
         if self.parameters is None:
-            raise UserError("--comparisons sketched: the judge's size is not known (quantized weights), so neither is the sketch's cost in its tokens")
+            raise UserError(
+                "--comparisons sketched: the judge's size is not known (quantized weights), so neither is the sketch's cost in its tokens"
+            )
         ratio = self.encoder.parameters / self.parameters if self.parameters else 0.0
         return lambda member, new: alike[member][new], [round(n * ratio) for n in tokens]
 

@@ -54,7 +54,9 @@ def write(folder: Path, problems: int, n: int, n_words: int) -> None:
 def clustering(folder: Path) -> None:
     """Part 1."""
     write(folder, 8, 512, 60)
-    identity = score_store.identity(describe("transformers", SMOL), "transformers", "auto", Truncation("words", 3), SMOL)
+    identity = score_store.identity(
+        describe("transformers", SMOL), "transformers", "auto", Truncation("words", 3), SMOL
+    )
     by_problem: dict[str, list[Trace]] = {}
     for t in records.read(Trace, folder / "traces.jsonl"):
         by_problem.setdefault(t.problem_id, []).append(t)

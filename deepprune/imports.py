@@ -269,7 +269,11 @@ def _n_tokens(row: _Row, text: str, tokenizer) -> int:
             remedy = "name it with --n-tokens-field" if row.field("text") not in row.row else "give --tokenizer"
             raise UserError(f"{row.where}: no token count in field {field!r}; {remedy}")
         value = len(tokenizer.encode(text, add_special_tokens=False))
-    elif isinstance(value, bool) or not isinstance(value, int) or value < (1 if text.strip() or row.field("text") not in row.row else 0):
+    elif (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < (1 if text.strip() or row.field("text") not in row.row else 0)
+    ):
         raise UserError(f"{row.where}: the token count in field {field!r} should be a whole number of at least 1, "
                         f"found {row.row[field]!r:.60}")  # fmt: skip
     return max(value, 1)

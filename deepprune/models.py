@@ -210,10 +210,14 @@ def weight_files(folder: str | Path) -> list[Path]:
         try:
             files = sorted(folder / name for name in set(json.loads(index.read_text())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index}: not a readable index of weights ({error}); fetch or save the model again") from error
+            raise UserError(
+                f"{index}: not a readable index of weights ({error}); fetch or save the model again"
+            ) from error
         missing = [file.name for file in files if not file.is_file()]
         if missing:
-            raise UserError(f"{folder}: {missing[0]} is missing, which {index.name} names; fetch or save the model again")
+            raise UserError(
+                f"{folder}: {missing[0]} is missing, which {index.name} names; fetch or save the model again"
+            )
     else:
         files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
     if not files:
@@ -277,7 +281,9 @@ def check_finite(folder: str | Path) -> None:
             for key in tensors.keys():  # noqa: SIM118 - not a dict
                 value = tensors.get_tensor(key)
                 if value.is_floating_point() and not torch.isfinite(value.float()).all():
-                    raise UserError(f"{file}: {key} holds weights that are not finite: the training diverged; train again")
+                    raise UserError(
+                        f"{file}: {key} holds weights that are not finite: the training diverged; train again"
+                    )
 
 
 def parameter_count(folder: str | Path) -> int:

@@ -61,7 +61,9 @@ class Problem:
             return "gold is empty"
         if self.answer_type == "choice" and (len(self.gold) != 1 or choice_letter(self.gold, self.question) is None):
             options = ", ".join(listed_options(self.question)) or "A, B, ..."
-            return f"gold of a multiple-choice question should be the letter of an option ({options}), found {self.gold!r}"
+            return (
+                f"gold of a multiple-choice question should be the letter of an option ({options}), found {self.gold!r}"
+            )
         return None
 
 
@@ -261,7 +263,9 @@ def read_problems(*paths: str | Path) -> dict[str, Problem]:
     """The problems of one or more files, by id and in the files' order. Raises UserError as `read`, and if there are none."""
     problems = {p.problem_id: p for p in read(Problem, *paths)}
     if not problems:
-        raise UserError(f"{', '.join(map(str, paths))}: no problems; make them with scripts/00_make_problems.py or import them")
+        raise UserError(
+            f"{', '.join(map(str, paths))}: no problems; make them with scripts/00_make_problems.py or import them"
+        )
     return problems
 
 

@@ -56,7 +56,9 @@ class ModelSettings(ScoringSettings):
         )  # fmt: skip
 
 
-def run(settings: ScoringSettings, described: dict[str, Any], open_judge: Callable[[], Judge], kept: dict[str, Any]) -> None:
+def run(
+    settings: ScoringSettings, described: dict[str, Any], open_judge: Callable[[], Judge], kept: dict[str, Any]
+) -> None:
     """Score the pairs that are not scored yet, print AUROC, TNR@0.2 and accuracy, finish the manifest.
 
     described: judges.describe of the judge, in the manifest before the first score; open_judge: called only when a pair is left to
@@ -92,7 +94,11 @@ def run(settings: ScoringSettings, described: dict[str, Any], open_judge: Callab
             print(f"{len(todo) / (time.monotonic() - started):.1f} pairs/s")
             judge.close()
             if judge.label_mass:
-                print("its labels' probability among all tokens: mean {mean}, least {least} on the first {prompts} prompts".format(**judge.label_mass))
+                print(
+                    "its labels' probability among all tokens: mean {mean}, least {least} on the first {prompts} prompts".format(
+                        **judge.label_mass
+                    )
+                )
     tokens = sum(scores[p.pair_id].prompt_tokens for p in some)
     cached = sum(scores[p.pair_id].cached_tokens for p in some)
     table = metrics.judge_table(

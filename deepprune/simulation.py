@@ -59,7 +59,9 @@ def read_questions(*paths: str | Path) -> list[Question]:
                 sample = (row["dataset"], row["problem_id"], str(row.get("model")), str(row["sample_id"]))
                 first = samples.setdefault(sample, where)
                 if first != where:
-                    raise UserError(f"{where}: the sample {row['sample_id']!r} stands at {first} too; remove one of them")
+                    raise UserError(
+                        f"{where}: the sample {row['sample_id']!r} stands at {first} too; remove one of them"
+                    )
             answer = row.get("answer")
             if answer is not None and not isinstance(answer, str):
                 raise UserError(f"{where}: answer should be text or null, found {answer!r}")
@@ -67,7 +69,9 @@ def read_questions(*paths: str | Path) -> list[Question]:
                 (row["dataset"], row["problem_id"]), {"gold": row["gold"], "answers": [], "lengths": []}
             )
             if row["gold"] != entry["gold"] and answers.same(row["gold"], entry["gold"]) is not True:
-                raise UserError(f"{where}: the gold is {row['gold']!r} here and {entry['gold']!r} before; mend one of them")
+                raise UserError(
+                    f"{where}: the gold is {row['gold']!r} here and {entry['gold']!r} before; mend one of them"
+                )
             entry["answers"].append(answer if answer and answer.strip() else None)
             entry["lengths"].append(row["n_tokens"])
     if not rows:

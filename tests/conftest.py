@@ -48,7 +48,9 @@ def engine_scores(folder, kind, model, requests, dtype="auto", more="") -> list[
     """
     script, asked, out = (folder / name for name in ("score.py", "asked.json", "scores.json"))
     script.write_text(SCORE.replace("MORE", textwrap.indent(more, "    ").lstrip()))
-    asked.write_text(json.dumps([[r.question, r.prefix_a, r.prefix_b, r.trace_a, r.trace_b, r.label] for r in requests]))
+    asked.write_text(
+        json.dumps([[r.question, r.prefix_a, r.prefix_b, r.trace_a, r.trace_b, r.label] for r in requests])
+    )
     done = run_stage(script, kind, model, asked, out, dtype)
     assert done.returncode == 0, done.stderr[-2000:]
     return [tuple(row) for row in json.loads(out.read_text())]
@@ -82,8 +84,12 @@ def byte_bpe(tmp_path_factory) -> str:
     bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     special = ["<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    text = ["yes no Problem: Solution A (beginning): Will solutions A and B end in the same final answer? Reply yes or no."]
-    bpe.train_from_iterator(text, trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet))
+    text = [
+        "yes no Problem: Solution A (beginning): Will solutions A and B end in the same final answer? Reply yes or no."
+    ]
+    bpe.train_from_iterator(
+        text, trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet)
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=special[1], pad_token=special[1])
     tokenizer.add_special_tokens({"additional_special_tokens": special})
     tokenizer.chat_template = (

@@ -22,7 +22,15 @@ def test_beta_criterion_is_the_papers_integral(first, second):
 
 @pytest.mark.parametrize(
     ("labels", "settles"),
-    [([7, 7, 7], 1), ([None, 7], 2), ([1, 2, 2, 2], 3), ([1, 2, 1, 2], 1), ([1, 2, 2, 1, 1], 4), ([None, None], 0), ([], 0)],
+    [
+        ([7, 7, 7], 1),
+        ([None, 7], 2),
+        ([1, 2, 2, 2], 3),
+        ([1, 2, 1, 2], 1),
+        ([1, 2, 2, 1, 1], 4),
+        ([None, None], 0),
+        ([], 0),
+    ],
 )
 def test_the_vote_settles_by_hand(labels, settles):
     """A tie is the first comer's: in 1, 2, 2, 1, 1 the 1 is overtaken at 3 and back at 4."""

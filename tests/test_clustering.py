@@ -246,7 +246,14 @@ def test_verdicts_and_first_above_tau_by_hand():
 
 def test_the_largest_cluster_above_tau_is_asked_first_and_joined():
     """Trace 4 is like both clusters, more like the small one; trace 5 is like the small one alone."""
-    scores = {(0, 4): 0.95, (1, 4): 0.6, (2, 4): 0.6, (3, 4): 0.6, (0, 5): 0.9, **dict.fromkeys([(x, 5) for x in (1, 2, 3, 4)], 0.1)}
+    scores = {
+        (0, 4): 0.95,
+        (1, 4): 0.6,
+        (2, 4): 0.6,
+        (3, 4): 0.6,
+        (0, 5): 0.9,
+        **dict.fromkeys([(x, 5) for x in (1, 2, 3, 4)], 0.1),
+    }
 
     def p_same(a, b):
         return scores.get((a, b), float(a > 0))

@@ -93,7 +93,9 @@ def test_lists_and_booleans_are_no_texts(tmp_path):
     for kind in ("math", "choice"):
         with pytest.raises(UserError, match=rf"mine\.jsonl:1: the gold answer is true, which is no {kind} answer"):
             read(tmp_path, GOOD | {"gold": True, "answer_type": kind})
-    ((problem, trace),), _ = read(tmp_path, GOOD | {"gold": True, "answer_type": "text", "text": "<answer>True</answer>"})
+    ((problem, trace),), _ = read(
+        tmp_path, GOOD | {"gold": True, "answer_type": "text", "text": "<answer>True</answer>"}
+    )
     assert problem.gold == "true" and trace.correct is True
 
 
@@ -192,7 +194,9 @@ def test_readings_may_be_booleans_and_options(tmp_path):
     row = GOOD | {"answer_type": "text", "gold": "true"}
     found, _ = read(tmp_path, row | {"a": True}, row | {"a": False}, answer="a")
     assert [(t.answer, t.correct) for _, t in found] == [("true", True), ("false", False)]
-    found, doubts = read(tmp_path, CHOICE | {"gold": "B", "a": "a gas"}, CHOICE | {"gold": "B", "a": "none"}, answer="a")
+    found, doubts = read(
+        tmp_path, CHOICE | {"gold": "B", "a": "a gas"}, CHOICE | {"gold": "B", "a": "none"}, answer="a"
+    )
     assert [(t.answer, t.correct) for _, t in found] == [("B", True), ("none", False)]
     assert doubts["an answer in field 'a' that is none of the question's options"] == 1
 
@@ -207,7 +211,9 @@ def test_a_pattern_finds_the_answer(tmp_path):
 
 def test_rows_without_text_are_imported_by_their_answers_and_shown_to_no_judge(tmp_path):
     row = {k: v for k, v in GOOD.items() if k != "text"} | {"answer": "6.0", "n_tokens": 900}
-    with pytest.raises(UserError, match=r"mine\.jsonl:1: no text in field 'text' .*imported with --answer-field answer"):
+    with pytest.raises(
+        UserError, match=r"mine\.jsonl:1: no text in field 'text' .*imported with --answer-field answer"
+    ):
         read(tmp_path, row)
     found, doubts = read(tmp_path, row, row | {"answer": "7"}, row | {"answer": None}, answer="answer")
     assert [(t.text, t.answer, t.correct, t.n_tokens) for _, t in found] == [

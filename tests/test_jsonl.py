@@ -51,13 +51,18 @@ def test_files_of_others_are_read_with_their_nan_and_halves(tmp_path):
     path.write_text('{"p": NaN, "q": 1e999, "r": "cut \\ud83d", "s": "whole \\ud83d\\ude00"}\n')
     ((_, row),) = jsonl.read(path, strict=False)
     assert math.isnan(row["p"]) and row["q"] == math.inf
-    assert (jsonl.whole(row["r"]), jsonl.whole(row["s"])) == ("cut \N{REPLACEMENT CHARACTER}", "whole \N{GRINNING FACE}")
+    assert (jsonl.whole(row["r"]), jsonl.whole(row["s"])) == (
+        "cut \N{REPLACEMENT CHARACTER}",
+        "whole \N{GRINNING FACE}",
+    )
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_a_byte_order_mark_is_passed_over(tmp_path, name):
     path = tmp_path / name
-    data = '{"a": 1}\n{"a": "\ufeff2"}\n'.encode("utf-8-sig") + '{"a": 3}\n'.encode("utf-8-sig")  # two files put together
+    data = '{"a": 1}\n{"a": "\ufeff2"}\n'.encode("utf-8-sig") + '{"a": 3}\n'.encode(
+        "utf-8-sig"
+    )  # two files put together
     path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     assert [row["a"] for _, row in jsonl.read(path)] == [1, "\ufeff2", 3]
 

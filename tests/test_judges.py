@@ -56,7 +56,11 @@ def test_vllm_equals_transformers_and_uses_its_prefix_cache(tmp_path, smol):
     # The labels' probability is that among all tokens; where it is small, or a number is none, there is no judge.
     summary, masses, refusal, again, poisoned = json.loads((tmp_path / "scores.json.said").read_text())
     assert masses == pytest.approx([s.label_mass for s in slow], rel=0.05, abs=1e-4)
-    assert summary["mean"] == pytest.approx(sum(masses) / 24, abs=1e-3) and summary["prompts"] == 24 and summary["mean"] < 0.1
+    assert (
+        summary["mean"] == pytest.approx(sum(masses) / 24, abs=1e-3)
+        and summary["prompts"] == 24
+        and summary["mean"] < 0.1
+    )
     likeliest = reference._rather(asked[0])[0][0]
     assert f"would rather answer {likeliest!r} 0." in refusal and "on the first 24 prompts" in refusal
     assert again == pytest.approx([p_same for p_same, *_ in fast], abs=1e-3)
@@ -257,7 +261,9 @@ def shards(tmp_path):
     folder = tmp_path / "sharded"
     folder.mkdir()
     for number in (1, 2):
-        save_file({f"w{number}": torch.full((4, 8), float(number))}, folder / f"model-0000{number}-of-00002.safetensors")
+        save_file(
+            {f"w{number}": torch.full((4, 8), float(number))}, folder / f"model-0000{number}-of-00002.safetensors"
+        )
     names = {f"w{number}": f"model-0000{number}-of-00002.safetensors" for number in (1, 2)}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     (folder / "config.json").write_text("{}")
@@ -284,7 +290,9 @@ def test_a_judge_is_known_by_all_its_weights(tmp_path, shards, monkeypatch):
     assert models.weights_hash(shards) == first["sha256"]
     save_file({"w2": torch.full((4, 8), 3.0)}, shards / "model-00002-of-00002.safetensors")
     identify.cache_clear()
-    assert identify(str(shards)).name not in (first["name"], "sharded") and identify(str(shards)).name.startswith("sharded@")
+    assert identify(str(shards)).name not in (first["name"], "sharded") and identify(str(shards)).name.startswith(
+        "sharded@"
+    )
     # Under a hub id: what lies in our cache folder, before and after.
     (tmp_path / "cache/models").mkdir()
     shards.rename(tmp_path / "cache/models/judge-4B")
@@ -321,12 +329,16 @@ def test_the_size_of_a_judge_is_unknown_not_nothing(shards):
     assert judges.parameters_of("transformers", str(shards)) is None
 
 
-@pytest.mark.parametrize(("this", "other", "p"), [(-1.0, -1.0, 0.5), (-0.1, -900.0, 1.0), (-900.0, -0.1, 0.0), (-math.inf, -0.1, 0.0)])
+@pytest.mark.parametrize(
+    ("this", "other", "p"), [(-1.0, -1.0, 0.5), (-0.1, -900.0, 1.0), (-900.0, -0.1, 0.0), (-math.inf, -0.1, 0.0)]
+)
 def test_the_better_of_two_labels(this, other, p):
     assert judges.better(this, other) == pytest.approx(p)
 
 
-@pytest.mark.parametrize(("this", "other"), [(math.nan, -1.0), (-1.0, math.nan), (math.nan, math.nan), (-math.inf, -math.inf)])
+@pytest.mark.parametrize(
+    ("this", "other"), [(math.nan, -1.0), (-1.0, math.nan), (math.nan, math.nan), (-math.inf, -math.inf)]
+)
 def test_a_score_that_is_no_number_is_an_error(this, other):
     with pytest.raises(judges.NotAJudge, match="no probabilities: are its weights finite"):
         judges.Score(judges.better(this, other))
@@ -462,7 +474,10 @@ def test_what_a_server_answers_is_looked_at(tiny, monkeypatch, capsys, probabili
 
     no, yes = prompts.label_token_ids(AutoTokenizer.from_pretrained(tiny))
     rest = 1 - sum(p or 0.0 for p in probabilities)
-    others = {token: math.log(rest * share) for token, share in ((900, 0.513), (901, 0.212), (902, 0.141), (903, 0.081), (904, 0.053))}
+    others = {
+        token: math.log(rest * share)
+        for token, share in ((900, 0.513), (901, 0.212), (902, 0.141), (903, 0.081), (904, 0.053))
+    }
     labels = {token: None if p is None else math.log(p) for token, p in zip((no, yes), probabilities, strict=True)}
     server = MadeUpServer(others | labels, **options)
     monkeypatch.setattr(openai, "OpenAI", lambda **_: server)
@@ -474,8 +489,12 @@ def test_what_a_server_answers_is_looked_at(tiny, monkeypatch, capsys, probabili
             judge.score(asked)
         return
     assert [s.p_same for s in judge.score(asked)] == pytest.approx([1 / 3] * 6)
-    assert judge.label_mass["mean"] == pytest.approx(0.9, abs=1e-3) and judge.calls_beside == 2 and len(server.sent) == 8
-    assert all(s["repetition_penalty"] == 1.0 and s["temperature"] == 0.0 and "allowed_token_ids" not in s for s in server.sent)
+    assert (
+        judge.label_mass["mean"] == pytest.approx(0.9, abs=1e-3) and judge.calls_beside == 2 and len(server.sent) == 8
+    )
+    assert all(
+        s["repetition_penalty"] == 1.0 and s["temperature"] == 0.0 and "allowed_token_ids" not in s for s in server.sent
+    )
     assert "rounded" not in capsys.readouterr().err
     # Logits in bfloat16: their steps are seen in the first answer.
     server.logprobs = {token: round(value * 16) / 16 - 0.01 for token, value in server.logprobs.items()}
@@ -508,7 +527,9 @@ def test_a_static_embedding_model_gives_scores(static):
     asked = [Request("q", a, b, f"{i}", f"{j}") for i, a in enumerate(texts) for j, b in enumerate(texts)]
     scores = judge.score(asked)
     vectors = judge.model.encode(texts, normalize_embeddings=True)
-    assert [s.p_same for s in scores] == pytest.approx(((1 + vectors @ vectors.T) / 2).clip(0, 1).ravel().tolist(), abs=1e-5)
+    assert [s.p_same for s in scores] == pytest.approx(
+        ((1 + vectors @ vectors.T) / 2).clip(0, 1).ravel().tolist(), abs=1e-5
+    )
     assert scores[0].p_same == pytest.approx(1.0) and scores[0].prompt_tokens == 8
     assert scores[2].prompt_tokens == 4 + 1200  # no limit: all of it is read
     assert judge.parameters == judges.parameters_of("sbert", str(static)) == 13 * 16

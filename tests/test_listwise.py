@@ -63,7 +63,9 @@ def test_scores_are_those_of_one_forward_pass_a_new_trace(tmp_path, smol):
     question = "Ann has 17 apples and buys 25 more. How many has she?"
     first = ["First we add the tens of 17 and 25, so 30.", "She gives away 25, so we subtract", "17 * 25 is"]
     news = [(2, "Adding the tens gives 30"), (3, "We multiply both"), (1, "30 and then 12 more")]
-    asked = [Request(question, r, new, f"r{i}", f"n{j}") for j, (m, new) in enumerate(news) for i, r in enumerate(first[:m])]
+    asked = [
+        Request(question, r, new, f"r{i}", f"n{j}") for j, (m, new) in enumerate(news) for i, r in enumerate(first[:m])
+    ]
     found = engine_scores(tmp_path, "listwise", smol, asked)
     tokenizer, model = (
         AutoTokenizer.from_pretrained(smol),
@@ -111,7 +113,10 @@ def test_stage_02_writes_its_rows_and_they_are_checked(sample, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     # 4 problems x 5 known answers, all shorter than 25 reasoning words: the judge is shown the answers, and that is said.
-    assert "training, traces that end before the cut: 20 of 20 (100.0%); the judge reads them whole, 20 of them with their answer" in done.stdout
+    assert (
+        "training, traces that end before the cut: 20 of 20 (100.0%); the judge reads them whole, 20 of them with their answer"
+        in done.stdout
+    )
     rows = [row for _, row in jsonl.read(tmp_path / "data" / "finetune_data" / "few_lists.jsonl")]
     assert {row["output"] for row in rows} == {"0", "A", "B", "C"} or {row["output"] for row in rows} == {"0", "A", "B"}
     pair_rows = [row for _, row in jsonl.read(tmp_path / "data" / "finetune_data" / "few.jsonl")]
@@ -145,10 +150,14 @@ def test_a_judge_is_measured_on_its_test_items(tmp_path, smol):
     right = sum(rows[i.item_id].index(max(rows[i.item_id])) == i.label for i in several) / len(several)
     fits, not_fits = ([max(rows[i.item_id]) for i in items if (i.label is None) == none] for none in (False, True))
     auroc = sum((a > b) + (a == b) / 2 for a in fits for b in not_fits) / len(fits) / len(not_fits)
-    shown = {name: float(value) for name, value in re.findall(r"^  (\S.*?) {2,}(\d\.\d+) \[", done.stdout, re.MULTILINE)}
+    shown = {
+        name: float(value) for name, value in re.findall(r"^  (\S.*?) {2,}(\d\.\d+) \[", done.stdout, re.MULTILINE)
+    }
     assert shown["fits one at all, AUROC, list-wise judge"] == pytest.approx(auroc, abs=6e-4)
     assert shown["the right one, list-wise judge"] == pytest.approx(right, abs=6e-4)
-    assert shown["the right one, chance"] == pytest.approx(sum(1 / len(i.representatives) for i in several) / len(several), abs=6e-4)
+    assert shown["the right one, chance"] == pytest.approx(
+        sum(1 / len(i.representatives) for i in several) / len(several), abs=6e-4
+    )
     (tmp_path / "lists.jsonl").write_text(json.dumps(records.to_row(items[1]) | {"label": 7}) + "\n")
     refused = run_stage(*command)
     assert refused.returncode == 2 and "lists.jsonl:1: label must be null or the position" in refused.stderr

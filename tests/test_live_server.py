@@ -106,10 +106,14 @@ def test_the_judge_on_a_server_gives_the_scores_of_transformers(server, smol):
     there, here = ServerJudge(smol, server[0]), TransformersJudge(smol)
     for a, b in zip(there.score(requests), here.score(requests), strict=True):
         assert a.p_same == pytest.approx(b.p_same, abs=1e-3) and a.prompt_tokens == b.prompt_tokens
-        assert a.label_mass == pytest.approx(b.label_mass, rel=0.02) and a.label_mass < 0.5  # of all tokens, not of the two
+        assert (
+            a.label_mass == pytest.approx(b.label_mass, rel=0.02) and a.label_mass < 0.5
+        )  # of all tokens, not of the two
     there.least_label_mass = here.least_label_mass = 0.5
     for judge in (there, here):  # SmolLM2 untrained is no judge
-        with pytest.raises(judges.NotAJudge, match=r"SmolLM2.* have 0\.0\d+ of the probability on the first .*would rather answer '"):
+        with pytest.raises(
+            judges.NotAJudge, match=r"SmolLM2.* have 0\.0\d+ of the probability on the first .*would rather answer '"
+        ):
             judge.score(requests)
     there.close()
 

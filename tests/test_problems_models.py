@@ -66,7 +66,9 @@ def test_benchmark_errors(tmp_path):
 
 def test_benchmark_rows_that_cannot_be_graded_are_refused(tmp_path):
     good = {"problem": "1+1?", "answer": 2.0}
-    twice = write(tmp_path, "m.jsonl", [good, {"problem": "1 + 1", "answer": 2.0}, {"problem": "1 - 1?", "answer": 0.0}])
+    twice = write(
+        tmp_path, "m.jsonl", [good, {"problem": "1 + 1", "answer": 2.0}, {"problem": "1 - 1?", "answer": 0.0}]
+    )
     assert [p.gold for p in problems.load_benchmark("MATH500", twice)] == ["2", "0"]
     two = write(tmp_path, "m2.jsonl", [good, {"problem": "1+1", "answer": 3.0}])
     with pytest.raises(UserError, match=r"m2\.jsonl:2: .* has the gold '3' here and '2' in row 1"):

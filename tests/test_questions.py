@@ -33,14 +33,26 @@ def test_spelling_does_not(first, second):
 
 
 def test_odd_text_is_normalised_too():
-    for text in ("(" * 50_000, "(" * 20_000 + "2+3" + ")" * 20_000, "{" * 50_000, "- " * 50_000, " " * 50_000 + "?", "\\" * 50_000):
+    for text in (
+        "(" * 50_000,
+        "(" * 20_000 + "2+3" + ")" * 20_000,
+        "{" * 50_000,
+        "- " * 50_000,
+        " " * 50_000 + "?",
+        "\\" * 50_000,
+    ):
         assert normalised_question(text) == normalised_question(text + " ")
     assert normalised_question("((((2+3))))") == normalised_question("(2+3)")
     assert normalised_question("???") != normalised_question("!!!")
 
 
 def test_options_in_lines_in_one_line_and_in_latex():
-    assert listed_options("Which?\nA) a\nB) B. Smith\n(C) A. Jones\nD. d\n") == {"A": "a", "B": "B. Smith", "C": "A. Jones", "D": "d"}
+    assert listed_options("Which?\nA) a\nB) B. Smith\n(C) A. Jones\nD. d\n") == {
+        "A": "a",
+        "B": "B. Smith",
+        "C": "A. Jones",
+        "D": "d",
+    }
     assert listed_options("What? (A) 3 (B) 4.5 (C) a, b") == {"A": "3", "B": "4.5", "C": "a, b"}
     assert listed_options("**A.** x\n**B.** y") == {"A": "x", "B": "y"}
     assert listed_options("A train leaves A. It arrives at B.") == {}

@@ -74,7 +74,9 @@ def test_reports_that_make_no_sense_are_refused(live, more, message):
 def test_runs_of_one_judge_are_told_apart_by_their_settings(live):
     """Every mode stands in the table and the figure; the same run twice is refused."""
     plain = list(records.read(Pruning, live / "live.jsonl"))
-    whole = [dataclasses.replace(t, finish_reason="stop") for t in records.read(records.Trace, live / "live.traces.jsonl")]
+    whole = [
+        dataclasses.replace(t, finish_reason="stop") for t in records.read(records.Trace, live / "live.traces.jsonl")
+    ]
     records.write(live / "live.traces.jsonl", whole)
     files = []
     for name, settings in (

@@ -159,5 +159,7 @@ def test_scoring_stops_at_a_judge_that_is_none(two_pair_files, tmp_path, tiny):
     for model, message in ((tmp_path / "broken", "p_same = nan"), (tiny, "it would rather answer '")):
         done = run_stage("Offline/test_model_performance_parallel.py", "--judge", "transformers", "--model", model, "--pairs", two_pair_files[0],
                          "--output", tmp_path / "s.jsonl", "--resamples", "20")  # fmt: skip
-        assert done.returncode == 2 and done.stderr.count("error: judge ") == 1 and message in done.stderr.splitlines()[-1]
+        assert (
+            done.returncode == 2 and done.stderr.count("error: judge ") == 1 and message in done.stderr.splitlines()[-1]
+        )
         assert not (tmp_path / "s.jsonl").exists()

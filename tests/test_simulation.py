@@ -94,7 +94,10 @@ def test_a_perfect_cache_is_what_real_prompts_have_in_common(model, request):
         for member in members:
             ids = prompts.prompt_ids(tokenizer, question, texts[member], texts[new])
             total += len(ids)
-            common = [sum(1 for _ in itertools.takewhile(lambda two: two[0] == two[1], zip(ids, e, strict=False))) for e in earlier]
+            common = [
+                sum(1 for _ in itertools.takewhile(lambda two: two[0] == two[1], zip(ids, e, strict=False)))
+                for e in earlier
+            ]
             shared += max(common, default=0)
             earlier.append(ids)
     counted, cached = simulation.judge_tokens(asked, lengths, 4, prompts.frame(tokenizer, question))

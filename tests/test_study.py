@@ -239,7 +239,9 @@ def test_curves_over_k_are_those_of_all_choices_of_k_traces():
     some = [t if t.answer != "2.0" else dataclasses.replace(t, correct=True) for t in some]
     some += [make_trace(other, i, a) for i, a in enumerate(["5", "6"])]
     data = study.against_k({p.problem_id: p for p in PROBLEMS}, some).set_index(["problem_id", "k"])
-    assert data.loc[problem.problem_id].index.to_list() == [1, 2, 4, 6] and data.loc[other.problem_id].index.to_list() == [1, 2]
+    assert data.loc[problem.problem_id].index.to_list() == [1, 2, 4, 6] and data.loc[
+        other.problem_id
+    ].index.to_list() == [1, 2]
     classes = ["7", "2", None, "2", "7", "9"]
     for k in (1, 2, 4, 6):
         passes, votes, distinct = [], [], []
@@ -250,14 +252,24 @@ def test_curves_over_k_are_those_of_all_choices_of_k_traces():
             votes.append(("2" in best) / len(best) if best else 0)
             distinct.append(len(counts))
         row = data.loc[problem.problem_id, k]
-        assert [row["pass@k"], row["cons@k"], row["distinct"]] == pytest.approx([np.mean(passes), np.mean(votes), np.mean(distinct)])
+        assert [row["pass@k"], row["cons@k"], row["distinct"]] == pytest.approx(
+            [np.mean(passes), np.mean(votes), np.mean(distinct)]
+        )
     assert (data.loc[other.problem_id][["pass@k", "cons@k"]] == 0).all(axis=None)
 
 
 def test_where_the_vote_settles_over_random_orders():
     problem, other = PROBLEMS[0], PROBLEMS[1]
-    some = [make_trace(problem, i, "2") for i in range(5)] + [make_trace(other, i, a) for i, a in enumerate([None, "8", "8"])]
+    some = [make_trace(problem, i, "2") for i in range(5)] + [
+        make_trace(other, i, a) for i, a in enumerate([None, "8", "8"])
+    ]
     data = study.settling({p.problem_id: p for p in PROBLEMS}, some, orders=300).set_index("problem_id")
-    assert data.loc[problem.problem_id, ["low", "median", "high"]].to_list() == [1, 1, 1] and data.loc[problem.problem_id, "right"]
+    assert (
+        data.loc[problem.problem_id, ["low", "median", "high"]].to_list() == [1, 1, 1]
+        and data.loc[problem.problem_id, "right"]
+    )
     # One of three is unknown: the vote settles with the first answer, at the second trace in a third of the orders.
-    assert data.loc[other.problem_id, ["low", "median", "high"]].to_list() == [1, 1, 2] and not data.loc[other.problem_id, "right"]
+    assert (
+        data.loc[other.problem_id, ["low", "median", "high"]].to_list() == [1, 1, 2]
+        and not data.loc[other.problem_id, "right"]
+    )

@@ -7,9 +7,18 @@ from deepprune import traces
 
 def test_summary_by_hand():
     problem, other = make_problem(2, "4"), make_problem(3, "6")
-    some = [make_trace(problem, i, a) for i, a in enumerate(["4", "4", "5", None])] + [make_trace(other, 0, "6", n_tokens=50)]
+    some = [make_trace(problem, i, a) for i, a in enumerate(["4", "4", "5", None])] + [
+        make_trace(other, 0, "6", n_tokens=50)
+    ]
     row = traces.summary(some, {p.problem_id: p for p in (problem, other)})
-    assert row == {"problems": 2, "traces": 5, "pass@1": 0.6, "unknown": 0.2, "same_answer_pairs": 1 / 3, "mean_tokens": 18}
+    assert row == {
+        "problems": 2,
+        "traces": 5,
+        "pass@1": 0.6,
+        "unknown": 0.2,
+        "same_answer_pairs": 1 / 3,
+        "mean_tokens": 18,
+    }
 
 
 def test_a_number_that_does_not_exist_is_shown_as_such(capsys):

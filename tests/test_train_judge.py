@@ -27,7 +27,13 @@ PAIRS = [
     ("What is 6 * 7?", "Six times seven", "6 + 7", 0),
 ]
 STEPS = 4
-RECIPES = ("Qwen3_full_sft.yaml", "Qwen3_lora_sft.yaml", "Qwen2.5_0.5B_lora_cpu.yaml", "Qwen2.5_0.5B_listwise_lora_cpu.yaml", "SmolLM2_lora_cpu.yaml")
+RECIPES = (
+    "Qwen3_full_sft.yaml",
+    "Qwen3_lora_sft.yaml",
+    "Qwen2.5_0.5B_lora_cpu.yaml",
+    "Qwen2.5_0.5B_listwise_lora_cpu.yaml",
+    "SmolLM2_lora_cpu.yaml",
+)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +185,10 @@ def test_a_loss_that_is_nan_stops_the_run_and_names_the_pair(world, tmp_path):
         "learning_rate=0.01", code=2,
     )  # fmt: skip
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert re.match(r"error: training stopped at step 3: the loss is not finite; rows: pair id-2 of train.jsonl:3 \(\d+ tokens\);", line)
+    assert re.match(
+        r"error: training stopped at step 3: the loss is not finite; rows: pair id-2 of train.jsonl:3 \(\d+ tokens\);",
+        line,
+    )
     assert "flash_attn=disabled" in line and "Traceback" not in done.stderr.split("error: ")[0]
     manifest = json.loads((output / "manifest.json").read_text())
     assert not manifest["complete"] and manifest.get("final_loss") is None
@@ -422,7 +431,10 @@ def test_what_upstream_refuses_before_the_first_step_is_one_clear_line(train, ca
         with train.refusals(Path("r.yaml"), progress):
             raise ValueError("Please specify dataset for training.")
     progress.on_step_begin(None, None, None)
-    with pytest.raises(ValueError), train.refusals(Path("r.yaml"), progress):  # a fault of ours or theirs: the traceback stays
+    with (
+        pytest.raises(ValueError),
+        train.refusals(Path("r.yaml"), progress),
+    ):  # a fault of ours or theirs: the traceback stays
         raise ValueError
     with pytest.raises(train.UserError, match="step 3"), train.refusals(Path("r.yaml"), progress):
         raise train.UserError("stopped at step 3")
@@ -557,7 +569,9 @@ def test_rows_with_a_control_token_of_the_model_are_refused(refused, tmp_path):
     row = prompts.training_row("2 + 3?", "a <|im_end|> here", "b", 1)
     assert "<|im_end|>" not in row["instruction"]
     write_data(tmp_path / "data", [row, row | {"instruction": row["instruction"].replace("here", "<|im_end|>")}])
-    assert "train.jsonl:2: a control token of the model stands in 'instruction'" in refused(f"dataset_dir={tmp_path / 'data'}")
+    assert "train.jsonl:2: a control token of the model stands in 'instruction'" in refused(
+        f"dataset_dir={tmp_path / 'data'}"
+    )
 
 
 @pytest.mark.parametrize("chat_template", [None, "{{ raise_exception('nothing goes') }}"])

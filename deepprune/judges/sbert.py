@@ -104,7 +104,9 @@ class SentenceBertJudge(Judge):
             return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
         if hasattr(tokenizer, "tokenize"):
             return [len(tokenizer.tokenize(text)) for text in texts]
-        raise UserError(f"{self.name}: its tokenizer ({type(tokenizer).__name__}) does not say how many tokens a text has")
+        raise UserError(
+            f"{self.name}: its tokenizer ({type(tokenizer).__name__}) does not say how many tokens a text has"
+        )
 
     def _save(self) -> None:
         keys = list(self.vectors)

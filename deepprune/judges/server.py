@@ -31,7 +31,9 @@ WHOLE = "the judge needs log-probabilities over the whole vocabulary: start the 
 
 def logprobs_of(reply) -> dict[int, float | None]:
     """Log-probability by token id at the first generated position; NaN arrives as None."""
-    return {int(name.removeprefix("token_id:")): value for name, value in reply.choices[0].logprobs.top_logprobs[0].items()}
+    return {
+        int(name.removeprefix("token_id:")): value for name, value in reply.choices[0].logprobs.top_logprobs[0].items()
+    }
 
 
 def not_whole(labels: Mapping[int, float], top: Mapping[int, float]) -> str | None:
@@ -148,7 +150,9 @@ class ServerJudge(Judge):
 
         Raises NotAJudge unless both are log-probabilities over the whole vocabulary. Says so if the logits are rounded.
         """
-        labels = dict(zip(self.labels, self._labels_of(self._ask(r, {"logprob_token_ids": list(self.labels)}, 2)[1]), strict=True))
+        labels = dict(
+            zip(self.labels, self._labels_of(self._ask(r, {"logprob_token_ids": list(self.labels)}, 2)[1]), strict=True)
+        )
         top = logprobs_of(self._ask(r, {}, TOP)[1])
         if any(value is None or value != value for value in top.values()):
             raise NotAJudge(f"{self.url} returns log-probabilities that are not numbers: its weights are not finite")

@@ -79,7 +79,10 @@ class VLLMJudge(Judge):
             at = output.outputs[0].logprobs[0]
             this, other = at[same].logprob, at[different].logprob
             cached = output.num_cached_tokens or 0
-            yield int(position), Score(better(this, other), len(output.prompt_token_ids), cached, label_mass=mass((this, other)))
+            yield (
+                int(position),
+                Score(better(this, other), len(output.prompt_token_ids), cached, label_mass=mass((this, other))),
+            )
 
     def _ids(self, asked: Sequence[Request]) -> list[int]:
         """The prompt of one request (of the list-wise judge: of one new trace's requests)."""
