@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 fail() { echo "setup: $*" >&2; exit 1; }
 
 gpu=no
-if [ -e /proc/driver/nvidia/version ]; then gpu=yes; fi
+driver_file=${NVIDIA_DRIVER_FILE:-/proc/driver/nvidia/version}
+if [ -e "$driver_file" ]; then gpu=yes; fi
 files=(requirements.txt requirements-llamafactory.txt pyproject.toml scripts/setup.sh)
 if [ $gpu = yes ]; then files+=(requirements-gpu.txt); else files+=(requirements-cpu.txt); fi
 command -v sha256sum >/dev/null || fail "sha256sum is missing: install coreutils"
@@ -22,11 +23,18 @@ if [ "$(cat .venv/.deepprune-setup 2>/dev/null || true)" != "$stamp" ]; then
       fi
     done
   fi
+  [ "$(uname -sm)" = "Linux x86_64" ] || fail "the environments are locked for Linux x86-64; this is $(uname -sm)"
+  if [ $gpu = yes ]; then
+    driver=$(grep -oE '[0-9]{3,}(\.[0-9]+)+' "$driver_file" | head -1 || true)
+    [ -z "$driver" ] || [ "${driver%%.*}" -ge 580 ] ||
+      fail "the NVIDIA driver is $driver; torch and vLLM are built for CUDA 13, which needs 580 or newer: update the driver"
+  fi
   [ -n "$python" ] || fail "needs Python 3.11 or 3.12; install it or name one: PYTHON=/path/to/python3.11 scripts/setup.sh"
   command -v "$python" >/dev/null || fail "no such interpreter: $python"
   "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python has no venv module: install it (Debian: apt-get install python3-venv)"
   free=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
-  [ "$free" -ge 8 ] || fail "needs 8 GiB of free disk here, found $free GiB"
+  need=$([ $gpu = yes ] && echo 20 || echo 8)
+  [ "$free" -ge "$need" ] || fail "needs $need GiB of free disk here, found $free GiB"
   [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$python" -m venv .venv || fail "could not make .venv"
   log=.venv/setup.log
   : > "$log"
@@ -35,12 +43,7 @@ if [ "$(cat .venv/.deepprune-setup 2>/dev/null || true)" != "$stamp" ]; then
     .venv/bin/python -m pip install -q --disable-pip-version-check "$@" >> "$log" 2>&1 ||
       fail "'pip install $*' failed: $(grep -E '^ERROR' "$log" | head -1 || true) (whole log: $log)"
   }
-  if [ $gpu = yes ]; then
-    install -r requirements.txt -r requirements-gpu.txt
-  else
-    [ "$(uname -sm)" = "Linux x86_64" ] || fail "the CPU environment is locked for Linux x86-64; this is $(uname -sm)"
-    install --no-deps -r requirements-cpu.txt
-  fi
+  install --no-deps -r requirements-$([ $gpu = yes ] && echo gpu || echo cpu).txt
   install --no-deps -r requirements-llamafactory.txt
   install --no-deps --no-build-isolation -e .
   echo "setup: importing every package"
