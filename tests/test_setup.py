@@ -33,7 +33,9 @@ def test_the_gpu_lock_is_that_of_one_cuda():
 
 def set_up(driver, tmp_path):
     file = tmp_path / "version"
-    file.write_text(f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {driver}  Release Build\nGCC version: 12.2.0\n")
+    file.write_text(
+        f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {driver}  Release Build\nGCC version: 12.2.0\n"
+    )
     return subprocess.run(
         ["bash", "scripts/setup.sh"], cwd=ROOT, capture_output=True, text=True, timeout=60,
         env=os.environ | {"NVIDIA_DRIVER_FILE": str(file), "PYTHON": "no-such-python"},
