@@ -8,6 +8,8 @@ are NaN. `guarded` makes a Trainer class that stops instead, on all ranks at the
 - Before each optimizer step the losses of its micro-batches and the norm of the gradient are read. One that is not
   finite raises UserError with the step, the rows and settings to try. (DeepSpeed steps inside the backward pass:
   there the weights may be lost already, and are not saved.)
+- A gradient of exactly zero under a loss that is not is as bad: the weights have run away so far that no number changes
+  any more (a learning rate of 1e9 did so), and what would be saved is no judge.
 - In float16 a gradient that overflows is no fault: the loss scaler skips the step and lowers its scale. MAX_SKIPPED
   skips in a row are one.
 - Before each save the trained weights are read, and the last micro-batch's loss with them.
@@ -29,6 +31,7 @@ from deepprune.errors import UserError
 ADVICE = "try flash_attn=disabled (eager attention), a lower learning_rate, or bf16=false fp16=false (float32)"
 MAX_SKIPPED = 20  # steps in a row: the scaler starts at 2^16 and halves its scale at each
 MAX_NAMED = 16  # rows in a message
+LOST = 1e-3  # nats a target: a loss above it that has no gradient at all
 
 
 @dataclasses.dataclass
@@ -100,12 +103,17 @@ def guarded(base: type, row_name: Callable[[int], str] | None = None) -> type:
             norm = super()._get_grad_norm(model, grad_norm=grad_norm)
             window, self._window = self._window, []
             value = None if norm is None else float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-            losses_fine = all(map(math.isfinite, torch.stack([m.loss.float().sum() for m in window]).tolist()))
+            losses = torch.stack([m.loss.float().sum() for m in window]).tolist()
+            losses_fine = all(map(math.isfinite, losses))
             skipped = self._engine_skipped()
             norm_fine = not skipped and (value is None or math.isfinite(value))
-            losses_fine, norm_fine = self._everywhere(losses_fine, norm_fine)
-            if losses_fine and norm_fine:
+            # DeepSpeed may tell an older norm, float16 may round a small one to zero.
+            lost = value == 0.0 and sum(losses) > LOST and not (self.is_deepspeed_enabled or self.args.fp16)
+            losses_fine, norm_fine, alive = self._everywhere(losses_fine, norm_fine, not lost)
+            if losses_fine and norm_fine and alive:
                 self._skipped = 0
+            elif losses_fine and norm_fine:
+                self._stop(window, True, "exactly 0: the weights have run away, nothing can be learned any more")
             elif losses_fine and self.args.fp16 and self._skipped < MAX_SKIPPED:
                 self._skipped += 1
             else:

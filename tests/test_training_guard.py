@@ -143,6 +143,18 @@ def test_a_wild_learning_rate_stops(tmp_path):
     assert not any((tmp_path / "out").glob("*/model.safetensors"))
 
 
+def test_weights_that_ran_away_to_where_nothing_changes_stop(tmp_path):
+    """All numbers are finite, the gradient is exactly zero: a learning rate of 1e9 ended as trained, with a loss of ln(vocabulary)."""
+    model = tiny_model()
+    model.lm_head.register_forward_hook(lambda module, inputs, output: output * 0.0)
+    with pytest.raises(
+        UserError,
+        match=r"stopped at step 1: the loss is finite, the gradient's norm is exactly 0: .*lower learning_rate",
+    ):
+        trainer(tmp_path, model).train()
+    assert not any((tmp_path / "out").glob("*/model.safetensors"))
+
+
 @pytest.mark.parametrize("which", ["weights", "loss under"])
 def test_weights_that_the_last_step_spoiled_are_not_saved(tmp_path, which):
     """After the last step no further one would notice."""
