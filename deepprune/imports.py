@@ -140,7 +140,7 @@ def import_file(
         row = _Row(f"{path}:{number}", data, fields, defaults)
         problem = _problem(row, number, asked, counts)
         answer_only = "answer" in fields and fields["answer"] in data and row.field("text") not in data
-        text, model = "" if answer_only else row.needed("text"), row.text("model") or "unknown"
+        text, model = None if answer_only else row.needed("text"), row.text("model") or "unknown"
         if "answer" in fields:
             own_reading |= fields["answer"] in data
             stated = row.text("answer")
@@ -161,18 +161,18 @@ def import_file(
                     )
                 counts.note("a row that repeats an earlier one, left out", f"line {number} (as line {line})")
                 continue
-        elif len(text) >= LONG:
+        elif text is not None and len(text) >= LONG:
             like = (problem.problem_id, model, hash(text))
             if like in texts:
                 counts.note("a trace word for word like another of its question (no sample id tells whether it is one "
                             "row written twice)", f"line {number}")  # fmt: skip
             texts.add(like)
-        answer = _answer(row, number, problem, None if answer_only else text, stated, pattern, counts)
+        answer = _answer(row, number, problem, text, stated, pattern, counts)
         index = numbers.get((problem.problem_id, model), 0)
         numbers[problem.problem_id, model] = index + 1
         reason = row.text("finish_reason") or ("stop" if answer is not None else "unknown")
-        n_tokens = _n_tokens(row, text, None if answer_only else tokenizer)
-        yield problem, traces.graded(problem, answer, model, index, text, n_tokens, reason, sampling)
+        n_tokens = _n_tokens(row, text, tokenizer)
+        yield problem, traces.graded(problem, answer, model, index, text or "", n_tokens, reason, sampling)
     if counts.rows and "answer" in fields and not own_reading:
         raise UserError(f"{path}: no row has the field {fields['answer']!r}; name another with --answer-field")
 
@@ -257,23 +257,19 @@ def _answer(
     return stated
 
 
-def _n_tokens(row: _Row, text: str, tokenizer) -> int:
-    """The trace's token count: the row's, else the tokenizer's; an empty trace has at least its end token."""
+def _n_tokens(row: _Row, text: str | None, tokenizer) -> int:
+    """The trace's token count: the row's, else the tokenizer's; an empty trace has at least its end token (None: no text)."""
     value, field = row.value("n_tokens"), row.field("n_tokens")
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
     if isinstance(value, float) and value.is_integer():  # pandas writes 5.0 in a column with gaps
         value = int(value)
     if value is None or value == "":
-        if tokenizer is None:
-            remedy = "name it with --n-tokens-field" if row.field("text") not in row.row else "give --tokenizer"
+        if text is None or tokenizer is None:
+            remedy = "name it with --n-tokens-field" if text is None else "give --tokenizer"
             raise UserError(f"{row.where}: no token count in field {field!r}; {remedy}")
         value = len(tokenizer.encode(text, add_special_tokens=False))
-    elif (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or value < (1 if text.strip() or row.field("text") not in row.row else 0)
-    ):
+    elif isinstance(value, bool) or not isinstance(value, int) or value < (1 if text is None or text.strip() else 0):
         raise UserError(f"{row.where}: the token count in field {field!r} should be a whole number of at least 1, "
                         f"found {row.row[field]!r:.60}")  # fmt: skip
     return max(value, 1)

@@ -54,6 +54,7 @@ def stream(
     Raises UserError naming file and line for bad records, and for traces without texts.
     """
     paths = list(paths)
+    where = f"{', '.join(map(str, paths))}: "
 
     def count(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
@@ -62,7 +63,7 @@ def stream(
     for trace in progress.bar(records.read(Trace, *paths), desc="reading traces", unit="trace", leave=False):
         if not keep(trace):
             continue
-        traces.refuse_answer_only(trace, f"{', '.join(map(str, paths))}: ")
+        traces.refuse_answer_only(trace, where)
         prefix = truncation.cut(trace.text, tokenizer)
         groups.setdefault(trace.problem_id, []).append(
             Prefixed(
