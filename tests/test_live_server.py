@@ -184,8 +184,7 @@ def test_an_aborted_request_is_gone_within_a_second(server, smol):
         prompt = reasoner.tokenizer.encode("Count: one, two, three,")
         async for chunk in reasoner.stream(prompt, Sampling(1.0, 1.0, 1500), 1500, stop):
             tokens += len(chunk.token_ids)
-            if tokens >= 5 and not stop.is_set():
-                assert await reasoner.running() == 1
+            if tokens >= 5:
                 stop.set()
         assert chunk.finish_reason == "abort"
         await asyncio.sleep(0.5)
