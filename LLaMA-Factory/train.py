@@ -230,7 +230,7 @@ def read_recipe(recipe: Path, overrides: list[str]) -> dict:
     except OmegaConfBaseException as error:
         raise UserError(f"{recipe}: {error}") from error
     if args.get("bf16") == "auto":
-        args["bf16"] = runtime.has_bfloat16() if args.get("use_cpu") else runtime.has_gpu()
+        args["bf16"] = runtime.has_bfloat16() if args.get("use_cpu") else runtime.gpu_has_bfloat16()
     return args
 
 

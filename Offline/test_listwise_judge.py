@@ -33,7 +33,7 @@ class ListSettings:
         "DeepPrune_data/offline_test_data/deepprune_pairs_lists.jsonl", "JSONL file of ListItem records"
     )
     sbert: str = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder to compare with")
-    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)", choices=config.DTYPES)
+    dtype: str = config.dtype("the judge's weights' type")
     max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=2)
     batch: int = setting(32, "prompts at once", free=True, at_least=1)
     resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True, at_least=1)

@@ -71,9 +71,7 @@ class CompareSettings(CutSettings, comparison.Grid):
     n: int | None = setting(None, "only the first n traces of each problem", at_least=1)
     max_pairs: int = setting(200_000, "refuse to score more pairs than this with a model", free=True, at_least=0)
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
-    dtype: str = setting(
-        "auto", "the judges' weights' type (auto: float32 on CPU, the model's own on GPU)", choices=config.DTYPES
-    )
+    dtype: str = config.dtype("the judges' weights' type")
     max_model_len: int | None = setting(None, "the judges' context length in tokens", free=True, at_least=2)
     batch: int = setting(64, "pairs scored at once", free=True, at_least=1)
     overwrite: bool = setting(False, "replace an existing output")

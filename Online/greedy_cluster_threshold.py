@@ -70,9 +70,7 @@ class PruneSettings(RuleSettings):
     tries: int = config.like(ClusterSettings, "tries")
     sketch: str = setting("sentence-transformers/all-MiniLM-L6-v2", "comparisons sketched: the sentence encoder")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
-    dtype: str = setting(
-        "auto", "the judge's weights' type (auto: float32 on CPU, the model's own on GPU)", choices=config.DTYPES
-    )
+    dtype: str = config.dtype("the judge's weights' type")
     max_model_len: int | None = setting(None, "the judge's context length in tokens", free=True, at_least=2)
     batch: int = setting(64, "pairs scored at once", free=True, at_least=1)
     lockstep: int = setting(16, "problems that advance together", free=True, at_least=1)

@@ -99,7 +99,7 @@ class CostSettings(CutSettings):
     surety: float = like(ClusterSettings, "surety")
     margin: float = like(ClusterSettings, "margin")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
-    dtype: str = setting("auto", "the judge's weights' type", choices=config.DTYPES)
+    dtype: str = config.dtype("the judge's weights' type")
     max_model_len: int | None = setting(
         None, "the judges' context length (list-wise: up to K traces a prompt)", at_least=2
     )

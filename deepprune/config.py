@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deepprune import runtime
 from deepprune.errors import UserError
 
 Settings = TypeVar("Settings")
@@ -72,6 +73,15 @@ def setting(
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
+
+
+def dtype(what: str) -> Any:
+    """A settings field for a type of weights; `parse` puts what 'auto' means on this machine in its place.
+
+    So manifests and score stores name the type that was used, and go on with no other.
+    """
+    words = f"{what} (auto: bfloat16 where the GPU or CPU computes in it, else float16 on a GPU, float32 on a CPU)"
+    return setting("auto", words, choices=DTYPES)
 
 
 def seed(help: str) -> Any:
@@ -308,6 +318,8 @@ def parse(kind: type[Settings], section: str | None, doc: str, argv: list[str] |
             values[key] = _check("--" + key.replace("_", "-"), value, hints[key], fields[key])
     settings = kind(**values)
     for field in dataclasses.fields(kind):
+        if field.metadata["choices"] == DTYPES:
+            setattr(settings, field.name, runtime.compute_dtype(getattr(settings, field.name)))
         if field.metadata["required"] and getattr(settings, field.name) in (None, [], ""):
             option = "--" + field.name.replace("_", "-")
             raise UserError(f"{option} is required (or {field.name!r} in section {section!r} of the recipe)")

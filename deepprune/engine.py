@@ -23,11 +23,12 @@ def machine_options(dtype: str, gpu_memory_utilization: float) -> dict[str, Any]
     """vLLM engine arguments that depend on the machine.
 
     On CPU: eager mode (compilation costs more than a short run gains), KV blocks of 32 tokens (the CPU build's 128
-    leave most of a judge prompt out of the prefix cache), and dtype 'auto' is float32 without bfloat16 instructions.
+    leave most of a judge prompt out of the prefix cache). dtype 'auto': see runtime.compute_dtype.
     """
+    dtype = runtime.compute_dtype(dtype)
     if runtime.has_gpu():
         return {"dtype": dtype, "gpu_memory_utilization": gpu_memory_utilization}
-    return {"dtype": runtime.cpu_dtype(dtype), "enforce_eager": True, "block_size": 32}
+    return {"dtype": dtype, "enforce_eager": True, "block_size": 32}
 
 
 def start(

@@ -60,11 +60,8 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     judge_memory: float = setting(
         0.3, "engines on a GPU: share of its memory for the judge", free=True, above=0, at_most=1
     )
-    dtype: str = setting(
-        "auto",
-        "the reasoner's weights' type (auto: the model's own; float32 on a CPU without bfloat16)",
-        choices=config.DTYPES,
-    )
+    dtype: str = config.dtype("engines: the reasoner's weights' type")
+    judge_dtype: str = config.dtype("engines: the judge's weights' type")
     max_model_len: int | None = setting(
         None, "context length in tokens of both engines (default: the models')", free=True, at_least=2
     )
@@ -133,6 +130,6 @@ def open_judge(settings: LivePruneSettings) -> judges.Judge:
         judge.least_label_mass = settings.least_label_mass
         return judge
     return judges.open_judge(
-        settings.judge, settings.judge_model, max_model_len=settings.max_model_len, seed=settings.seed,
+        settings.judge, settings.judge_model, dtype=settings.judge_dtype, max_model_len=settings.max_model_len, seed=settings.seed,
         gpu_memory_utilization=settings.judge_memory, least_label_mass=settings.least_label_mass,
     )  # fmt: skip

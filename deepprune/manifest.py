@@ -222,6 +222,10 @@ class Manifest:
             runs = _runs(old)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not a readable manifest ({error}); {remedy}") from error
+        for key in (key for key in settings if key.endswith("dtype")):  # 'auto' is another type on another machine
+            made_in = old["settings"].get(key)
+            if key not in free and made_in not in (None, "auto", settings[key]):
+                remedy = f"go on with --{key.replace('_', '-')} {made_in}, {remedy}"
         if different:
             raise UserError(f"{output} was made differently ({'; '.join(different)}); {remedy}")
         # Until this run writes a row, everything is as the runs before it left it, save for what may change.

@@ -6,9 +6,11 @@ Preloaded libraries and thread binding must be there before Python starts, so a 
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,9 +34,32 @@ def has_bfloat16(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
     return bool(flags) and bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags[0].split()))
 
 
-def cpu_dtype(dtype: str) -> str:
-    """'auto' where the weights' own type (bfloat16, usually) runs well; float32 for 'auto' on a CPU that has no bfloat16."""
-    return "float32" if dtype == "auto" and not has_gpu() and not has_bfloat16() else dtype
+def gpu_has_bfloat16() -> bool:
+    """Whether there is a GPU, and every GPU computes in bfloat16 (compute capability 8 or more, or not known)."""
+    return has_gpu() and all(number >= 8 for number in _compute_capabilities())
+
+
+@functools.cache
+def _compute_capabilities() -> list[float]:
+    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [float(number) for number in re.findall(r"^\d+\.\d+$", answer, re.MULTILINE)]
+
+
+def compute_dtype(dtype: str) -> str:
+    """The type that 'auto' means on this machine, any other as it is: what weights are held and multiplied in.
+
+    bfloat16 on GPUs and CPUs that have it; else float16 on a GPU, float32 on a CPU. The only place that decides it: for
+    sampling, live runs and every judge (whose logits are float32 all the same), before a manifest or a score store names it.
+    """
+    if dtype != "auto":
+        return dtype
+    if has_gpu():
+        return "bfloat16" if gpu_has_bfloat16() else "float16"
+    return "bfloat16" if has_bfloat16() else "float32"
 
 
 def tcmalloc() -> str | None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepprune import locks, prompts
+from deepprune import locks, prompts, runtime
 from deepprune.errors import UserError
 from deepprune.judges import NotAJudge, Score
 from deepprune.records import content_hash
@@ -39,7 +39,7 @@ def identity(judge: Mapping[str, Any], kind: str, dtype: str, truncation: Trunca
     judge: judges.describe of it; tokenizer: cuts, in truncation by tokens (words need none).
     """
     return {
-        "judge": judge["name"], "judge_sha256": judge["sha256"], "kind": kind, "dtype": dtype, "logits": "float32", "prompt_version": prompts.VERSION, "truncation": truncation.strategy,
+        "judge": judge["name"], "judge_sha256": judge["sha256"], "kind": kind, "dtype": runtime.compute_dtype(dtype), "logits": "float32", "prompt_version": prompts.VERSION, "truncation": truncation.strategy,
         "truncation_k": truncation.k, "tokenizer": tokenizer if truncation.strategy == "tokens" else None,
     }  # fmt: skip
 
@@ -68,8 +68,13 @@ class ScoreStore:
                     for k in sorted(set(old) | set(now))
                     if old.get(k) != now.get(k)
                 ]
+                same_type = (
+                    f"go on with --dtype {old['dtype']}, "
+                    if old.get("dtype", now.get("dtype")) != now.get("dtype")
+                    else ""
+                )
                 raise UserError(
-                    f"{self.path}: holds scores made otherwise ({'; '.join(different)}); choose another store or delete it"
+                    f"{self.path}: holds scores made otherwise ({'; '.join(different)}); {same_type}choose another store or delete it"
                 )
             with self.db:
                 self.db.executemany(

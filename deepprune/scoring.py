@@ -40,7 +40,7 @@ class ScoringSettings:
 class ModelSettings(ScoringSettings):
     """What scripts that score with a language model can be told besides."""
 
-    dtype: str = setting("auto", "weights' type (auto: float32 on CPU, the model's own on GPU)", choices=config.DTYPES)
+    dtype: str = config.dtype("the judge's weights' type")
     max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=2)
     prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
     tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True, at_least=1)

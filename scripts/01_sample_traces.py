@@ -36,11 +36,7 @@ class SampleSettings(SamplingSettings):
     confidence_top_k: int = setting(20, "log-probabilities averaged a token (DeepConf); 0: no confidence", at_least=0)
     confidence_window: int = setting(2048, "tokens in a confidence window", at_least=1)
     confidence_stride: int = setting(512, "keep a window mean every so many tokens", at_least=1)
-    dtype: str = setting(
-        "auto",
-        "weights' type in vLLM (auto: the model's own; float32 on a CPU without bfloat16)",
-        choices=config.DTYPES,
-    )
+    dtype: str = config.dtype("the weights' type in vLLM")
     max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=1)
     max_num_seqs: int = setting(64, "traces generated at once", free=True, at_least=1)
     tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True, at_least=1)
@@ -110,7 +106,7 @@ def generate(settings: SampleSettings, llm, tokenizer, name: str, todo: list, se
     params = SamplingParams(**settings.sampling().recorded(), logprobs=top_k or None, detokenize=True)
     sampling = settings.sampling().recorded() | {
         "system": settings.system, "suffix": settings.suffix, "seed": settings.seed, "engine_seed": seed,
-        "dtype": runtime.cpu_dtype(settings.dtype),
+        "dtype": settings.dtype,
     }  # fmt: skip
     open_requests = {}
 

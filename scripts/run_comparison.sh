@@ -5,13 +5,12 @@
 #   scripts/run_comparison.sh r1           64 traces each of the R1 study's test problems (after run_study.sh r1 FOLDER);
 #                                          the trained and the zero-shot judge on the first 8; about two hours
 # The judge of sample and deep is Offline/DeepPrune-Judge-mini (JUDGE=FOLDER: another). Run it again to continue after a kill.
-# DTYPE=bfloat16 scores their pairs in bfloat16, 3.5 times as fast as float32 on a processor with AMX (hopeless without bfloat16).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-}
 case "$what" in
   sample | deep | r1) ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 bash scripts/setup.sh
 
@@ -23,7 +22,7 @@ mkdir -p results/comparison Online/results
 
 compare() { # name, further settings
   echo; echo "== $1"
-  $python Online/compare_methods.py --config scripts/recipes/compare.yaml --dtype "${DTYPE:-auto}" --output "results/comparison/$1.jsonl" "${@:2}"
+  $python Online/compare_methods.py --config scripts/recipes/compare.yaml --output "results/comparison/$1.jsonl" "${@:2}"
   for end in csv md png manifest.json; do cp "results/comparison/$1.$end" Online/results/; done
 }
 
@@ -41,7 +40,7 @@ case "$what" in
   r1)
     from=results/study/r1
     traces=(--problems $from/r1_distill_llama8b_math500.problems.jsonl --traces $from/r1_distill_llama8b_math500.jsonl
-      --only $from/pairs.jsonl --truncation-k 25 --reasoner-parameters 8.0e+9 --dtype bfloat16 --max-model-len 8192)
+      --only $from/pairs.jsonl --truncation-k 25 --reasoner-parameters 8.0e+9 --max-model-len 8192)
     compare r1 "${traces[@]}" --aurocs 0.6 0.7 0.8 0.9 0.99
     compare r1-8 "${traces[@]}" --n 8 --judges trained=$from/qwen2.5-0.5b-packed zero-shot=$reasoner --least-label-mass 0 --k2s 2 4 --k3 2 --start 2 --finish-batch 2 --warmup 2
     ;;

@@ -5,19 +5,17 @@
 #                                       Sentence-BERT, then timed, with the list-wise judge if it is there; about an hour
 #   scripts/run_judge_cost.sh r1        the same on the R1 study's test problems (after run_study.sh r1 FOLDER); about an hour
 # The judge is Offline/DeepPrune-Judge-mini (JUDGE=FOLDER: another). Run it again to continue after a kill.
-# DTYPE=bfloat16 scores the counted pairs in bfloat16, 3.5 times as fast as float32 on a processor with AMX.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-}
 case "$what" in
   listwise | deep | r1) ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 bash scripts/setup.sh
 
 python=.venv/bin/python
 judge=${JUDGE:-Offline/DeepPrune-Judge-mini}
-dtype=${DTYPE:-auto}
 data=DeepPrune_data
 lists=results/lists
 readings=({p_same,verdict}/{best,first,largest}) # best, first: of the paper
@@ -38,13 +36,13 @@ case "$what" in
     $python LLaMA-Factory/train.py Offline/Qwen2.5_0.5B_listwise_lora_cpu.yaml dataset_dir=$lists dataset=miniature_lists output_dir=$lists/judge
     [ -f $lists/judge-packed/adapter_config.json ] || $python -m deepprune.judges.weights pack $lists/judge $lists/judge-packed
     $python Offline/test_listwise_judge.py --model $lists/judge-packed --lists $lists/offline_test_data/miniature_lists.jsonl \
-      --dtype "$dtype" --max-model-len 4096 --output $lists/scores.jsonl
+      --max-model-len 4096 --output $lists/scores.jsonl
     ;;
   deep)
     traces=(--problems $data/problems/arithmetic.jsonl --traces $data/traces/qwen2.5-coder-0.5b-deep.jsonl.gz
       --truncation-k 2 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct)
     sizes=(--n 16 32 64 128 256 512 --k 4 8 16 32)
-    cost deep "${traces[@]}" --model "$judge" --dtype "$dtype" --store results/comparison/deep-64.trained.sqlite --max-model-len 2048 \
+    cost deep "${traces[@]}" --model "$judge" --store results/comparison/deep-64.trained.sqlite --max-model-len 2048 \
       --n 16 32 64 --k 4 8 16 32 --readings "${readings[@]}"
     cost deep_aurocs "${traces[@]}" --judge simulated --auroc 0.65 0.75 0.87 0.95 0.99 1 --n 64 512 --k 32 --readings "${readings[@]}"
     cost deep_aurocs_surety1.5 "${traces[@]}" --judge simulated --auroc 0.75 0.87 0.95 0.99 1 --n 64 512 --k 32 --surety 1.5 \
@@ -64,6 +62,6 @@ case "$what" in
       --only $from/pairs.jsonl --truncation-k 25 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct)
     cost r1_simulated "${traces[@]}" --judge simulated --auroc 0.87 --n 16 32 64 --k 4 8 16 32 --readings "${readings[@]}"
     cost r1_sbert "${traces[@]}" --judge sbert --tau 0.9 --n 16 32 64 --k 4 8 16 32
-    cost r1_timed "${traces[@]}" --model "$judge" --dtype bfloat16 --max-model-len 8192 --limit 1 --n 16 --k 32 --timed 1 --timed-n 24
+    cost r1_timed "${traces[@]}" --model "$judge" --max-model-len 8192 --limit 1 --n 16 --k 32 --timed 1 --timed-n 24
     ;;
 esac

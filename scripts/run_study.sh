@@ -78,7 +78,7 @@ if [ "$study" = miniature ]; then
   zero_shot $smol smollm2-135m
   # The learning curve: the first rows of the shuffled training file.
   for rows in 180 360 720; do
-    train Offline/SmolLM2_lora_cpu.yaml "smollm2-135m-$rows" bf16=auto max_samples=$rows
+    train Offline/SmolLM2_lora_cpu.yaml "smollm2-135m-$rows" max_samples=$rows
     evaluate "smollm2-135m-$rows"
   done
   pack smollm2-135m-720 # Offline/DeepPrune-Judge-mini

@@ -41,7 +41,7 @@ if __name__ == "__main__":
 """
 
 
-def engine_scores(folder, kind, model, requests, dtype="auto", more="") -> list[tuple[float, int, int, int]]:
+def engine_scores(folder, kind, model, requests, dtype="float32", more="") -> list[tuple[float, int, int, int]]:
     """(p_same, prompt_tokens, cached_tokens, calls) of each Request by a vLLM judge in a process of its own.
 
     more: what else to do there with `judge`, `requests` and `scores`, before the judge is closed.

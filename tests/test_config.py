@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 import deepprune
-from deepprune import config
+from deepprune import config, runtime
 from deepprune.clustering import ClusterSettings
 from deepprune.config import setting
 from deepprune.errors import UserError
@@ -31,6 +31,7 @@ class Settings:
     name: str = setting("a", "a name", is_name=True)
     url: str | None = setting(None, "an address", is_url=True)
     rows: str | None = setting(None, "rows", ends=config.JSONL)
+    dtype: str = config.dtype("weights' type")
 
 
 def parse(*argv):
@@ -46,9 +47,18 @@ def recipe(tmp_path, text):
 def test_command_line_over_recipe_over_defaults(tmp_path):
     path = recipe(tmp_path, "prune:\n  rate: 1\n  count: 7\n  names: [b, c]\n  flag: false\n")
     settings = parse("--config", path, "--output", "o", "--count", "9")
-    assert settings == Settings("o", 1.0, 9, ["b", "c"], "x", None, False)
+    assert settings == Settings("o", 1.0, 9, ["b", "c"], "x", None, False, dtype=settings.dtype)
     assert isinstance(settings.rate, float)
     assert config.free_settings(Settings) == ("count",)
+
+
+def test_dtype_auto_is_decided_before_anything_is_written(monkeypatch, tmp_path):
+    """By the machine, wherever it stands; what is named stays."""
+    monkeypatch.setattr(runtime, "compute_dtype", lambda dtype: {"auto": "float16"}.get(dtype, dtype))
+    path = recipe(tmp_path, "prune:\n  dtype: auto\n")
+    for more in ([], ["--dtype", "auto"], ["--config", path]):
+        assert config.resolved(parse("--output", "o", *more))["dtype"] == "float16"
+    assert parse("--output", "o", "--config", path, "--dtype", "bfloat16").dtype == "bfloat16"
 
 
 @pytest.mark.parametrize(

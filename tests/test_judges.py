@@ -51,7 +51,7 @@ def test_vllm_equals_transformers_and_uses_its_prefix_cache(tmp_path, smol):
     asked = requests()
     (tmp_path / "poison.py").write_text("def fill(model):\n    model.model.norm.weight.data.fill_(float('nan'))\n")
     fast = engine_scores(tmp_path, "vllm", smol, asked, more=REFUSED)
-    reference = judges.open_judge("transformers", smol, batch=5)
+    reference = judges.open_judge("transformers", smol, dtype="float32", batch=5)
     slow = reference.score(asked)
     # The labels' probability is that among all tokens; where it is small, or a number is none, there is no judge.
     summary, masses, refusal, again, poisoned = json.loads((tmp_path / "scores.json.said").read_text())
@@ -85,7 +85,7 @@ def test_p_same_is_the_softmax_over_the_two_labels(smol):
         logits = model(torch.tensor([ids])).logits[0, -1].double()
     no, yes = (tokenizer.convert_tokens_to_ids(label) for label in prompts.LABELS)
     expected = (logits[yes].exp() / (logits[yes].exp() + logits[no].exp())).item()
-    scores = judges.open_judge("transformers", smol, batch=3).score(requests())
+    scores = judges.open_judge("transformers", smol, dtype="float32", batch=3).score(requests())
     assert scores[5].p_same == pytest.approx(expected, abs=1e-4)
 
 
@@ -142,10 +142,53 @@ def test_a_processor_without_bfloat16_computes_in_float32(tmp_path, monkeypatch,
     assert runtime.has_bfloat16(tmp_path / "nothing") is False
     monkeypatch.setattr(runtime, "has_bfloat16", lambda: has)
     monkeypatch.setattr(runtime, "has_gpu", lambda: False)
-    assert runtime.cpu_dtype("auto") == ("auto" if has else "float32")
-    assert runtime.cpu_dtype("bfloat16") == "bfloat16"
+    assert runtime.compute_dtype("auto") == ("bfloat16" if has else "float32")
+    assert [runtime.compute_dtype(given) for given in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("says", "dtype"), [("echo 9.0; echo 8.0", "bfloat16"), ("echo 9.0; echo 7.5", "float16"), ("exit 9", "bfloat16")]
+)
+def test_an_older_gpu_computes_in_float16(tmp_path, monkeypatch, says, dtype):
+    """nvidia-smi says the compute capability; where it cannot, the GPU is taken for one of today."""
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{says}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(runtime, "has_gpu", lambda: True)
-    assert runtime.cpu_dtype("auto") == "auto"
+    runtime._compute_capabilities.cache_clear()
+    assert runtime.compute_dtype("auto") == dtype
+    assert runtime.gpu_has_bfloat16() is (dtype == "bfloat16")
+    monkeypatch.setattr(runtime, "has_gpu", lambda: False)
+    assert runtime.gpu_has_bfloat16() is False
+    runtime._compute_capabilities.cache_clear()
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_every_judge_computes_in_what_the_processor_has(monkeypatch, tiny, has):
+    """dtype auto, on transformers and on vLLM (whose engine is not started): the same type; logits stay float32."""
+    import torch
+
+    from deepprune import engine
+
+    monkeypatch.setattr(runtime, "has_gpu", lambda: False)
+    monkeypatch.setattr(runtime, "has_bfloat16", lambda: has)
+    dtype = "bfloat16" if has else "float32"
+    judge = judges.open_judge("transformers", tiny)
+    assert judge.model.model.layers[0].mlp.up_proj.weight.dtype == getattr(torch, dtype)
+    with torch.inference_mode():
+        assert judge.model(torch.tensor([[1, 2, 3]])).logits.dtype == torch.float32
+    assert engine.machine_options("auto", 0.9)["dtype"] == dtype
+    for kind in ("vllm", "listwise"):
+        asked = {}
+
+        def start(folder, asked=asked, **options):
+            asked.update(options, dtype=engine.machine_options(options["dtype"], 0.9)["dtype"])
+            raise UserError("not in this test")
+
+        monkeypatch.setattr(engine, "start", start)
+        with pytest.raises(UserError, match="not in this test"):
+            judges.open_judge(kind, tiny)
+        assert asked["dtype"] == dtype and asked["extra"] == {"hf_overrides": {"head_dtype": "float32"}}
 
 
 def test_limits():

@@ -144,6 +144,18 @@ def test_other_settings_are_refused_free_ones_not(made):
     assert start(made, {"tau": 0.5, "batch": 99}, free=("batch",)).resumed
 
 
+def test_a_run_goes_on_in_its_own_type_on_another_machine(made):
+    """dtype auto is another type there: refused, and the message says how to go on."""
+    first = start(made, {"dtype": "bfloat16"}, overwrite=True)
+    with first.appender() as out:
+        out.append({})
+    with pytest.raises(
+        UserError, match="'bfloat16' there, 'float32' now.*; go on with --dtype bfloat16, choose another"
+    ):
+        start(made, {"dtype": "float32"})
+    assert start(made, {"dtype": "bfloat16"}).resumed
+
+
 def test_changed_input_or_model_is_refused(made):
     with pytest.raises(UserError, match="models"):
         start(made, {"tau": 0.5, "batch": 8}, models={"judge": "other"})

@@ -43,7 +43,7 @@ def run(tmp_path_factory):
         stage("Offline/test_model_performance_parallel.py", *RECIPE, "--pairs", pairs, "--output", root / f"scores_{name}.jsonl",
               "--resamples", "50", *ANY, *more)  # fmt: skip
     stage("Preliminaries/zero_shot_exp.py", *RECIPE, "--pairs", pairs, "--model", SMOL, "--output", root / "scores_zero_shot.jsonl",
-          "--resamples", "50", *ANY)  # fmt: skip
+          "--resamples", "50", "--dtype", "float32", *ANY)  # fmt: skip
     for name, more in {"trained": ["--model", root / "judge"], "oracle": ["--judge", "oracle"]}.items():
         stage("Online/greedy_cluster_threshold.py", *RECIPE, "--problems", PROBLEMS, "--limit", "2", "--traces",
               root / "online_test_data/deepprune_pairs.jsonl", "--output", root / f"pruning_{name}.jsonl", *ANY, *more)  # fmt: skip
@@ -72,7 +72,8 @@ def test_the_zero_shot_judge_is_the_untrained_model_on_the_same_pairs(run):
     scores = {s["pair_id"]: s for s in rows(run / "scores_zero_shot.jsonl")}
     some = list(records.read(records.Pair, run / "pairs.jsonl"))[:6]
     assert {s["judge"] for s in scores.values()} == {name_of("transformers", SMOL)}
-    for pair, score in zip(some, open_judge("transformers", SMOL).score([Request.of(p) for p in some]), strict=True):
+    judge = open_judge("transformers", SMOL, dtype="float32")
+    for pair, score in zip(some, judge.score([Request.of(p) for p in some]), strict=True):
         assert scores[pair.pair_id]["p_same"] == pytest.approx(score.p_same, abs=1e-3)
 
 

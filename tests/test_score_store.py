@@ -6,10 +6,11 @@ import sqlite3
 import pytest
 from conftest import run_stage
 
-from deepprune import records
+from deepprune import records, runtime
 from deepprune.errors import UserError
 from deepprune.judges import Score
-from deepprune.score_store import ScoreStore
+from deepprune.score_store import ScoreStore, identity
+from deepprune.truncation import Truncation
 
 IDENTITY = {"judge": "j@1", "prompt_version": "p", "truncation": "words", "truncation_k": 3}
 
@@ -35,6 +36,25 @@ def test_a_store_made_otherwise_is_refused_and_untouched(tmp_path, changed):
     with pytest.raises(UserError, match=f"s.sqlite: holds scores made otherwise .*{next(iter(changed))}.*delete it"):
         ScoreStore(path, IDENTITY | changed)
     with ScoreStore(path, IDENTITY) as store:
+        assert len(store) == 1
+
+
+def test_a_store_names_the_type_that_auto_is_here(tmp_path, monkeypatch):
+    """The same command on a machine with another type is refused, with the way to go on."""
+    judge = {"name": "j@1", "sha256": "0"}
+
+    def made(dtype, here):
+        monkeypatch.setattr(runtime, "has_gpu", lambda: False)
+        monkeypatch.setattr(runtime, "has_bfloat16", lambda: here == "bfloat16")
+        return identity(judge, "vllm", dtype, Truncation("words", 3), "t")
+
+    with ScoreStore(tmp_path / "s.sqlite", made("auto", "bfloat16")) as store:
+        store.add([("a", "b", Score(0.5))])
+    with pytest.raises(
+        UserError, match="dtype: 'bfloat16' there, 'float32' now.*; go on with --dtype bfloat16, choose"
+    ):
+        ScoreStore(tmp_path / "s.sqlite", made("auto", "float32"))
+    with ScoreStore(tmp_path / "s.sqlite", made("bfloat16", "float32")) as store:
         assert len(store) == 1
 
 

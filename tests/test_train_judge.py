@@ -54,7 +54,7 @@ def world(tmp_path_factory):
         "model_name_or_path": str(folder / "tiny"), "dataset_dir": str(folder / "data"),
         "output_dir": str(folder / "judge"), "max_samples": 2, "num_train_epochs": STEPS,
         "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "logging_steps": 1, "save_steps": 1, "save_total_limit": None,
-        "focal_loss_alpha": [0.5, 0.25], "learning_rate": 0.5,
+        "focal_loss_alpha": [0.5, 0.25], "learning_rate": 0.5, "bf16": False,
         "optim": "sgd",  # Adam would hide a wrongly scaled gradient, and blow up rounding
     }  # fmt: skip
     del recipe["flash_attn"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from deepprune import models, prompts
+from deepprune import models, prompts, runtime
 from deepprune.judges import Judge, Score
 from deepprune.judges.weights import prepare
 
@@ -24,8 +24,7 @@ class TransformersJudge(Judge):
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.labels = prompts.label_token_ids(self.tokenizer)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        if dtype == "auto":
-            dtype = "float32" if self.device == "cpu" else "bfloat16"
+        dtype = runtime.compute_dtype(dtype)
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(self.device).eval()
         if self.model.dtype != torch.float32:
             # Logits in float32, as in VLLMJudge. A copy of the head: it may share its weights with the embedding.

@@ -17,7 +17,7 @@ class VLLMJudge(Judge):
     """p_same = softmax over the two label tokens' logits at the first generated position.
 
     The logits are always computed in float32: rounded to bfloat16, the two labels tie so often that AUROC and thresholds are
-    spoilt. The rest of the model is in `dtype`; 'auto' is float32 on CPU.
+    spoilt. The rest of the model is in `dtype` ('auto': see runtime.compute_dtype).
     """
 
     LABELS = prompts.LABELS  # what it may answer
@@ -28,15 +28,11 @@ class VLLMJudge(Judge):
     ):  # fmt: skip
         from transformers import AutoTokenizer
 
-        from deepprune import runtime
-
         self.name, folder = prepare(model)
         self.parameters = models.parameters(folder)
         self.labels_shown = self.LABELS
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.labels = prompts.label_token_ids(self.tokenizer, self.LABELS)
-        if dtype == "auto" and not runtime.has_gpu():
-            dtype = "float32"
         self.llm = engine.start(
             folder, dtype=dtype, max_model_len=max_model_len, max_num_seqs=batch, prefix_caching=prefix_caching,
             tensor_parallel=tensor_parallel, data_parallel=data_parallel, gpu_memory_utilization=gpu_memory_utilization,
