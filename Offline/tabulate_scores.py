@@ -91,15 +91,8 @@ def write(numbers: pd.DataFrame, data: pd.DataFrame, settings: TabulateSettings)
     jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
     curves = {j: (data["label"], data[j], metrics.auroc(data["label"], data[j])) for j in judges}
     plotting.save(plotting.roc(curves, title), f"{base}_roc.png")
-    some = numbers.dropna(subset=["AUROC"])
-    rows = [
-        (f"{r['judge']}: {r['group']} ({r['pairs']} pairs)", r["AUROC"], r["AUROC low"], r["AUROC high"])
-        for r in some.to_dict("records")
-    ]
     plotting.save(
-        plotting.intervals(
-            rows, "AUROC, 95 % intervals over problems", title, reference=0.5, colours=list(some["judge"])
-        ),
+        plotting.grouped(numbers.dropna(subset=["AUROC"]), "AUROC", title, reference=0.5),
         f"{base}_auroc.png",
     )
     print("\n".join(lines))

@@ -127,7 +127,13 @@ def places(output: str, judges: Iterable[str]) -> list[str]:
     """The files that are written beside the output."""
     base = Path(output).with_suffix("")
     stores = [f"{base}.{name}.sqlite" for name in judges]
-    return [f"{base}.csv", f"{base}.md", f"{base}.png", f"{base}.embeddings.npz", *stores]
+    return [
+        f"{base}.csv",
+        f"{base}.md",
+        *(f"{base}{end}.png" for end in plotting.COMPARISON_ENDS),
+        f"{base}.embeddings.npz",
+        *stores,
+    ]
 
 
 def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[Prefixed]]:
@@ -239,24 +245,24 @@ def drawn(question: comparison.Question, number: int, settings: CompareSettings)
 
 
 def write(results: list[dict], settings: CompareSettings, reasoner: str) -> None:
-    """OUTPUT.csv, OUTPUT.md and OUTPUT.png; the table on the screen."""
+    """OUTPUT.csv, OUTPUT.md and the figures (OUTPUT.png, OUTPUT_latency.png, OUTPUT_quality.png); the table on the screen."""
     numbers = comparison.table(results, settings.resamples, settings.seed)
     base = Path(settings.output).with_suffix("")
     jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
-    title = (
-        f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}; every setting of the sweep is a point"
-    )
-    plotting.save(comparison.figure(numbers, title, lines=False), f"{base}.png")
+    what = f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}"
+    pictures = plotting.of_comparison(numbers, what)
+    for end, figure in pictures.items():
+        plotting.save(figure, f"{base}{end}.png")
     page = comparison.to_markdown(
         comparison.digest(numbers),
-        f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}, {settings.orders} orders",
+        f"{what}, {settings.orders} orders",
     )
     jsonl.write_text(f"{base}.md", page)
     shown = study.readable(comparison.digest(numbers)[comparison.SHOWN])
     costly = ["total", "reduction"]
     shown[costly] = shown[costly].astype(object).fillna(comparison.UNKNOWN)
     print(shown.to_string(index=False))
-    print(f"{base}.csv, {base}.md, {base}.png")
+    print(", ".join(f"{base}{end}" for end in (".csv", ".md", *(f"{name}.png" for name in pictures))))
 
 
 if __name__ == "__main__":

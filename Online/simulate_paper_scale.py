@@ -53,7 +53,7 @@ def main() -> None:
     base = Path(settings.output).with_suffix("")
     manifest = Manifest.open(
         settings.output, "simulate", kept, settings.answers, config.free_settings(SimulateSettings), settings.overwrite,
-        also=[f"{base}.csv", f"{base}.png"],
+        also=[f"{base}.csv", *(f"{base}{end}.png" for end in plotting.COMPARISON_ENDS)],
     )  # fmt: skip
     with manifest.appender() as out:
         rows = {(r["dataset"], r["problem_id"]): r for _, r in jsonl.read(settings.output)}
@@ -70,8 +70,9 @@ def main() -> None:
     numbers = comparison.table(results, settings.resamples, settings.seed)
     jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
     names = ", ".join(sorted({r["dataset"] for r in results}))
-    title = f"{names}: {len(results)} problems, n = {results[0]['n']} traces; small numbers: AUROC of the simulated judge (1: oracle)"
-    plotting.save(comparison.figure(numbers, title), f"{base}.png")
+    pictures = plotting.of_comparison(numbers, f"{names}: {len(results)} problems, n = {results[0]['n']} traces")
+    for end, figure in pictures.items():
+        plotting.save(figure, f"{base}{end}.png")
     columns = [
         "method",
         "judge",
@@ -87,7 +88,9 @@ def main() -> None:
         "over_cons high",
     ]
     print(numbers[columns].round(3).fillna("").to_string(index=False))
-    print(f"{len(results)} problems, {settings.orders} orders; {base}.csv, {base}.png")
+    print(
+        f"{len(results)} problems, {settings.orders} orders; {base}.csv, {', '.join(f'{base}{end}.png' for end in pictures)}"
+    )
     manifest.finish(len(results))
 
 

@@ -351,56 +351,26 @@ def unknown_cost(numbers: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(numbers.loc[numbers["total"].isna(), "judge"]))
 
 
-def figure(numbers: pd.DataFrame, title: str, label: str = "judge", lines: bool = True):
-    """Accuracy, latency and coverage against total tokens: cons@m as a line, every other method as a marker.
+def front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """The rows that no other row beats (as accurate for a lower cost, or more accurate for the same), cheapest first.
 
-    A colour a finish rule. lines: the judges of one rule and setting are joined, and the first and last named (label: the
-    column that tells them apart), as for judges of growing quality. Otherwise every setting is a point, a marker a judge.
+    cost: a column; rows whose cost is not known are left out.
     """
-    import matplotlib.pyplot as plt
+    rows, best = [], -math.inf
+    for index, row in points.dropna(subset=[cost]).sort_values([cost, "accuracy"], ascending=[True, False]).iterrows():
+        if row["accuracy"] > best:
+            best = row["accuracy"]
+            rows.append(index)
+    return points.loc[rows]
 
-    panels = (("accuracy", "accuracy"), ("sequential", "sequential tokens a problem (latency)"),
-              ("coverage", "answer coverage: a right answer is finished"))  # fmt: skip
-    drawn, axes = plt.subplots(1, 3, figsize=(16, 5.4))
+
+def varied(numbers: pd.DataFrame) -> list[str]:
+    """The settings of KEYS that differ among the pruned rows: what a figure must say of a point."""
     pruned = numbers[numbers["judge"].notna()]
-    rules = list(dict.fromkeys(pruned["method"]))
-    colours = dict(zip(rules, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
-    settings = [key for key, _ in pruned.groupby(["K1", "comparisons"])]
-    styles = dict(zip(settings, ("-", ":", "--", "-.", (0, (1, 4)), (0, (6, 1))), strict=False))
-    shapes = dict(zip(dict.fromkeys(pruned[label]), itertools.cycle("ov^s<D>p8"), strict=False))
-    line = numbers[numbers["m"].notna()]
-    others = numbers[numbers["judge"].isna() & numbers["m"].isna()]
-    for axis, (column, name) in zip(axes, panels, strict=True):
-        axis.plot(line["total"] / 1000, line[column], "-", color="black", marker=".", label="cons@m")
-        for (_, row), marker in zip(others.iterrows(), "*hPXd", strict=False):
-            axis.plot(
-                row["total"] / 1000,
-                row[column],
-                marker,
-                color="black",
-                markersize=10,
-                linestyle="none",
-                label=row["method"],
-            )
-        for (rule, judge), some in pruned.groupby(["method", label], sort=False) if not lines else ():
-            axis.plot(some["total"] / 1000, some[column], shapes[judge], color=colours[rule], markersize=4, alpha=0.7)
-        for (rule, k1, compared), some in pruned.groupby(["method", "K1", "comparisons"], sort=False) if lines else ():
-            axis.plot(some["total"] / 1000, some[column], ls=styles.get((k1, compared), "-"), color=colours[rule], linewidth=0.8,
-                      marker="o", markersize=3, label=f"{rule}, K1 {k1:.0f}, {compared} compared")  # fmt: skip
-            for _, row in some.iloc[[0, -1]].iterrows():
-                axis.annotate(str(row[label]).removeprefix("AUROC "), (row["total"] / 1000, row[column]), fontsize=6,
-                              color=colours[rule], xytext=(2, 3), textcoords="offset points")  # fmt: skip
-        axis.set(xscale="log", xlabel="tokens a problem, judge included (thousands, reasoner-equivalent)", ylabel=name)
-        axis.grid(alpha=0.3)
-    axes[1].set_yscale("log")
-    left_out = unknown_cost(numbers)
-    drawn.suptitle(title + (f"\nnot drawn, because its size is not known: {', '.join(left_out)}" if left_out else ""))
-    if not lines:
-        for rule in rules:
-            axes[0].plot([], [], "s", color=colours[rule], label=f"finish rule: {rule}")
-        for judge, shape in shapes.items():
-            axes[0].plot([], [], shape, color="grey", label=f"judge: {judge}")
-    handles, labels = axes[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="upper center", ncols=6, fontsize=8, bbox_to_anchor=(0.5, 0.0))
-    drawn.tight_layout()
-    return drawn
+    return [key for key in KEYS[2:] if pruned[key].nunique() > 1]
+
+
+def short_settings(row: pd.Series, keys: Sequence[str]) -> str:
+    """A row's settings in a few words: 'τ 0.5, K1 10, likely/largest'."""
+    words = [row[key] if key == "comparisons" else f"{'τ' if key == 'tau' else key} {row[key]:g}" for key in keys]
+    return ", ".join(words)

@@ -23,7 +23,9 @@ mkdir -p results/comparison Online/results
 compare() { # name, further settings
   echo; echo "== $1"
   $python Online/compare_methods.py --config scripts/recipes/compare.yaml --output "results/comparison/$1.jsonl" "${@:2}"
-  for end in csv md png manifest.json; do cp "results/comparison/$1.$end" Online/results/; done
+  for end in .csv .md .manifest.json .png _latency.png _quality.png; do
+    if [ -f "results/comparison/$1$end" ]; then cp "results/comparison/$1$end" Online/results/; fi
+  done
 }
 
 case "$what" in

@@ -1,9 +1,14 @@
 """The comparison of methods: against direct calls, by hand, and where two methods must coincide."""
 
-import numpy as np
-import pytest
+import math
 
-from deepprune import baselines, comparison, confidence, metrics, simulation
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepprune import baselines, comparison, confidence, metrics, plotting, simulation
 from deepprune.clustering import ClusterSettings
 from deepprune.comparison import Grid, Judged, Question
 from deepprune.errors import UserError
@@ -138,14 +143,49 @@ def test_the_table_counts_differences_in_pairs():
     at_equal = [r["cons"][low - 1] + (m - low) * (r["cons"][low] - r["cons"][low - 1]) for r in rows]
     assert one["over_cons"] == pytest.approx(np.mean([x["accuracy"] - c for x, c in zip(mine, at_equal, strict=True)]))
     assert one["over_cons low"] <= one["over_cons"] <= one["over_cons high"]
-    figure = comparison.figure(numbers, "title")
-    assert len(figure.axes) == 3 and all(axis.get_xlabel() and axis.get_ylabel() for axis in figure.axes)
-    figure = comparison.figure(numbers, "title", lines=False)
-    assert [t.get_text() for t in figure.legends[0].get_texts()][-3:] == [
-        "finish rule: paper",
-        "finish rule: adaptive",
-        "judge: oracle",
+    figure = plotting.fronts(numbers, "title")
+    (panel,) = figure.axes
+    names = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert panel.get_title() == "judge: oracle" and len(names) == 4
+    assert names[2].startswith("paper: τ ") and names[3].startswith("adaptive: τ ")  # the best setting of each line
+
+
+def numbers_of(rows):
+    """A comparison's table from (method, judge, total, accuracy) rows; cons@1 and cons@4 have m."""
+    m = {"cons@1": 1.0, "cons@4": 4.0}
+    return pd.DataFrame(
+        [{"method": a, "judge": j, "m": m.get(a), "total": t, "sequential": t, "accuracy": y, "accuracy low": y - 0.1, "accuracy high": y + 0.1,
+          "over_cons": 0.0, "over_cons_n": 0.0, "over_cons_n low": 0.0, "over_cons_n high": 0.0,
+          **dict.fromkeys(("tau", "K", "K1", "K2"), 1.0 if j else None), "comparisons": "all" if j else None} for a, j, t, y in rows]
+    )  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0, math.nan]), st.sampled_from([0.1, 0.2, 0.3])), min_size=1))
+def test_a_front_holds_what_no_other_setting_beats(points):
+    numbers = numbers_of([("paper", "oracle", cost, accuracy) for cost, accuracy in points])
+    line = comparison.front(numbers, "total")
+    known = [(t, a) for t, a in points if not math.isnan(t)]
+    best = {(t, a) for t, a in known if not any((u <= t and b > a) or (u < t and b >= a) for u, b in known)}
+    assert set(zip(line["total"], line["accuracy"], strict=True)) == best and len(line) == len(best)
+
+
+def test_simulated_judges_are_drawn_by_their_quality():
+    rows = [
+        ("cons@1", None, 10.0, 0.5),
+        ("cons@4", None, 40.0, 0.8),
+        ("adaptive-consistency, batches of 2, at most 4", None, 20.0, 0.7),
     ]
+    rows += [(rule, f"AUROC {a:g}", 30.0 - 10 * a, 0.7) for rule in ("paper", "staged") for a in (0.9, 0.6, 1.0)]
+    figures = plotting.of_comparison(numbers_of(rows), "title")
+    assert list(figures) == ["_quality"]  # no judge that is not simulated
+    tokens = figures["_quality"].axes[0]
+    (line,) = [x for x in tokens.lines if x.get_label() == "staged, K1 1, all"]
+    assert list(line.get_xdata()) == [0.6, 0.9, 1.0] and list(line.get_ydata()) == pytest.approx([0.024, 0.021, 0.02])
+    figures = plotting.of_comparison(numbers_of([*rows, ("paper", "trained", 35.0, 0.75)]), "title")
+    assert list(figures) == list(plotting.COMPARISON_ENDS)
+    assert [axis.get_title() for axis in figures[""].axes if axis.get_title()] == ["judge: trained"]
+    figures = plotting.of_comparison(numbers_of(rows[:3]), "title")
+    assert list(figures) == ["", "_latency"] and figures[""].axes[0].get_title() == "no judge"
 
 
 def test_comparisons_may_name_the_cluster_that_is_joined():

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import load_script, make_problem, make_trace
 
-from deepprune import comparison, costs, judges, manifest, models, prompts, records, report
+from deepprune import comparison, costs, judges, manifest, models, plotting, prompts, records, report
 from deepprune.errors import UserError
 from deepprune.records import Pruning
 
@@ -316,10 +316,7 @@ def test_a_judge_of_unknown_size_is_unknown_in_the_comparison(sixteen, monkeypat
     assert line.count("| unknown ") == 3 and "the size of mine is not known" in page
     numbers = comparison.table(rows, 5)
     assert comparison.unknown_cost(numbers) == ["mine"]
-    assert (
-        "not drawn, because its size is not known: mine"
-        in comparison.figure(numbers, "title", lines=False)._suptitle.get_text()
-    )
+    assert "not drawn, because its size is not known: mine" in plotting.fronts(numbers, "title")._suptitle.get_text()
 
 
 def test_simulated_questions_have_equally_many_traces(tmp_path, monkeypatch, capsys):
