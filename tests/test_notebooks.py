@@ -12,6 +12,7 @@ NOTEBOOKS = {  # -> figures at least
     "Offline/Ablation_Study.ipynb": 3,
     "Offline/check_model_output.ipynb": 7,
     "Online/check_pass_k.ipynb": 4,
+    "Online/pruning_results.ipynb": 4,
 }
 
 
