@@ -10,8 +10,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import multiprocessing.process
+import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -87,7 +90,7 @@ def running(model: str, **options) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def starting(model: str) -> Iterator[None]:
-    """Around whatever starts an engine: its refusals are UserErrors, and its processes leave Ctrl-C to this one.
+    """Around whatever starts an engine: its refusals are UserErrors, its processes leave Ctrl-C to this one and end with it.
 
     A terminal sends Ctrl-C to all processes, and each would print a traceback; SIGTERM, which we send, ends them quietly.
     """
@@ -99,6 +102,7 @@ def starting(model: str) -> Iterator[None]:
             start_process(process)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        end_when_killed(process.pid)
 
     multiprocessing.process.BaseProcess.start = deaf
     try:
@@ -107,6 +111,30 @@ def starting(model: str) -> Iterator[None]:
         raise UserError(f"vLLM could not start {model}: {error}") from error
     finally:
         multiprocessing.process.BaseProcess.start = start_process
+
+
+# Reads until this process is gone, then ends the other one, unless that has ended before. A pidfd is never another process's.
+_WATCHER = """
+import os, select, signal, sys
+engine = os.pidfd_open(int(sys.argv[1]))
+if engine not in select.select([0, engine], [], [])[0]:
+    signal.pidfd_send_signal(engine, signal.SIGTERM)
+    if not select.select([engine], [], [], 20)[0]:
+        signal.pidfd_send_signal(engine, signal.SIGKILL)
+"""
+_watchers: list[subprocess.Popen] = []  # each holds the pipe whose end is this process's end
+
+
+def end_when_killed(pid: int) -> None:
+    """End the process `pid` when this one is gone without having been able to: killed, for memory too, or by SIGTERM.
+
+    An engine does not notice; it would keep its memory until somebody finds it. Linux only (elsewhere nothing happens).
+    """
+    if hasattr(os, "pidfd_open"):
+        _watchers[:] = [watcher for watcher in _watchers if watcher.poll() is None]
+        command = [sys.executable, "-I", "-S", "-c", _WATCHER, str(pid)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        _watchers.append(subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **quiet))
 
 
 _endings: dict[int, Callable[[], None]] = {}  # of the engines that run, by id

@@ -239,6 +239,15 @@ def test_ctrl_c_ends_an_engine_quietly(tmp_path, request, kind):
     assert err.splitlines()[-1].startswith("interrupted: ")
 
 
+def test_an_engine_ends_when_its_stage_is_killed(tmp_path):
+    child = start_engine(tmp_path, "fake", "wait")
+    while child.stdout.readline() not in ("up\n", ""):
+        pass
+    assert len(of_group(child.pid)) >= 2  # the stage and its engine
+    os.kill(child.pid, signal.SIGKILL)  # the stage alone, as for want of memory: it can clean nothing up
+    ended(child)
+
+
 def test_what_an_engine_refuses_is_one_line():
     from deepprune import engine
 
