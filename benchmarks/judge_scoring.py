@@ -3,7 +3,7 @@
     python benchmarks/judge_scoring.py --model HuggingFaceTB/SmolLM2-135M-Instruct --pairs PAIRS.jsonl --count 300
 
 Prints pairs/s of both, their ratio, the largest difference in p_same, and how many prompt tokens came from
-vLLM's prefix cache. Start-up is not timed; both run in float32 on CPU.
+vLLM's prefix cache. Start-up is not timed; both compute in --dtype.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from deepprune.config import setting
 from deepprune.errors import UserError, command
 
 
-def timed(kind: str, model: str, requests: list, batch: int) -> tuple[list, float]:
+def timed(kind: str, model: str, requests: list, batch: int, dtype: str) -> tuple[list, float]:
     """(scores, seconds) of one judge, after a warm-up on requests of its own."""
-    judge = judges.open_judge(kind, model, batch=batch, max_model_len=2048 if kind == "vllm" else None)
+    judge = judges.open_judge(kind, model, dtype=dtype, batch=batch, max_model_len=2048 if kind == "vllm" else None)
     warm = [judges.Request("Warm-up?", f"one {i}", f"two {i}", "a", "b") for i in range(4)]
     judge.score(warm)
     started = time.perf_counter()
@@ -32,6 +32,7 @@ class SpeedSettings:
     pairs: str = setting("DeepPrune_data/offline_test_data/deepprune_pairs.jsonl", "Pair records (stage 02)")
     count: int = setting(300, "pairs to score", at_least=1)
     batch: int = setting(64, "vLLM: pairs at once (transformers uses 16)", at_least=1)
+    dtype: str = config.dtype("the judge's weights' type")
     output: str | None = setting(None, "JSON file for the numbers")
 
 
@@ -45,11 +46,11 @@ def main() -> None:
     if len(some) < args.count:
         raise UserError(f"{args.pairs}: holds {len(some)} pairs, --count asks for {args.count}")
     requests = [judges.Request.of(p) for p in some]
-    slow, slow_seconds = timed("transformers", args.model, requests, 16)
-    fast, fast_seconds = timed("vllm", args.model, requests, args.batch)
+    slow, slow_seconds = timed("transformers", args.model, requests, 16, args.dtype)
+    fast, fast_seconds = timed("vllm", args.model, requests, args.batch, args.dtype)
     tokens, cached = sum(s.prompt_tokens for s in fast), sum(s.cached_tokens for s in fast)
     numbers = {
-        "pairs": len(some), "model": args.model, "prompt_tokens": tokens, "cached_tokens": cached,
+        "pairs": len(some), "model": args.model, "dtype": args.dtype, "prompt_tokens": tokens, "cached_tokens": cached,
         "transformers_pairs_per_second": len(some) / slow_seconds, "vllm_pairs_per_second": len(some) / fast_seconds,
         "ratio": slow_seconds / fast_seconds,
         "largest_difference": max(abs(a.p_same - b.p_same) for a, b in zip(fast, slow, strict=True)),

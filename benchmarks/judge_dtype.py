@@ -1,0 +1,222 @@
+"""What bfloat16 changes: the same judge on the same pairs in float32 and in bfloat16, side by side in one run.
+
+    python benchmarks/judge_dtype.py --models Offline/DeepPrune-Judge-mini Qwen/Qwen2.5-Coder-0.5B-Instruct \
+        --pairs DeepPrune_data/study/miniature/pairs.jsonl.gz --problems DeepPrune_data/problems/{arithmetic,words}.jsonl \
+        --traces DeepPrune_data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz --output Offline/results/dtype.jsonl
+
+Weights and all that follows from them are in the one type or the other; the logits are in float32 both times, as in every
+judge of ours. Test pairs: AUROC, TNR@0.2, how far p_same moves, pairs/s (start-up is not timed). Clusters: the paper's rule on
+each problem's first --n traces, every two of them asked about; then once more in the same type with a fourth of the batch, whose
+other rounding tells what of the change is bfloat16's.
+
+A row a judge in OUTPUT, which a killed or longer run goes on with; then OUTPUT's .md and its manifest.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepprune import (
+    config,
+    jsonl,
+    judges,
+    metrics,
+    models,
+    pairs,
+    prefixes,
+    problems,
+    records,
+    rules,
+    runtime,
+    simulation,
+)
+from deepprune.config import like, setting
+from deepprune.errors import UserError, command
+from deepprune.judges import Request
+from deepprune.manifest import Manifest
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass
+class DtypeSettings(rules.CutSettings):
+    models: list[str] = setting(config.REQUIRED, "judges: folders, LoRA adapter folders or hub ids", free=True)
+    pairs: str = setting(config.REQUIRED, "JSONL file of Pair records, the judges' test side")
+    problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
+    traces: list[str] = setting(
+        config.REQUIRED, "JSONL files of Trace records: those of the pairs' problems are clustered"
+    )
+    output: str = setting(config.REQUIRED, "JSONL file, a row a judge; appended to when it exists", ends=config.JSONL)
+    truncation_k: int = like(rules.CutSettings, "truncation_k", 2)
+    tokenizer: str = setting("HuggingFaceTB/SmolLM2-135M-Instruct", "model whose tokenizer cuts and counts")
+    n: int = setting(12, "traces of a problem that are clustered", at_least=2)
+    limit: int = setting(8, "problems that are clustered, spread evenly over the file", at_least=1)
+    tau: float = like(rules.RuleSettings, "tau")
+    max_model_len: int | None = setting(2048, "context length in tokens", free=True, at_least=2)
+    batch: int = setting(64, "pairs at once", at_least=4)
+    resamples: int = setting(1000, "bootstrap resamples for the intervals", at_least=1)
+    seed: int = config.seed("seed of the bootstrap")
+    overwrite: bool = setting(False, "replace an existing output")
+
+
+@command
+def main() -> None:
+    settings = config.parse(DtypeSettings, None, __doc__)
+    runtime.ensure()
+    tested = pairs.scoring_order(records.read(records.Pair, settings.pairs))
+    if not tested:
+        raise UserError(f"{settings.pairs}: no pairs")
+    groups = select(settings, {p.problem_id for p in tested})
+    asked = [
+        Request(question, a.prefix, b.prefix, a.trace_id, b.trace_id)
+        for question, group in groups.values()
+        for a, b in itertools.combinations(group, 2)
+    ]
+    kept = config.resolved(settings)
+    for place in ("pairs", "problems", "traces"):
+        kept.pop(place)
+    manifest = Manifest.open(
+        settings.output, "dtype", kept, [settings.pairs, *settings.problems, *settings.traces], config.free_settings(DtypeSettings),
+        settings.overwrite, also=[settings.output.replace(".jsonl", ".md")],
+    )  # fmt: skip
+    with manifest.appender() as out:
+        rows = {row["judge"]: row for _, row in jsonl.read(settings.output)}
+        for model in settings.models:
+            name = judges.name_of("vllm", model)
+            if name not in rows:
+                rows[name] = measured(model, name, settings, tested, groups, asked)
+                out.append(rows[name])
+    page = table(list(rows.values()))
+    jsonl.write_text(settings.output.replace(".jsonl", ".md"), page)
+    print(page)
+    manifest.finish(len(rows), bfloat16_instructions=runtime.bfloat16_flags())
+
+
+def select(settings: DtypeSettings, wanted: set[str]) -> dict[str, tuple[str, list[prefixes.Prefixed]]]:
+    """(question, its first n traces) of some of the wanted problems, by id."""
+    from transformers import AutoTokenizer
+
+    cutter = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
+    by_id = records.read_problems(*settings.problems)
+    groups = prefixes.select(settings.traces, settings.cut(), cutter, by_id, only=wanted)
+    enough = [i for i, group in groups.items() if len(group) >= settings.n]
+    if not enough:
+        raise UserError(f"{', '.join(settings.traces)}: no problem of the pairs has {settings.n} traces")
+    return {i: (by_id[i].question, groups[i][: settings.n]) for i in problems.spread(enough, settings.limit)}
+
+
+def measured(model: str, name: str, settings: DtypeSettings, tested: list, groups: dict, asked: list[Request]) -> dict:
+    """One judge's row."""
+    row = {"judge": name, "model": model, "parameters": judges.parameters_of("vllm", model), "pairs": len(tested)}
+    scores, clusters, again = {}, {}, {}
+    for dtype in DTYPES:
+        judge = opened(model, dtype, settings.batch, settings)
+        started = time.perf_counter()
+        found = judge.score([Request.of(p) for p in tested])
+        row[f"{dtype} pairs/s"] = len(tested) / (time.perf_counter() - started)
+        clusters[dtype] = clustered(judge.score(asked), groups, settings)
+        judge.close()
+        judge = opened(model, dtype, settings.batch // 4, settings)
+        again[dtype] = clustered(judge.score(asked), groups, settings)
+        judge.close()
+        scores[dtype] = np.asarray([s.p_same for s in found])
+        print(f"{name}, {dtype}: {row[f'{dtype} pairs/s']:.2f} pairs/s")
+    labels, of = np.asarray([p.label for p in tested]), [p.problem_id for p in tested]
+    for dtype in DTYPES:
+        row[dtype] = metrics.judge_table(labels, scores[dtype], of, settings.resamples, settings.seed)
+    full, half = (scores[dtype] for dtype in DTYPES)
+    value, low, high = metrics.bootstrap(
+        of,
+        lambda r: metrics.auroc(labels[r], half[r]) - metrics.auroc(labels[r], full[r]),
+        settings.resamples,
+        settings.seed,
+    )
+    row |= {
+        "AUROC difference": {"value": value, "low": low, "high": high},
+        "largest difference of p_same": float(np.abs(half - full).max()),
+        "mean difference of p_same": float(np.abs(half - full).mean()),
+        "verdicts changed": float(((half > 0.5) != (full > 0.5)).mean()),
+        "distinct p_same": {dtype: len(set(scores[dtype].tolist())) for dtype in DTYPES},
+        "clustered problems": len(groups), "clustered traces": settings.n,
+        "clusters": {
+            "bfloat16 to float32": agreement(clusters["float32"], clusters["bfloat16"]),
+            **{f"{dtype} twice": agreement(clusters[dtype], again[dtype]) for dtype in DTYPES},
+        },
+    }  # fmt: skip
+    return row
+
+
+def opened(model: str, dtype: str, batch: int, settings: DtypeSettings) -> judges.Judge:
+    """The judge, warm. Zero-shot models are measured too, whatever they make of the labels."""
+    judge = judges.open_judge("vllm", model, dtype=dtype, batch=batch, max_model_len=settings.max_model_len)
+    judge.score([Request("Warm-up?", f"one {i}", f"two {i}", "a", "b") for i in range(4)])
+    return judge
+
+
+def clustered(scores: Sequence[judges.Score], groups: dict, settings: DtypeSettings) -> dict[str, list[int]]:
+    """Each trace's cluster by the paper's rule, by problem. scores: of every two traces of a problem, in order."""
+    rule, left = rules.RuleSettings(tau=settings.tau).cluster_rule(), iter(scores)
+    placed = {}
+    for problem, (_, group) in groups.items():
+        same = np.ones((len(group), len(group)))
+        for a, b in itertools.combinations(range(len(group)), 2):
+            same[a, b] = same[b, a] = next(left).p_same
+        placed[problem] = simulation.cluster(same, rule, problem).placed
+    return placed
+
+
+def agreement(one: dict[str, list[int]], other: dict[str, list[int]]) -> dict[str, float]:
+    """Share of problems with equal clusters, and the mean adjusted Rand index."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return {
+        "same": float(np.mean([one[i] == other[i] for i in one])),
+        "adjusted Rand index": float(np.mean([adjusted_rand_score(one[i], other[i]) for i in one])),
+    }
+
+
+def table(rows: list[dict]) -> str:
+    """The page: a column a judge and type."""
+
+    def metric(row, dtype, name):
+        found = row[dtype][name]
+        return f"{found['value']:.3f} {metrics.in_brackets(found['low'], found['high'])}"
+
+    def clusters(row, which):
+        found = row["clusters"][which]
+        return f"{found['same']:.0%} of problems, ARI {found['adjusted Rand index']:.2f}"
+
+    lines = ["Judges in float32 and in bfloat16 (logits in float32 both times); 95 % intervals over problems", ""]
+    lines += [
+        "| | " + " | ".join(f"{r['judge']}, {d}" for r in rows for d in DTYPES) + " |",
+        "|---" * (1 + 2 * len(rows)) + "|",
+    ]
+    for shown, name in (
+        ("AUROC", "auroc"), ("AUROC within problems", "within_problem_auroc"), ("TNR@0.2", "tnr_at_0.2_fnr"), ("accuracy", "accuracy"),
+    ):  # fmt: skip
+        lines.append(f"| {shown} | " + " | ".join(metric(r, d, name) for r in rows for d in DTYPES) + " |")
+    lines.append("| pairs/s | " + " | ".join(f"{r[f'{d} pairs/s']:.1f}" for r in rows for d in DTYPES) + " |")
+    lines.append("| distinct p_same | " + " | ".join(str(r["distinct p_same"][d]) for r in rows for d in DTYPES) + " |")
+    lines.append(
+        "| same clusters with a fourth of the batch | "
+        + " | ".join(clusters(r, f"{d} twice") for r in rows for d in DTYPES)
+        + " |"
+    )
+    for r in rows:
+        change = r["AUROC difference"]
+        lines += [
+            "",
+            f"- {r['judge']}, {r['pairs']} pairs: bfloat16's AUROC minus float32's {change['value']:+.4f} "
+            f"{metrics.in_brackets(change['low'], change['high'], '+.4f')}; p_same moves by {r['mean difference of p_same']:.4f} on average, "
+            f"{r['largest difference of p_same']:.4f} at most; {r['verdicts changed']:.1%} of the verdicts change. Clusters of "
+            f"{r['clustered problems']} problems of {r['clustered traces']} traces, bfloat16's and float32's the same: "
+            f"{clusters(r, 'bfloat16 to float32')}. {r['bfloat16 pairs/s'] / r['float32 pairs/s']:.2f} times the pairs/s.",
+        ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
