@@ -151,7 +151,7 @@ def main() -> None:
     where = check_keys(args, recipe, overrides)
     loss = take_loss_settings(args, where)
     check_supported(args, where)
-    files, entries, labels = find_datasets(args, loss, where)
+    files, entries = find_datasets(args, loss, where)
     model = models.resolve(str(args["model_name_or_path"]))
     tokenizer = check_template(str(args["template"]), model, where, args.get("enable_thinking", True))
     check_control_tokens(args, entries, tokenizer)
@@ -181,7 +181,7 @@ def main() -> None:
     workflow.load_model = in_compute_dtype(workflow.load_model)
     cutoff_len = args.get("cutoff_len", 2048)
     workflow.CustomSeq2SeqTrainer = trainer_class(
-        workflow.CustomSeq2SeqTrainer, loss, labels=labels, cutoff_len=cutoff_len, row_name=row_names(args, entries)
+        workflow.CustomSeq2SeqTrainer, loss, cutoff_len=cutoff_len, row_name=row_names(args, entries)
     )
     # One training sample as text; upstream adds hundreds of token ids.
     SupervisedDatasetProcessor.print_data_example = lambda it, row: print(it.tokenizer.decode(row["input_ids"]))
@@ -343,8 +343,8 @@ def check_supported(args: dict, where: typing.Callable[[str], str]) -> None:
             raise UserError(f"{line}: DeepSpeed needs a launcher: {launch}")
 
 
-def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tuple[list[Path], dict, tuple[str, ...]]:
-    """The files behind `dataset` and `eval_dataset`, checked row by row, their registry entries, and the judge's labels.
+def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tuple[list[Path], dict]:
+    """The files behind `dataset` and `eval_dataset`, checked row by row, and their registry entries.
 
     Raises UserError naming the registry, the file or its line.
     """
@@ -364,7 +364,7 @@ def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tup
         raise UserError(f"{registry}: not UTF-8 ({error})") from error
     if not isinstance(known, dict):
         raise UserError(f"{registry}: expected entries by name, found {type(known).__name__}")
-    files, entries, labels = [], {}, None
+    files, entries = [], {}
     for key in ("dataset", "eval_dataset"):
         for name in dataset_names(args.get(key)):
             if name not in known:
@@ -373,21 +373,14 @@ def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tup
             file = Path(folder) / check_entry(registry, name, known[name])
             if not file.is_file():
                 raise UserError(f"{file}: no such file (entry {name!r} of {registry}); make the pairs first")
-            here = check_rows(file, known[name], loss)
-            if labels not in (None, here):
-                raise UserError(
-                    f"{file}: rows of a list-wise judge beside rows of a pair-wise one; train one judge a run"
-                )
-            labels = here
+            check_rows(file, known[name], loss)
             files.append(file)
     evaluated = files[len(dataset_names(args.get("dataset"))) :]
     both = problem_ids(files[: len(files) - len(evaluated)]) & problem_ids(evaluated) if evaluated else set()
     if both:
         raise UserError(f"{where('eval_dataset')}: {len(both)} problems stand in dataset and eval_dataset, {min(both)} for one; "
                         "evaluate on problems that the judge is not trained on")  # fmt: skip
-    if labels != prompts.LABELS and isinstance(loss.focal_loss_alpha, list):
-        raise UserError(f"{where('focal_loss_alpha')}: of a list-wise judge focal_loss_alpha is one number")
-    return files, entries, labels
+    return files, entries
 
 
 def problem_ids(files: list[Path]) -> set[str]:
@@ -506,25 +499,21 @@ def check_control_tokens(args: dict, entries: dict, tokenizer: typing.Any) -> No
                     )
 
 
-def check_rows(file: Path, entry: dict, loss: LossSettings) -> tuple[str, ...]:
-    """Every row has the registry's columns, and answers with a label in scope 'label'. Returns the labels."""
+def check_rows(file: Path, entry: dict, loss: LossSettings) -> None:
+    """Every row has the registry's columns, and answers with a label in scope 'label'; else UserError."""
     columns = entry.get("columns", {})
     prompt, response = columns.get("prompt", "instruction"), columns.get("response", "output")
-    rows, expected = 0, prompts.LABELS
+    rows = 0
     for number, row in jsonl.read(file):
         rows += 1
-        if rows == 1 and row.get(response) in prompts.LIST_LABELS:
-            expected = prompts.LIST_LABELS
         for column in {prompt, response, *columns.values()}:
             if not isinstance(row.get(column), str):
                 raise UserError(f"{file}:{number}: a training row needs the text field {column!r}")
         answer = row[response]
-        if loss.focal_loss_scope == "label" and answer not in expected:
-            labels = " or ".join(expected) if len(expected) == 2 else "0 or a letter"
-            raise UserError(f"{file}:{number}: {response!r} should be {labels}, found {answer!r}")
+        if loss.focal_loss_scope == "label" and answer not in prompts.LABELS:
+            raise UserError(f"{file}:{number}: {response!r} should be {' or '.join(prompts.LABELS)}, found {answer!r}")
     if not rows:
         raise UserError(f"{file}: no training rows")
-    return expected
 
 
 def open_manifest(args: dict, settings: dict, files: list[Path], judge: dict, first: bool) -> Manifest | None:

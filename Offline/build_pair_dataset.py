@@ -7,10 +7,7 @@ Writes, under --data-dir:
     finetune_data/NAME.jsonl      training pairs in LLaMA-Factory's alpaca format, oversampled, shuffled
     offline_test_data/NAME.jsonl  Pair records of held-out problems (and of --test-traces)
     online_test_data/NAME.jsonl   Trace records of the same problems, for pruning
-    finetune_data/NAME_lists.jsonl, offline_test_data/NAME_lists.jsonl
-                                  with --lists-per-problem: rows for a list-wise judge (all clusters in one prompt), and
-                                  ListItem records of the held-out problems
-    dataset_info.json             LLaMA-Factory's registry, entries NAME and NAME_lists
+    dataset_info.json             LLaMA-Factory's registry, entry NAME
 
 A training row: {"system": "...", "instruction": "Problem: ...", "input": "", "output": "yes",
                  "pair_id": "77ab...", "problem_id": "6c1f...", "label": 1}
@@ -53,12 +50,6 @@ class PairSettings(CutSettings):
     oversampling: int = setting(
         2, "times a training pair of the minority class is used (1: no oversampling)", at_least=1
     )
-    lists_per_problem: int = setting(
-        0, "also write so many rows a problem for a list-wise judge (NAME_lists)", at_least=0
-    )
-    list_clusters: int = setting(
-        8, "list-wise rows: most clusters in a prompt", at_least=1, at_most=len(prompts.LETTERS)
-    )
     test_share: float = setting(0.25, "share of each family's problems on the test side", at_least=0, below=1)
     seed: int = config.seed("seed of split, sampling and order")
 
@@ -71,14 +62,9 @@ def main() -> None:
     outputs = {
         side: root / f"{side}_data" / f"{settings.name}.jsonl" for side in ("finetune", "offline_test", "online_test")
     }
-    lists = (
-        [root / f"{side}_data" / f"{settings.name}_lists.jsonl" for side in ("finetune", "offline_test")]
-        if settings.lists_per_problem
-        else []
-    )
     inputs = [*settings.problems, *settings.traces, *settings.test_traces]
-    check_paths([*outputs.values(), *lists, root / "dataset_info.json"], inputs)
-    for path in [*outputs.values(), *lists]:
+    check_paths([*outputs.values(), root / "dataset_info.json"], inputs)
+    for path in outputs.values():
         locks.hold(path)
     by_id = records.read_problems(*settings.problems)
     seen_traces = pairs.by_problem(read_traces(settings.traces, by_id))
@@ -150,53 +136,8 @@ def main() -> None:
         manifest = Manifest.open(path, "pairs", made_from, inputs, overwrite=True)
         manifest.finish(jsonl.write(path, rows[side]), **counts)
     register(root, settings.name)
-    if settings.lists_per_problem:
-        tested = [(p, seen_traces) for p in test] + [(by_id[i], unseen_traces) for i in unseen_traces]
-        sides = [(p, seen_traces) for p in train], tested
-        outputs |= write_lists(*sides, settings, tokenizer, made_from, inputs)
     for path in outputs.values():
         print(path)
-
-
-def write_lists(
-    train: list, test: list, settings: PairSettings, tokenizer, made_from: dict, inputs: list[str]
-) -> dict[str, Path]:
-    """The list-wise judge's training rows, shuffled, and its test items; too long ones are left out and counted.
-
-    train, test: (problem, traces by problem). Returns the two files.
-    """
-    kept: dict[str, list[records.ListItem]] = {}
-    for side, some in (("training", train), ("test", test)):
-        items: list[records.ListItem] = []
-        for problem, groups in progress.bar(some, desc=f"lists, {side}", unit="problem", leave=False):
-            items += pairs.build_lists(
-                groups[problem.problem_id], problem, settings.cut(), settings.lists_per_problem, settings.seed, tokenizer,
-                settings.list_clusters,
-            )  # fmt: skip
-        if side == "test":  # the same state may come up twice
-            items = list({item.item_id: item for item in items}.values())
-        lengths = [len(prompts.list_prompt_ids(tokenizer, x.question, x.representatives, x.new)) for x in items]
-        report_lengths(f"list-wise, {side}", lengths, settings.cutoff)
-        kept[side] = [item for item, length in zip(items, lengths, strict=True) if length <= settings.cutoff]
-        new = sum(item.label is None for item in kept[side])
-        print(f"list-wise rows, {side}: {len(kept[side])}, {new} of them of a trace that fits no cluster; "
-              f"{len(items) - len(kept[side])} left out as too long")  # fmt: skip
-    random.Random(settings.seed).shuffle(kept["training"])
-    rows = {
-        "finetune": (
-            prompts.list_training_row(x.question, x.representatives, x.new, x.label, tokenizer)
-            | {"problem_id": x.problem_id, "clusters": len(x.representatives)}
-            for x in kept["training"]
-        ),
-        "offline_test": map(records.to_row, kept["test"]),
-    }
-    paths = {}
-    for side, some in rows.items():
-        path = paths[f"{side}_lists"] = Path(settings.data_dir) / f"{side}_data" / f"{settings.name}_lists.jsonl"
-        manifest = Manifest.open(path, "pairs", made_from, inputs, overwrite=True)
-        manifest.finish(jsonl.write(path, some), train_problems=len(train), test_problems=len(test))
-    register(Path(settings.data_dir), f"{settings.name}_lists")
-    return paths
 
 
 def read_traces(paths: list[str], by_id: dict) -> list[records.Trace]:

@@ -62,13 +62,6 @@ class PruneSettings(RuleSettings):
     limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True, at_least=1)
     n: int | None = setting(None, "only the first n traces of each problem", at_least=1)
     order: str = setting("recorded", "arrival order of a problem's traces", choices=("recorded", "shuffled"))
-    comparisons: str = setting(
-        "all", "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative, "
-        "sketched: approximate; listwise: for a list-wise judge",
-        choices=clustering.COMPARISONS,
-    )  # fmt: skip
-    tries: int = config.like(ClusterSettings, "tries")
-    sketch: str = setting("sentence-transformers/all-MiniLM-L6-v2", "comparisons sketched: the sentence encoder")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
     dtype: str = config.dtype("the judge's weights' type")
     max_model_len: int | None = setting(None, "the judge's context length in tokens", free=True, at_least=2)
@@ -80,17 +73,13 @@ class PruneSettings(RuleSettings):
     least_label_mass: float = judges.least_label_mass()
     overwrite: bool = setting(False, "replace an existing output")
 
-    def cluster_rule(self) -> ClusterSettings:
-        return dataclasses.replace(super().cluster_rule(), tries=self.tries)
-
 
 @command
 def main() -> None:
     settings = config.parse(PruneSettings, "prune", __doc__)
-    rules.check_listwise(settings.judge, settings.comparisons)
     rule, finish = settings.cluster_rule(), settings.finish_rule()
     by_id = records.read_problems(*settings.problems)
-    if settings.judge in ("vllm", "listwise"):
+    if settings.judge == "vllm":
         runtime.ensure()
     from transformers import AutoTokenizer
 
@@ -161,7 +150,6 @@ class Scorer:
         self.settings, self.by_id, self.groups = settings, by_id, groups
         self.name, self.parameters = described["name"], described["parameters"]
         self.judge: judges.Judge | None = None
-        self.encoder: judges.Judge | None = None
         self.tokenizer: Any = None  # the judge's own
         self.store: ScoreStore | None = None
         self.asked = self.scored = 0
@@ -187,19 +175,6 @@ class Scorer:
         """See judges.Judge; of the stored scores where the judge was not asked."""
         return (self.judge.label_mass if self.judge else None) or (self.store.label_mass if self.store else None)
 
-    def sketch(self, traces: list[Prefixed]) -> tuple[clustering.Sketch, list[int]]:
-        """(how alike two traces look to a sentence encoder, what reading each costs in the judge's tokens)."""
-        if self.encoder is None:
-            self.encoder = judges.open_judge("sbert", self.settings.sketch, batch=self.settings.batch)
-        vectors, tokens = self.encoder.encode([t.prefix for t in traces])
-        alike = (vectors @ vectors.T).tolist()
-        if self.parameters is None:
-            raise UserError(
-                "--comparisons sketched: the judge's size is not known (quantized weights), so neither is the sketch's cost in its tokens"
-            )
-        ratio = self.encoder.parameters / self.parameters if self.parameters else 0.0
-        return lambda member, new: alike[member][new], [round(n * ratio) for n in tokens]
-
     def __call__(self, batch: list[tuple[str, int, int]]) -> list[judges.Score]:
         """Scores of (problem, representative, new trace), positions in arrival order."""
         groups = self.groups
@@ -216,10 +191,7 @@ class Scorer:
         return [known[key] for key in keys]
 
     def cost(self, problem: str, asked: Sequence[Sequence[Asked]], opened: int) -> tuple[int, int, int]:
-        """(judge calls, prompt tokens, of which a prefix cache saves) of a problem's first `opened` traces.
-
-        A list-wise judge's prompts are its own and never stored: what the engine counted. Of others see costs.py.
-        """
+        """(judge calls, prompt tokens, of which a prefix cache saves) of a problem's first `opened` traces (see costs.py)."""
         scores = [s for given in asked[:opened] for _, s in given]
         calls = sum(s.calls for s in scores)
         if self.settings.judge not in STORED:
@@ -272,11 +244,7 @@ def prune(
             asked[i][new].append((member, s))
         return [s.p_same for s in scores]
 
-    sketches, sketched = {}, {}
-    if rule.comparisons == "sketched":
-        for i in ids:
-            sketches[i], sketched[i] = scorer.sketch(groups[i])
-    runs = {i: clustering.greedy(len(groups[i]), rule, i, sketch=sketches.get(i)) for i in ids}
+    runs = {i: clustering.greedy(len(groups[i]), rule, i) for i in ids}
     clusters = clustering.lockstep(runs, score, placed)
     result = []
     for i in ids:
@@ -291,7 +259,6 @@ def prune(
             None,
         )
         calls, tokens, cached = scorer.cost(i, asked[i], done.opened)
-        tokens += sum(sketched.get(i, [])[: done.opened])
         result.append(
             records.Pruning(
                 i,

@@ -19,8 +19,9 @@ Writes OUTPUT.csv, OUTPUT.json (with the timings) and OUTPUT.png.
 
 import dataclasses
 import itertools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,7 @@ from deepprune.rules import CutSettings
 FULL = "full rule"
 EXACT = "exact savings"
 COUNTED = {  # mode: comparisons, and assign where it is not the reading's
-    FULL: ("all", None), EXACT: ("needed", None), "likely": ("likely", None), "representative": ("representative", None),
-    "sketched": ("sketched", None), "largest first, likely": ("likely", "largest"),
+    FULL: ("all", None), EXACT: ("needed", None), "likely": ("likely", None), "largest first, likely": ("likely", "largest"),
 }  # fmt: skip
 JUDGES = ("vllm", "sbert", "simulated")
 LEAST = "least possible, exact"
@@ -76,13 +76,12 @@ class CostSettings(CutSettings):
     only: str | None = setting(None, "JSONL file of Pair records: only its problems (the judge's test side)")
     judge: str = setting(
         "vllm",
-        "vllm: --model; sbert: the sentence encoder of --sketch; simulated: scores drawn to have --auroc",
+        "vllm: --model; sbert: the sentence encoder of --sbert; simulated: scores drawn to have --auroc",
         choices=JUDGES,
     )
     model: str | None = setting(None, "the judge: folder, LoRA adapter folder or hub id")
     auroc: list[float] = setting([0.87], "of simulated judges", at_least=0.5, at_most=1)
-    listwise: str | None = setting(None, "a list-wise judge, for the timed part")
-    sketch: str = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder")
+    sbert: str = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder of --judge sbert")
     store: str | None = setting(
         None, "SQLite store of the judge's scores (Online/compare_methods.py writes such; default: OUTPUT.sqlite)"
     )
@@ -95,9 +94,7 @@ class CostSettings(CutSettings):
         READINGS[:1], "of the paper: mean of what, and which of the clusters above tau a trace joins (the largest: ours); the "
         "first is timed", choices=READINGS,
     )  # fmt: skip
-    tries: int = like(ClusterSettings, "tries")
     surety: float = like(ClusterSettings, "surety")
-    margin: float = like(ClusterSettings, "margin")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
     dtype: str = config.dtype("the judge's weights' type")
     max_model_len: int | None = setting(
@@ -120,6 +117,72 @@ def arguments() -> CostSettings:
     manifest.check_paths(outputs, [*args.problems, *args.traces])
     locks.hold(outputs[0])
     return args
+
+
+def least_comparisons(scores: Sequence[Sequence[float]], settings: clustering.ClusterSettings, key: str) -> int:
+    """The fewest comparisons with which *any* exact rule can justify the full rule's clusters, knowing the scores beforehand.
+
+    A placement is justified when the answers given so far force it whatever the missing ones are, each in [0, 1]. No exact
+    saving can ask less: the limit that `comparisons: needed` is measured against.
+    """
+    clusters: list[list[int]] = []
+    running = clustering.greedy(len(scores), dataclasses.replace(settings, comparisons="all"), key, clusters)
+    total, reply = 0, None
+    while True:
+        try:
+            pairs = running.send(reply)
+        except StopIteration:
+            return total
+        new = pairs[0][1]
+        owner = {member: number for number, members in enumerate(clusters) for member in members}
+        values: dict[int, list[float]] = {}
+        reply = [scores[member][new] for member, _ in pairs]
+        for (member, _), value in zip(pairs, clustering.similarities(reply, settings), strict=True):
+            values.setdefault(owner[member], []).append(value)
+        forced = len(clusters) >= settings.k and settings.overflow == "join"
+        order = None if settings.assign == "best" else clustering.search_order(clusters, settings)
+        total += _certificate(list(values.values()), settings.tau, forced, order)
+
+
+def _certificate(values: list[list[float]], tau: float, forced: bool, order: Sequence[int] | None) -> int:
+    """Fewest revealed values that settle which cluster is chosen: of those whose mean is above tau the first in this order, or
+    the best (order None).
+    """
+
+    def to_stay_under(some: list[float], level: float, strictly: bool) -> float:
+        """Answers to reveal, the lowest first, until the mean cannot come above (strictly: up to) the level; inf: it does."""
+        bound = float(len(some))
+        for revealed, value in enumerate([*sorted(some), 0.0]):
+            if bound < level * len(some) - 1e-12 or (not strictly and bound <= level * len(some) + 1e-12):
+                return revealed
+            bound -= 1.0 - value
+        return math.inf
+
+    means = [sum(some) / len(some) for some in values]
+    best = max(range(len(means)), key=means.__getitem__)
+    if means[best] <= tau and not forced:
+        return int(sum(to_stay_under(some, tau, False) for some in values))
+    if means[best] > tau and order is not None:
+        first = next(i for i in order if means[i] > tau)
+        before = [values[i] for i in order[: order.index(first)]]
+        low = [0.0, *np.cumsum(sorted(values[first], reverse=True)) / len(values[first])]
+        least = math.inf
+        for revealed, bound in enumerate(low):
+            if bound > tau:  # the others after it do not matter
+                return int(min(least, revealed + sum(to_stay_under(some, tau, False) for some in before)))
+            if forced:  # not known to be above tau, but none else is, and it is the best
+                others = sum(to_stay_under(some, bound, i < first) for i, some in enumerate(values) if i != first)
+                least = min(least, revealed + others)
+    least, low, size = math.inf, 0.0, len(values[best])
+    for revealed, value in enumerate([0.0, *sorted(values[best], reverse=True)]):
+        low += value / size
+        known = revealed == size
+        if not forced and low <= tau and not (known and means[best] > tau):
+            continue
+        level = means[best] if known else low
+        others = sum(to_stay_under(some, level, i < best) for i, some in enumerate(values) if i != best)
+        least = min(least, revealed + others)
+    return int(least)
 
 
 class Data:
@@ -153,14 +216,14 @@ class Data:
     def rule(self, comparisons: str, k: int, reading: str, assign: str | None = None) -> ClusterSettings:
         a, (similarity, usual) = self.args, reading.split("/")
         return ClusterSettings(a.tau, k, a.k1, similarity=similarity, assign=assign or usual, comparisons=comparisons, surety=a.surety,
-                               margin=a.margin, tries=a.tries, seed=a.seed)  # fmt: skip
+                               seed=a.seed)  # fmt: skip
 
 
 Table = dict[str, list[list[float]]]  # p_same[member][new] of each question's first traces
 
 
-def tables(data: Data, alike: Table) -> dict[str, Table]:
-    """Of each judge, by its name. alike: the sentence encoder's cosines."""
+def tables(data: Data) -> dict[str, Table]:
+    """Of each judge, by its name."""
     args, n = data.args, max(data.args.n)
     if args.judge == "simulated":
         return {
@@ -173,8 +236,8 @@ def tables(data: Data, alike: Table) -> dict[str, Table]:
         from deepprune.judges.sbert import p_same_of
 
         return {
-            judges.name_of("sbert", args.sketch): {
-                i: p_same_of(np.asarray(rows)[:n, :n]).tolist() for i, rows in alike.items()
+            judges.name_of("sbert", args.sbert): {
+                i: p_same_of(np.asarray(rows)[:n, :n]).tolist() for i, rows in cosines(data).items()
             }
         }
     described = judges.describe("vllm", args.model)
@@ -219,16 +282,12 @@ def judged(data: Data, described: dict) -> Table:
 
 def cosines(data: Data) -> dict[str, list[list[float]]]:
     """How alike two traces of a question look to the sentence encoder."""
-    encoder = judges.open_judge("sbert", data.args.sketch, batch=data.args.batch)
+    encoder = judges.open_judge("sbert", data.args.sbert, batch=data.args.batch)
     result = {}
     for i, group in data.groups.items():
         vectors, _ = encoder.encode([t.prefix for t in group])
         result[i] = (vectors @ vectors.T).tolist()
     return result
-
-
-def sketches(alike: dict[str, list[list[float]]]) -> dict[str, clustering.Sketch]:
-    return {i: lambda member, new, rows=rows: rows[member][new] for i, rows in alike.items()}
 
 
 def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dict:
@@ -250,10 +309,10 @@ def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dic
     }  # fmt: skip
 
 
-def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
+def counted(data: Data) -> pd.DataFrame:
     """Part 1, a row a judge, reading, n, K and mode: means over questions."""
-    args, sketch, rows = data.args, sketches(alike), []
-    cases = list(itertools.product(tables(data, alike).items(), args.readings, args.n, args.k))
+    args, rows = data.args, []
+    cases = list(itertools.product(tables(data).items(), args.readings, args.n, args.k))
     for (judge, scores), reading, n, k in progress.bar(cases, desc="counting", unit="case"):
         case = dict(zip(CASE, (judge, reading, n, k), strict=True))
         cut = {i: [row[:n] for row in scores[i][:n]] for i in data.groups}
@@ -263,7 +322,7 @@ def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
                 continue  # that reading's own 'likely'
             found = []
             for i, table in cut.items():
-                done = simulation.cluster(table, data.rule(comparisons, k, reading, assign), i, sketch[i])
+                done = simulation.cluster(table, data.rule(comparisons, k, reading, assign), i)
                 full.setdefault(i, done.placed)
                 prompt, cached = costs.judge_tokens(done.asked, data.tokens[i][:n], n, data.frame[i])
                 asked = {
@@ -273,9 +332,7 @@ def counted(data: Data, alike: dict[str, list[list[float]]]) -> pd.DataFrame:
                 }
                 found.append(asked | outcome(data, i, done.placed, full[i]))
             rows.append({"mode": mode} | case | summary(found))
-        least = [
-            {"calls": simulation.least_comparisons(table, data.rule("all", k, reading), i)} for i, table in cut.items()
-        ]
+        least = [{"calls": least_comparisons(table, data.rule("all", k, reading), i)} for i, table in cut.items()]
         rows.append({"mode": LEAST} | case | summary(least))
     result = pd.DataFrame(rows)
     for column, of, name in (
@@ -302,11 +359,11 @@ def summary(found: list[dict]) -> dict:
     return row
 
 
-def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[dict]], None]) -> list[dict]:
+def timed(data: Data, save: Callable[[list[dict]], None]) -> list[dict]:
     """Part 2. save: told the rows so far after each mode, so that a failure costs only what was not timed."""
     args = data.args
     ids, n, k = list(data.groups)[: args.timed], args.timed_n, max(args.k)
-    sketch, rows, full = sketches(alike), [], {}
+    rows, full = [], {}
 
     def run(mode: str, judge: judges.Judge, comparisons: str, assign: str | None = None, together: bool = True) -> None:
         spent, calls = [0, 0, 0], 0
@@ -327,7 +384,7 @@ def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[
         clusters = {}
         for some in [ids] if together else [[i] for i in ids]:
             rule = data.rule(comparisons, k, args.readings[0], assign)
-            runs = {i: clustering.greedy(n, rule, i, sketch=sketch[i]) for i in some}
+            runs = {i: clustering.greedy(n, rule, i) for i in some}
             clusters |= clustering.lockstep(runs, score)
         seconds = time.perf_counter() - started
         placed = {i: finishing.placed_of(clusters[i], n) for i in ids}
@@ -350,11 +407,6 @@ def timed(data: Data, alike: dict[str, list[list[float]]], save: Callable[[list[
         judge.score([Request("Warm-up?", f"one {i}", f"two {i}", "a", "b") for i in range(4)])
         for mode, *how in modes:
             run(mode, judge, *how)
-        judge.close()
-    if args.listwise:
-        judge = judges.open_judge("listwise", args.listwise, **options)
-        judge.score([Request("Warm-up?", f"one {i}", "two", "a", "b") for i in range(2)])
-        run("list-wise judge, prefix cache", judge, "listwise")
         judge.close()
     judge = judges.open_judge("transformers", args.model, dtype=args.dtype, batch=1)
     some = [
@@ -459,15 +511,14 @@ def main() -> None:
     args = arguments()
     runtime.ensure()
     data = Data(args)
-    alike = cosines(data)
-    numbers = counted(data, alike)
+    numbers = counted(data)
     shown = ["mode", *CASE, "calls", "calls / full rule", "computed tokens / full rule without a cache", "adjusted Rand index",
              "same clusters", "accuracy", "diversity"]  # fmt: skip
     print(numbers[shown].round(3).to_string(index=False))
     jsonl.write_text(f"{args.output}.csv", numbers.to_csv(index=False))
     plotting.save(figure(numbers), f"{args.output}.png")
     about = {
-        "settings": {k: v for k, v in dataclasses.asdict(args).items() if k not in ("problems", "traces", "model", "listwise", "only", "output", "store")},
+        "settings": {k: v for k, v in dataclasses.asdict(args).items() if k not in ("problems", "traces", "model", "only", "output", "store")},
         "judges": list(numbers["judge"].unique()), "questions": list(data.groups), "commit": manifest.code_commit(),
         "packages": manifest.package_versions(),
         "inputs": {Path(p).name: manifest.file_hash(p) for p in [*args.problems, *args.traces]},
@@ -478,7 +529,7 @@ def main() -> None:
 
     save([])
     if args.timed:
-        save(timed(data, alike, save))
+        save(timed(data, save))
     print(f"{args.output}.csv, {args.output}.json, {args.output}.png")
 
 

@@ -14,13 +14,10 @@ from collections.abc import Callable, Generator, Hashable, Sequence
 
 from deepprune import config
 from deepprune.config import setting
-from deepprune.errors import UserError
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
 SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first", "largest"), ("join", "drop")
-COMPARISONS = ("all", "needed", "likely", "representative", "listwise", "sketched")
-WITHOUT_SKETCH = COMPARISONS[:-1]
-Sketch = Callable[[int, int], float]  # (member, new trace) -> how alike they look, cheaply
+COMPARISONS = ("all", "needed", "likely")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,21 +41,17 @@ class ClusterSettings:
         "best", "of the clusters above tau join the best, the first or the largest", choices=ASSIGNMENTS
     )
     # Which of a new trace's comparisons are asked for:
-    #   all             every sampled member of every cluster (the paper's rule)
-    #   needed          the same clusters, cheaper: until no further answer can change where the trace goes
-    #   likely          approximate: as needed, but until the missing answers are unlikely to change where the trace goes
-    #   representative  approximate: each cluster's first member; the sampled ones too where that is near tau or the best
-    #   listwise        for a judge that reads each cluster's first member and the new trace in one prompt
-    #   sketched        approximate: the clusters that a cheap sketch likes best first (as 'needed'), the others if none is
-    #                   above tau
-    comparisons: str = setting("all", "which comparisons are asked for", choices=COMPARISONS)
+    #   all      every sampled member of every cluster (the paper's rule)
+    #   needed   the same clusters, cheaper: until no further answer can change where the trace goes
+    #   likely   approximate: as needed, but until the missing answers are unlikely to change where the trace goes
+    comparisons: str = setting(
+        "all",
+        "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely: approximate",
+        choices=COMPARISONS,
+    )
     surety: float = setting(
         2.0, "comparisons likely: standard errors that a cluster's mean may be off (more: nearer to needed)", above=0
     )
-    margin: float = setting(
-        0.1, "comparisons representative: how near tau or the best more members are asked about", at_least=0, at_most=1
-    )
-    tries: int = setting(3, "comparisons sketched: clusters tried first", at_least=1)
     seed: int = config.seed("seed of sampled members")
 
     def __post_init__(self) -> None:
@@ -70,7 +63,6 @@ def greedy(
     settings: ClusterSettings,
     key: Hashable = "",
     clusters: list[list[int]] | None = None,
-    sketch: Sketch | None = None,
 ) -> Generator[Pairs, Sequence[float], list[list[int]]]:
     """Cluster `count` traces in arrival order 0, 1, 2 ...
 
@@ -79,10 +71,7 @@ def greedy(
     Returns the clusters (positions, each in arrival order, clusters by opening). The similarity to a cluster is the
     mean over its sampled members; ties go to the cluster opened first. `key` (the problem's id) and settings.seed seed
     the sampling of members. clusters: an empty list to fill, for callers that look at it in between.
-    sketch: for comparisons 'sketched' (UserError without).
     """
-    if settings.comparisons == "sketched" and sketch is None:
-        raise UserError("comparisons 'sketched' need a sketch (a sentence encoder)")
     rng = random.Random(f"{settings.seed}/{key}")
     clusters = [] if clusters is None else clusters
     spread = _Spread() if settings.comparisons == "likely" else None
@@ -96,15 +85,8 @@ def greedy(
         order = search_order(clusters, settings)
         if settings.comparisons == "all":
             chosen = yield from _place_all(new, sampled, settings, forced, order)
-        elif settings.comparisons in ("needed", "likely"):
-            chosen = yield from _place_needed(new, sampled, settings, forced, order, spread=spread)
-        elif settings.comparisons == "representative":
-            chosen = yield from _place_by_representative(new, clusters, sampled, settings, forced, order)
-        elif settings.comparisons == "listwise":
-            scores = yield [(members[0], new) for members in clusters]
-            chosen = _choose(similarities(scores, settings), settings, forced, order)
         else:
-            chosen = yield from _place_sketched(new, clusters, sampled, settings, forced, order, sketch)
+            chosen = yield from _place_needed(new, sampled, settings, forced, order, spread)
         if chosen is not None:
             clusters[chosen].append(new)
         elif len(clusters) < settings.k:
@@ -171,18 +153,17 @@ def _place_needed(
     settings: ClusterSettings,
     forced: bool,
     order: Sequence[int],
-    answered: list[list[float]] | None = None,
     spread: _Spread | None = None,
 ) -> Generator:
     """Ask until the answers that are missing cannot change the choice; the choice of `_place_all`.
 
     What is missing of a cluster counts 0 at least and 1 at most, so its mean has bounds. The cluster with the highest
-    upper bound is asked about next: no other order can do without those answers, unless it is luckier. answered: what is
-    known already of each cluster's members, in their order; extended here. spread: narrows the bounds to what is likely
-    (surety standard errors), so that the choice is likely that of `_place_all`; learns from the answers.
+    upper bound is asked about next: no other order can do without those answers, unless it is luckier. spread: narrows the
+    bounds to what is likely (surety standard errors), so that the choice is likely that of `_place_all`; learns from the
+    answers.
     """
     sizes = [len(members) for members in sampled]
-    answered = [[] for _ in sampled] if answered is None else answered
+    answered: list[list[float]] = [[] for _ in sampled]
     low, high = [0.0] * len(sampled), [0.0] * len(sampled)
 
     def bound(index: int) -> None:
@@ -256,42 +237,6 @@ def _best_open(low, high, sizes, answered, settings: ClusterSettings, forced: bo
 def _least_answers(low: float, high: float, level: float, size: int) -> int:
     """So many answers at the least move a mean with these bounds to one side of a level: each moves one by 1 / size."""
     return max(1, math.ceil(min(high - level, level - low) * size - 1e-6))
-
-
-def _place_by_representative(new: int, clusters, sampled, settings: ClusterSettings, forced: bool, order) -> Generator:
-    """Each cluster's first member, then the sampled members of those that are near tau or near the best."""
-    scores = yield [(members[0], new) for members in clusters]
-    answered = [{members[0]: value} for members, value in zip(clusters, similarities(scores, settings), strict=True)]
-    means = [value for got in answered for value in got.values()]
-    best = max(means)
-    if best > settings.tau - settings.margin or forced:
-        near = [
-            index for index, mean in enumerate(means)
-            if len(clusters[index]) > 1 and mean >= best - settings.margin
-            and (abs(mean - settings.tau) <= settings.margin or sum(m >= best - settings.margin for m in means) > 1)
-        ]  # fmt: skip
-        wanted = [(index, member) for index in near for member in sampled[index] if member not in answered[index]]
-        if wanted:
-            scores = yield [(member, new) for _, member in wanted]
-            for (index, member), value in zip(wanted, similarities(scores, settings), strict=True):
-                answered[index][member] = value
-    return _choose([_mean(got.values()) for got in answered], settings, forced, order)
-
-
-def _place_sketched(
-    new: int, clusters, sampled, settings: ClusterSettings, forced: bool, order, sketch: Sketch
-) -> Generator:
-    """The clusters whose first member looks most like the new trace, then the others if none of them is above tau."""
-    liked = sorted(range(len(clusters)), key=lambda i: (-sketch(clusters[i][0], new), i))
-    first = sorted(liked[: settings.tries])
-    answered: list[list[float]] = [[] for _ in sampled]
-    among = [first.index(i) for i in order if i in first]
-    chosen = yield from _place_needed(
-        new, [sampled[i] for i in first], settings, False, among, [answered[i] for i in first]
-    )
-    if chosen is not None:
-        return first[chosen]
-    return (yield from _place_needed(new, sampled, settings, forced, order, answered))
 
 
 def lockstep(

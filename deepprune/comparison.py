@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from deepprune import baselines, config, costs, finishing, metrics, prompts, simulation
+from deepprune import baselines, clustering, config, costs, finishing, metrics, prompts, simulation
 from deepprune.clustering import ClusterSettings
 from deepprune.config import like, setting
 from deepprune.finishing import FinishSettings
@@ -34,9 +34,7 @@ KEYS = ("method", "judge", "tau", "K", "K1", "K2", "comparisons")
 
 
 COMPARISONS = tuple(
-    asked + assign
-    for asked in ("all", "needed", "likely", "representative")
-    for assign in ("", "/best", "/first", "/largest")
+    asked + assign for asked in clustering.COMPARISONS for assign in ("", "/best", "/first", "/largest")
 )
 
 

@@ -169,13 +169,12 @@ def trainer_class(
     settings: LossSettings,
     label_ids: tuple[int, ...] | None = None,
     cutoff_len: int | None = None,
-    labels: tuple[str, ...] | None = None,
     row_name: Callable[[int], str] | None = None,
 ) -> type:
     """A subclass of a Trainer with the judge's loss, which stops at the first step that is not finite.
 
     base: transformers.Trainer or a subclass; label_ids: token ids of (different, same), by default those of
-    `labels` (prompts.LABELS) in the trainer's tokenizer; cutoff_len: training and evaluation rows with a longer
+    prompts.LABELS in the trainer's tokenizer; cutoff_len: training and evaluation rows with a longer
     prompt are refused (None: no check); row_name: see training_guard.guarded.
     """
     label_scope = settings.focal_loss_scope == "label"
@@ -185,7 +184,7 @@ def trainer_class(
             from deepprune import prompts
 
             tokenizer = kwargs.get("tokenizer") or kwargs.get("processing_class")
-            ids = label_ids or prompts.label_token_ids(tokenizer, labels or prompts.LABELS)
+            ids = label_ids or prompts.label_token_ids(tokenizer)
             if label_scope:
                 kwargs["data_collator"] = LabelOnly(kwargs["data_collator"])
             evaluation = kwargs.get("eval_dataset")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from deepprune import clustering, config, judges, rules, runtime
+from deepprune import config, judges, runtime
+from deepprune.clustering import ClusterSettings
 from deepprune.config import setting
 from deepprune.errors import UserError
 from deepprune.live import ON_JUDGE_FAILURE, LiveSettings
@@ -13,7 +14,7 @@ from deepprune.reasoners import EngineReasoner, Reasoner, ServerReasoner
 from deepprune.rules import RuleSettings
 from deepprune.sampling import SamplingSettings, check_context
 
-JUDGES = ("vllm", "listwise", "server", "sbert", "random")
+JUDGES = ("vllm", "server", "sbert", "random")
 
 
 @dataclasses.dataclass
@@ -42,11 +43,7 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
         "\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question"
     )
     tokenizer: str | None = setting(None, "truncation by tokens: model whose tokenizer cuts (default: the reasoner's)")
-    comparisons: str = setting(
-        "needed", "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative: "
-        "approximate; listwise: for a list-wise judge",
-        choices=clustering.WITHOUT_SKETCH,
-    )  # fmt: skip
+    comparisons: str = config.like(ClusterSettings, "comparisons", "needed")
     on_judge_failure: str = setting(
         "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
     )
@@ -71,17 +68,16 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
 
 def check(settings: LivePruneSettings) -> None:
     """Raise UserError for settings that do not go together; start the process again if vLLM needs another environment."""
-    rules.check_listwise(settings.judge, settings.comparisons)
     if not settings.reasoner_url:
         check_context(settings.max_tokens, settings.max_model_len)
-    if runtime.has_gpu() and not settings.reasoner_url and settings.judge in ("vllm", "listwise"):
+    if runtime.has_gpu() and not settings.reasoner_url and settings.judge == "vllm":
         if settings.reasoner_memory + settings.judge_memory > 1:
             raise UserError(
                 f"--reasoner-memory {settings.reasoner_memory} and --judge-memory {settings.judge_memory} are more than one GPU's memory"
             )
     if (settings.judge == "server") != bool(settings.judge_url):
         raise UserError("--judge server and --judge-url go together")
-    if not settings.reasoner_url or settings.judge in ("vllm", "listwise"):
+    if not settings.reasoner_url or settings.judge == "vllm":
         runtime.ensure()
 
 

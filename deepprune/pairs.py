@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import random
 from collections.abc import Iterable, Sequence
 
-from deepprune import answers, prompts
+from deepprune import answers
 from deepprune.errors import UserError
 from deepprune.questions import normalised_question, question_words
-from deepprune.records import ListItem, Pair, Problem, Trace, content_hash
+from deepprune.records import Pair, Problem, Trace, content_hash
 from deepprune.traces import refuse_answer_only
 from deepprune.truncation import Truncation
 
@@ -83,53 +82,6 @@ def build(
             )  # fmt: skip
         )
     return result, len(possible) - len(known)
-
-
-def build_lists(
-    traces: Sequence[Trace],
-    problem: Problem,
-    truncation: Truncation,
-    count: int,
-    seed: int,
-    tokenizer=None,
-    most: int = 8,
-) -> list[ListItem]:
-    """`count` states of clustering with perfect clusters, at most `most` of them, half of them with a trace that fits none.
-
-    Each is a random order of the problem's traces (answers known), stopped at a random trace. Of a problem whose traces
-    all end alike only those that fit can be made, so fewer come back. Raises UserError for `most` below 1.
-    """
-    if not 1 <= most <= len(prompts.LETTERS):
-        raise UserError(f"the clusters of a list-wise prompt should number 1 to {len(prompts.LETTERS)}, found {most}")
-    labels = answers.classes([t.answer for t in traces], problem.answer_type)
-    known = [i for i, label in enumerate(labels) if label is not None]
-    rng = random.Random(f"{seed}/lists/{problem.problem_id}")
-    result = []
-    for number in range(count):
-        order = rng.sample(known, len(known))
-        first: dict[int, int] = {}  # answer class -> its representative
-        states: list[list[tuple[int, list[int]]]] = [
-            [],
-            [],
-        ]  # by whether the new trace fits one: (trace, representatives)
-        for trace in order:
-            if first and len(first) <= most:
-                states[labels[trace] in first].append((trace, list(first.values())))
-            first.setdefault(labels[trace], trace)
-        wanted = states[number % 2]
-        if not wanted:
-            continue
-        new, representatives = rng.choice(wanted)
-        where = next((at for at, r in enumerate(representatives) if labels[r] == labels[new]), None)
-        chosen = [traces[i] for i in [*representatives, new]]
-        for trace in chosen:
-            refuse_answer_only(trace)
-        cut = [truncation.cut(t.text, tokenizer) for t in chosen]
-        item_id = content_hash("list", [t.trace_id for t in chosen], dataclasses.asdict(truncation))
-        result.append(
-            ListItem(item_id, problem.problem_id, problem.question, cut[:-1], cut[-1], where, traces[new].model)
-        )
-    return result
 
 
 def oversample(pairs: Sequence[Pair], factor: int) -> list[Pair]:

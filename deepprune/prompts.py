@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from deepprune.errors import UserError
@@ -36,25 +35,6 @@ Solution B (beginning):
 Will solutions A and B end in the same final answer? Reply yes or no."""
 
 VERSION = content_hash("prompt", SYSTEM, USER, LABELS)  # stored scores are valid for one version only
-
-# The list-wise judge: one prompt for all open clusters. It answers with the letter of the cluster, or NONE.
-NONE = "0"
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-LIST_LABELS = (NONE, *LETTERS)
-
-LIST_SYSTEM = (
-    "You compare the beginning of a new solution to a problem with the beginnings of earlier solutions and predict which of them "
-    "will reach the same final answer."
-)  # fmt: skip
-
-LIST_USER = """Problem:
-{question}
-{representatives}
-New solution (beginning):
-{new}
-
-Which solution will end in the same final answer as the new one? Reply with its letter, or 0 if none will."""
-
 
 # What chat templates steer models with, in whatever tokenizer: <|im_end|>, <｜User｜>, </s>, <end_of_turn>, [INST], <<SYS>>.
 _CONTROL = r"<[|｜][^<>|｜\n]{1,64}[|｜]>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>"
@@ -85,46 +65,6 @@ def user_message(question: str, prefix_a: str, prefix_b: str, tokenizer: Any = N
         before, rest = rest.split(slot, 1)
         text += before + plain(value, tokenizer).strip()
     return text + rest
-
-
-def list_user_message(question: str, representatives: Sequence[str], new: str, tokenizer: Any = None) -> str:
-    """The user turn of a list-wise judge. What repeats comes first: an opened cluster leaves the start as it was.
-
-    tokenizer: the judge's, see `plain`. Raises UserError for more representatives than LETTERS.
-    """
-    if len(representatives) > len(LETTERS):
-        raise UserError(
-            f"a list-wise judge tells at most {len(LETTERS)} clusters apart, found {len(representatives)}: lower K"
-        )
-    listed = "".join(
-        f"\nSolution {letter} (beginning):\n{plain(prefix, tokenizer).strip()}\n"
-        for letter, prefix in zip(LETTERS, representatives, strict=False)
-    )
-    start, rest = LIST_USER.split("{question}")
-    middle, end = rest.split("{representatives}")
-    before, after = end.split("{new}")
-    asked, added = plain(question, tokenizer).strip(), plain(new, tokenizer).strip()
-    return start + asked + middle + listed + before + added + after
-
-
-def list_training_row(
-    question: str, representatives: Sequence[str], new: str, label: int | None, tokenizer: Any = None
-) -> dict[str, str]:
-    """A row for a list-wise judge in LLaMA-Factory's alpaca format. label: the representative's position; None: none.
-
-    tokenizer: the judge's, as for `training_row`.
-    """
-    return {
-        "system": LIST_SYSTEM,
-        "instruction": list_user_message(question, representatives, new, tokenizer),
-        "input": "",
-        "output": NONE if label is None else LETTERS[label],
-    }
-
-
-def list_prompt_ids(tokenizer: Any, question: str, representatives: Sequence[str], new: str) -> list[int]:
-    """Token ids of a list-wise judge's prompt."""
-    return _ids(tokenizer, LIST_SYSTEM, list_user_message(question, representatives, new, tokenizer))
 
 
 def training_row(question: str, prefix_a: str, prefix_b: str, label: int, tokenizer: Any = None) -> dict[str, str]:
@@ -214,14 +154,14 @@ def _ids(tokenizer: Any, system: str, user: str) -> list[int]:
     return tokenizer.encode(_text(tokenizer, system, user), add_special_tokens=False)
 
 
-def label_token_ids(tokenizer: Any, labels: Sequence[str] = LABELS) -> tuple[int, ...]:
-    """Token ids of the labels (LABELS: different, same).
+def label_token_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Token ids of LABELS (different, same).
 
     Raises UserError if one is not exactly one token, or if the tokenizer's chat template cannot write the judge's prompt.
     """
     _text(tokenizer, SYSTEM, USER)
     ids = []
-    for label in labels:
+    for label in LABELS:
         tokens = tokenizer.encode(label, add_special_tokens=False)
         if len(tokens) != 1:
             raise UserError(f"the judge's label {label!r} is {len(tokens)} tokens for this tokenizer, must be one")

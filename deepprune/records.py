@@ -126,27 +126,6 @@ class Pair:
 
 
 @dataclasses.dataclass
-class ListItem:
-    """What a list-wise judge is asked: the representative of each open cluster, a new trace; which one it fits (label)."""
-
-    id_field: ClassVar[str] = "item_id"
-    item_id: str
-    problem_id: str
-    question: str
-    representatives: list  # a truncated trace of each cluster, in the order of opening
-    new: str
-    label: int | None  # position of the representative with the same final answer; None: there is none
-    model: str = ""
-
-    def check(self) -> str | None:
-        if not self.representatives or not all(isinstance(r, str) for r in self.representatives):
-            return "representatives should be one text or more"
-        if self.label is not None and not 0 <= self.label < len(self.representatives):
-            return f"label must be null or the position of a representative, found {self.label!r}"
-        return None
-
-
-@dataclasses.dataclass
 class PairScore:
     """What a judge said of a pair: p_same in [0, 1], verdict = p_same > 0.5."""
 
@@ -180,7 +159,7 @@ class Pruning:
     judge_cached_tokens: int = 0
 
 
-Record = TypeVar("Record", Problem, Trace, Pair, ListItem, PairScore, Pruning)
+Record = TypeVar("Record", Problem, Trace, Pair, PairScore, Pruning)
 
 
 def to_row(record: Any) -> dict[str, Any]:

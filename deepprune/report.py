@@ -371,8 +371,8 @@ def _pruning_lines(p: dict) -> list[str]:
             f"| {_interval(row['accuracy_minus_cons@n'])} | {_interval(row['tokens'], 0)} "
             f"| {_interval(row['reduction'], percent=True, missing=UNKNOWN)} | {counted} | {row['clusters']:.1f} | {row['finished']:.1f} |"
         )
-    lines += [*_unknown_sizes(p), "", "Whole cost over all problems of a run (cached: what a perfect prefix cache saves; of a live or a "
-              "list-wise judge what its engine counted):", "",
+    lines += [*_unknown_sizes(p), "", "Whole cost over all problems of a run (cached: what a perfect prefix cache saves; of a "
+              "live run what its engine counted):", "",
               "| judge | problems | prefix tokens | rest of finished | total | cons@n | judge calls | judge prompt tokens | cached "
               "| judge parameters / reasoner's |", "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for judge, row in p["deepprune"].items():

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from deepprune import clustering, config
+from deepprune import config
 from deepprune.clustering import ClusterSettings
 from deepprune.config import like, setting
-from deepprune.errors import UserError
 from deepprune.finishing import FinishSettings
 from deepprune.truncation import STRATEGIES, Truncation
 
@@ -32,15 +31,8 @@ class RuleSettings(CutSettings):
     overflow: str = like(ClusterSettings, "overflow")
     similarity: str = like(ClusterSettings, "similarity")
     assign: str = like(ClusterSettings, "assign")
-    comparisons: str = like(
-        ClusterSettings,
-        "comparisons",
-        help="all: the paper's rule; needed: the same clusters, asking only as far as decides; likely, representative: "
-        "approximate; listwise: for a list-wise judge",
-        choices=clustering.WITHOUT_SKETCH,
-    )
+    comparisons: str = like(ClusterSettings, "comparisons")
     surety: float = like(ClusterSettings, "surety")
-    margin: float = like(ClusterSettings, "margin")
     finish: str = like(FinishSettings, "rule")
     k2: int = like(FinishSettings, "k2")
     k3: int = like(FinishSettings, "k3")
@@ -55,8 +47,8 @@ class RuleSettings(CutSettings):
     def cluster_rule(self) -> ClusterSettings:
         """Raises UserError for values that make no sense."""
         return ClusterSettings(
-            self.tau, self.k, self.k1, self.overflow, self.similarity, self.assign, self.comparisons, self.surety, self.margin,
-            seed=self.seed,
+            self.tau, self.k, self.k1, self.overflow, self.similarity, self.assign, self.comparisons, self.surety,
+            self.seed,
         )  # fmt: skip
 
     def finish_rule(self) -> FinishSettings:
@@ -73,9 +65,3 @@ def recorded(cluster: ClusterSettings, finish: FinishSettings, cut: Truncation, 
     return dataclasses.asdict(cluster) | finishes | {
         "truncation": cut.strategy, "truncation_k": cut.k, "n": n, "order": order,
     }  # fmt: skip
-
-
-def check_listwise(judge: str, comparisons: str) -> None:
-    """Raise UserError unless a list-wise judge is asked list-wise, and no other is."""
-    if (judge == "listwise") != (comparisons == "listwise"):
-        raise UserError("--judge listwise and --comparisons listwise go together")

@@ -7,7 +7,6 @@ counts can be had, and they are all that voting, stopping and clustering with a 
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,14 +120,13 @@ class Clustered:
 
 
 def cluster(
-    scores: np.ndarray | Sequence[Sequence[float]], settings: clustering.ClusterSettings, key: str,
-    sketch: clustering.Sketch | None = None,
-) -> Clustered:  # fmt: skip
+    scores: np.ndarray | Sequence[Sequence[float]], settings: clustering.ClusterSettings, key: str
+) -> Clustered:
     """`clustering.greedy` on a table of scores; scores[member][new]."""
     table = scores.tolist() if isinstance(scores, np.ndarray) else scores
     n = len(table)
     asked: list[list[int]] = [[] for _ in range(n)]
-    running = clustering.greedy(n, settings, key, sketch=sketch)
+    running = clustering.greedy(n, settings, key)
     reply = None
     while True:
         try:
@@ -140,69 +138,3 @@ def cluster(
         asked[new] += [member for member, _ in pairs]
         reply = [table[member][new] for member, _ in pairs]
     return Clustered(finishing.placed_of(clusters, n), asked)
-
-
-def least_comparisons(scores: Sequence[Sequence[float]], settings: clustering.ClusterSettings, key: str) -> int:
-    """The fewest comparisons with which *any* exact rule can justify the full rule's clusters, knowing the scores beforehand.
-
-    A placement is justified when the answers given so far force it whatever the missing ones are, each in [0, 1]. No exact
-    saving can ask less: the limit that `comparisons: needed` is measured against.
-    """
-    clusters: list[list[int]] = []
-    running = clustering.greedy(len(scores), dataclasses.replace(settings, comparisons="all"), key, clusters)
-    total, reply = 0, None
-    while True:
-        try:
-            pairs = running.send(reply)
-        except StopIteration:
-            return total
-        new = pairs[0][1]
-        owner = {member: number for number, members in enumerate(clusters) for member in members}
-        values: dict[int, list[float]] = {}
-        reply = [scores[member][new] for member, _ in pairs]
-        for (member, _), value in zip(pairs, clustering.similarities(reply, settings), strict=True):
-            values.setdefault(owner[member], []).append(value)
-        forced = len(clusters) >= settings.k and settings.overflow == "join"
-        order = None if settings.assign == "best" else clustering.search_order(clusters, settings)
-        total += _certificate(list(values.values()), settings.tau, forced, order)
-
-
-def _certificate(values: list[list[float]], tau: float, forced: bool, order: Sequence[int] | None) -> int:
-    """Fewest revealed values that settle which cluster is chosen: of those whose mean is above tau the first in this order, or
-    the best (order None).
-    """
-
-    def to_stay_under(some: list[float], level: float, strictly: bool) -> float:
-        """Answers to reveal, the lowest first, until the mean cannot come above (strictly: up to) the level; inf: it does."""
-        bound = float(len(some))
-        for revealed, value in enumerate([*sorted(some), 0.0]):
-            if bound < level * len(some) - 1e-12 or (not strictly and bound <= level * len(some) + 1e-12):
-                return revealed
-            bound -= 1.0 - value
-        return math.inf
-
-    means = [sum(some) / len(some) for some in values]
-    best = max(range(len(means)), key=means.__getitem__)
-    if means[best] <= tau and not forced:
-        return int(sum(to_stay_under(some, tau, False) for some in values))
-    if means[best] > tau and order is not None:
-        first = next(i for i in order if means[i] > tau)
-        before = [values[i] for i in order[: order.index(first)]]
-        low = [0.0, *np.cumsum(sorted(values[first], reverse=True)) / len(values[first])]
-        least = math.inf
-        for revealed, bound in enumerate(low):
-            if bound > tau:  # the others after it do not matter
-                return int(min(least, revealed + sum(to_stay_under(some, tau, False) for some in before)))
-            if forced:  # not known to be above tau, but none else is, and it is the best
-                others = sum(to_stay_under(some, bound, i < first) for i, some in enumerate(values) if i != first)
-                least = min(least, revealed + others)
-    least, low, size = math.inf, 0.0, len(values[best])
-    for revealed, value in enumerate([0.0, *sorted(values[best], reverse=True)]):
-        low += value / size
-        known = revealed == size
-        if not forced and low <= tau and not (known and means[best] > tau):
-            continue
-        level = means[best] if known else low
-        others = sum(to_stay_under(some, level, i < best) for i, some in enumerate(values) if i != best)
-        least = min(least, revealed + others)
-    return int(least)

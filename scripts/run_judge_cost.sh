@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
 # What the judge costs, and what makes it cheaper (benchmarks/judge_cost.py); tables and figures go to Online/results/.
-#   scripts/run_judge_cost.sh listwise  train and test a list-wise judge on the recorded sample; an hour on two cores
 #   scripts/run_judge_cost.sh deep      512 traces each of 8 problems: counted with the trained judge, simulated judges and
-#                                       Sentence-BERT, then timed, with the list-wise judge if it is there; about an hour
+#                                       Sentence-BERT, then timed; about an hour
 #   scripts/run_judge_cost.sh r1        the same on the R1 study's test problems (after run_study.sh r1 FOLDER); about an hour
 # The judge is Offline/DeepPrune-Judge-mini (JUDGE=FOLDER: another). Run it again to continue after a kill.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-}
 case "$what" in
-  listwise | deep | r1) ;;
+  deep | r1) ;;
   *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 bash scripts/setup.sh
@@ -17,7 +16,6 @@ bash scripts/setup.sh
 python=.venv/bin/python
 judge=${JUDGE:-Offline/DeepPrune-Judge-mini}
 data=DeepPrune_data
-lists=results/lists
 readings=({p_same,verdict}/{best,first,largest}) # best, first: of the paper
 mkdir -p results Online/results
 
@@ -28,16 +26,6 @@ cost() { # name, further settings
 }
 
 case "$what" in
-  listwise)
-    $python Offline/build_pair_dataset.py --config scripts/recipes/study_miniature.yaml --data-dir $lists \
-      --problems $data/problems/arithmetic.jsonl $data/problems/words.jsonl $data/problems/unseen.jsonl \
-      --traces $data/traces/qwen2.5-coder-0.5b-arithmetic.jsonl.gz $data/traces/qwen2.5-coder-0.5b-words.jsonl.gz \
-      --test-traces $data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz --lists-per-problem 16 --cutoff 1536
-    $python LLaMA-Factory/train.py Offline/Qwen2.5_0.5B_listwise_lora_cpu.yaml dataset_dir=$lists dataset=miniature_lists output_dir=$lists/judge
-    [ -f $lists/judge-packed/adapter_config.json ] || $python -m deepprune.judges.weights pack $lists/judge $lists/judge-packed
-    $python Offline/test_listwise_judge.py --model $lists/judge-packed --lists $lists/offline_test_data/miniature_lists.jsonl \
-      --max-model-len 4096 --output $lists/scores.jsonl
-    ;;
   deep)
     traces=(--problems $data/problems/arithmetic.jsonl --traces $data/traces/qwen2.5-coder-0.5b-deep.jsonl.gz
       --truncation-k 2 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct)
@@ -50,11 +38,8 @@ case "$what" in
     cost deep_simulated "${traces[@]}" --judge simulated --auroc 0.87 "${sizes[@]}"
     cost deep_sbert "${traces[@]}" --judge sbert --tau 0.9 "${sizes[@]}"
     cost deep_sbert_surety1 "${traces[@]}" --judge sbert --tau 0.9 --n 64 512 --k 32 --surety 1 --readings p_same/best p_same/first p_same/largest
-    listwise=()
-    [ ! -f $lists/judge-packed/adapter_config.json ] || listwise=(--listwise $lists/judge-packed)
     # Float32: in bfloat16 the clusters of a judge whose scores lie near tau are not the same twice.
-    cost deep_timed "${traces[@]}" --model "$judge" --dtype float32 --max-model-len 8192 --limit 4 --n 16 --k 32 --timed 2 --timed-n 32 \
-      "${listwise[@]}"
+    cost deep_timed "${traces[@]}" --model "$judge" --dtype float32 --max-model-len 8192 --limit 4 --n 16 --k 32 --timed 2 --timed-n 32
     ;;
   r1)
     from=results/study/r1

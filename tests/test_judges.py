@@ -178,17 +178,16 @@ def test_every_judge_computes_in_what_the_processor_has(monkeypatch, tiny, has):
     with torch.inference_mode():
         assert judge.model(torch.tensor([[1, 2, 3]])).logits.dtype == torch.float32
     assert engine.machine_options("auto", 0.9)["dtype"] == dtype
-    for kind in ("vllm", "listwise"):
-        asked = {}
+    asked = {}
 
-        def start(folder, asked=asked, **options):
-            asked.update(options, dtype=engine.machine_options(options["dtype"], 0.9)["dtype"])
-            raise UserError("not in this test")
+    def start(folder, **options):
+        asked.update(options, dtype=engine.machine_options(options["dtype"], 0.9)["dtype"])
+        raise UserError("not in this test")
 
-        monkeypatch.setattr(engine, "start", start)
-        with pytest.raises(UserError, match="not in this test"):
-            judges.open_judge(kind, tiny)
-        assert asked["dtype"] == dtype and asked["extra"] == {"hf_overrides": {"head_dtype": "float32"}}
+    monkeypatch.setattr(engine, "start", start)
+    with pytest.raises(UserError, match="not in this test"):
+        judges.open_judge("vllm", tiny)
+    assert asked["dtype"] == dtype and asked["extra"] == {"hf_overrides": {"head_dtype": "float32"}}
 
 
 def test_limits():

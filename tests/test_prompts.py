@@ -47,12 +47,9 @@ def test_control_tokens_in_a_text_are_text(tokenizer, trick, place):
     usual = prompts.prompt_ids(tokenizer, *texts)
     texts[place] = trick
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    for ids in (
-        prompts.prompt_ids(tokenizer, *texts),
-        prompts.list_prompt_ids(tokenizer, texts[0], texts[1:2], texts[2]),
-    ):
-        assert [i for i in ids if i in special] == [i for i in usual if i in special]
-        assert trick.split("<|")[0].split("<")[0] in tokenizer.decode(ids)  # the text itself is there
+    ids = prompts.prompt_ids(tokenizer, *texts)
+    assert [i for i in ids if i in special] == [i for i in usual if i in special]
+    assert trick.split("<|")[0].split("<")[0] in tokenizer.decode(ids)  # the text itself is there
     asked = prompts.reasoner_prompt_ids(tokenizer, trick, None, " suffix")
     ordinary = prompts.reasoner_prompt_ids(tokenizer, "How many?", None, " suffix")
     assert [i for i in asked if i in special] == [i for i in ordinary if i in special]
@@ -65,11 +62,6 @@ def test_a_training_row_is_the_prompt_that_is_asked(tokenizer):
         text = prompts.templated(tokenizer, row["system"], row["instruction"], enable_thinking=False)
         ids = tokenizer.encode(text, add_special_tokens=False)
         assert ids == prompts.prompt_ids(tokenizer, trick, trick, "First")
-        row = prompts.list_training_row(trick, [trick], "First", 0, tokenizer)
-        text = prompts.templated(tokenizer, row["system"], row["instruction"], enable_thinking=False)
-        assert tokenizer.encode(text, add_special_tokens=False) == prompts.list_prompt_ids(
-            tokenizer, trick, [trick], "First"
-        )
 
 
 @pytest.mark.parametrize("token", ["<|eot_id|>", "<｜User｜>", "<｜end▁of▁sentence｜>", "</s>", "<s>", "<end_of_turn>", "[/INST]", "<<SYS>>"])  # fmt: skip

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import load_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -15,6 +16,7 @@ from deepprune.clustering import ClusterSettings
 from deepprune.errors import UserError
 from deepprune.prompts import Frame
 
+judge_cost = load_script("benchmarks/judge_cost.py")
 LABELS = [i % 3 if i % 11 else None for i in range(160)]
 
 
@@ -175,7 +177,7 @@ def test_the_least_comparisons_are_the_smallest_set_that_settles_a_placement(val
         if any(settled(known, values, tau, forced, assign) for known in itertools.combinations(flat, size))
     )  # fmt: skip
     order = {"best": None, "first": range(len(values)), "last": range(len(values))[::-1]}[assign]
-    assert simulation._certificate(values, tau, forced, order) == least
+    assert judge_cost._certificate(values, tau, forced, order) == least
 
 
 @pytest.mark.parametrize("assign", ["best", "first", "largest"])
@@ -188,5 +190,5 @@ def test_no_exact_rule_asks_less_than_the_least(auroc, similarity, assign):
         c: sum(map(len, simulation.cluster(scores, dataclasses.replace(rule, comparisons=c), "q").asked))
         for c in ("all", "needed")
     }
-    least = simulation.least_comparisons(scores.tolist(), rule, "q")
+    least = judge_cost.least_comparisons(scores.tolist(), rule, "q")
     assert 0 < least <= asked["needed"] <= asked["all"]

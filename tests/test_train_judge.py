@@ -31,7 +31,6 @@ RECIPES = (
     "Qwen3_full_sft.yaml",
     "Qwen3_lora_sft.yaml",
     "Qwen2.5_0.5B_lora_cpu.yaml",
-    "Qwen2.5_0.5B_listwise_lora_cpu.yaml",
     "SmolLM2_lora_cpu.yaml",
 )
 
@@ -226,20 +225,6 @@ def test_cross_entropy_with_full_fine_tuning_learns_the_same_token(world):
     expected = sum(-math.log(p) for _, p in label_probabilities(world / "tiny")) / 2
     assert logged_losses(output) == [pytest.approx(expected, rel=1e-4)]
     assert (output / "model.safetensors").is_file()
-
-
-def test_a_list_wise_judge_learns_its_letter(world, tmp_path):
-    """The first loss is the focal loss of the right letter under the untrained model."""
-    row = prompts.list_training_row("2 + 3?", ["a", "b"], "new", 1)
-    write_data(tmp_path / "data", [row, row])
-    launch(world, f"dataset_dir={tmp_path / 'data'}", f"output_dir={tmp_path / 'judge'}", "focal_loss_alpha=1.0")
-    tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
-    model = AutoModelForCausalLM.from_pretrained(world / "tiny", dtype=torch.float32)
-    with torch.no_grad():
-        logits = model(torch.tensor([prompts.list_prompt_ids(tokenizer, "2 + 3?", ["a", "b"], "new")])).logits[0, -1]
-    p = torch.softmax(logits.double(), 0)[tokenizer.convert_tokens_to_ids("B")].item()
-    losses = logged_losses(tmp_path / "judge")
-    assert losses[0] == pytest.approx((1 - p) ** 2 * -math.log(p), rel=1e-3) and losses[-1] != losses[0]
 
 
 # From here on in this process: nothing is trained.
@@ -460,7 +445,7 @@ def test_what_stage_02_keeps_the_recipes_train_on():
         cutoff = yaml.safe_load((ROOT / "scripts" / "recipes" / stage).read_text())["pairs"]["cutoff"]
         for name in names:
             longest = yaml.safe_load((ROOT / "Offline" / name).read_text())["cutoff_len"]
-            assert longest == cutoff or name == "Qwen2.5_0.5B_listwise_lora_cpu.yaml" and longest > cutoff
+            assert longest == cutoff
 
 
 def test_our_recipes_differ_in_values_only_but_for_lora(train):
@@ -585,20 +570,3 @@ def test_a_model_without_a_chat_template_for_a_judge_is_one_clear_line(refused, 
     assert "command line: " in line and str(tmp_path / "base") in line and "instruct model" in line
     (tmp_path / "base" / "tokenizer.json").write_text("{")
     assert "its tokenizer cannot be loaded" in refused(f"model_name_or_path={tmp_path / 'base'}")
-
-
-def test_list_wise_rows_are_checked_and_weighted_as_one(refused, tmp_path, world):
-    rows = [prompts.list_training_row("2 + 3?", ["a", "b"], "new", label) for label in (None, 0, 1)]
-    write_data(tmp_path / "data", rows)
-    message = refused(f"dataset_dir={tmp_path / 'data'}", "focal_loss_alpha=[0.5,0.5]")
-    assert "focal_loss_alpha is one number" in message
-    write_data(tmp_path / "data", [*rows, prompts.training_row(*PAIRS[0])])
-    message = refused(f"dataset_dir={tmp_path / 'data'}")
-    assert "train.jsonl:4" in message and "0 or a letter" in message
-    write_data(tmp_path / "data", rows)
-    write_data(tmp_path / "data", [prompts.training_row(*PAIRS[0])], "pairs.jsonl")
-    registry = tmp_path / "data" / "dataset_info.json"
-    entry = json.loads(registry.read_text())["deepprune_pairs"]
-    registry.write_text(json.dumps({"deepprune_pairs": entry | {"file_name": "train.jsonl"}, "pairs": entry}))
-    message = refused(f"dataset_dir={tmp_path / 'data'}", "eval_dataset=pairs")
-    assert "pairs.jsonl: rows of a list-wise judge beside rows of a pair-wise one" in message

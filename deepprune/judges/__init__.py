@@ -1,6 +1,6 @@
 """Judges: everything that can say how likely two truncated traces end in the same answer.
 
-One interface, one file a kind: vllm, transformers, listwise (all clusters in one prompt), sbert, and the two limits oracle
+One interface, one file a kind: vllm, transformers, sbert, and the two limits oracle
 and random.
 """
 
@@ -17,7 +17,7 @@ from deepprune import config
 from deepprune.errors import UserError
 from deepprune.records import Pair
 
-KINDS = ("vllm", "transformers", "listwise", "sbert", "oracle", "random")
+KINDS = ("vllm", "transformers", "sbert", "oracle", "random")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Judge(abc.ABC):
 def _check(kind: str, model: str | None) -> None:
     if kind not in KINDS:
         raise UserError(f"unknown judge {kind!r}; judges are {', '.join(KINDS)}")
-    if kind in ("vllm", "transformers", "listwise", "sbert") and not model:
+    if kind in ("vllm", "transformers", "sbert") and not model:
         raise UserError(f"judge {kind!r} needs a model: give --model (a folder, a LoRA adapter folder or a hub id)")
 
 
@@ -261,11 +261,6 @@ def _open(
 
         return VLLMJudge(model, dtype, max_model_len, batch, prefix_caching, tensor_parallel, data_parallel,
                          gpu_memory_utilization)  # fmt: skip
-    if kind == "listwise":
-        from deepprune.judges.listwise import ListwiseJudge
-
-        return ListwiseJudge(model, dtype, max_model_len, batch, prefix_caching, tensor_parallel, data_parallel,
-                             gpu_memory_utilization)  # fmt: skip
     if kind == "transformers":
         from deepprune.judges.transformers import TransformersJudge
 

@@ -20,8 +20,6 @@ class VLLMJudge(Judge):
     spoilt. The rest of the model is in `dtype` ('auto': see runtime.compute_dtype).
     """
 
-    LABELS = prompts.LABELS  # what it may answer
-
     def __init__(
         self, model: str, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
         prefix_caching: bool = True, tensor_parallel: int = 1, data_parallel: int = 1, gpu_memory_utilization: float = 0.9,
@@ -30,9 +28,9 @@ class VLLMJudge(Judge):
 
         self.name, folder = prepare(model)
         self.parameters = models.parameters(folder)
-        self.labels_shown = self.LABELS
+        self.labels_shown = prompts.LABELS
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.labels = prompts.label_token_ids(self.tokenizer, self.LABELS)
+        self.labels = prompts.label_token_ids(self.tokenizer)
         self.llm = engine.start(
             folder, dtype=dtype, max_model_len=max_model_len, max_num_seqs=batch, prefix_caching=prefix_caching,
             tensor_parallel=tensor_parallel, data_parallel=data_parallel, gpu_memory_utilization=gpu_memory_utilization,
@@ -54,11 +52,12 @@ class VLLMJudge(Judge):
             allowed_token_ids=list(labels),
         )  # fmt: skip
 
-    def _prompt(self, ids: list[int], traces: str) -> dict[str, list[int]]:
+    def _prompt(self, r: Request) -> dict[str, list[int]]:
         """The engine's prompt. Raises UserError if it is too long."""
+        ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
         if len(ids) > self.limit:
             raise UserError(
-                f"a judge prompt is {len(ids)} tokens (traces {traces}), the judge reads at most {self.limit}: raise "
+                f"a judge prompt is {len(ids)} tokens (traces {r.trace_a}, {r.trace_b}), the judge reads at most {self.limit}: raise "
                 "max_model_len or truncate the traces shorter"
             )
         return {"prompt_token_ids": ids}
@@ -69,7 +68,7 @@ class VLLMJudge(Judge):
 
         def prompts_of():
             for position, r in enumerate(requests):
-                yield str(position), self._prompt(self._ids([r]), f"{r.trace_a}, {r.trace_b}"), params
+                yield str(position), self._prompt(r), params
 
         for position, output in engine.run(self.llm, prompts_of(), self.window):
             at = output.outputs[0].logprobs[0]
@@ -80,17 +79,11 @@ class VLLMJudge(Judge):
                 Score(better(this, other), len(output.prompt_token_ids), cached, label_mass=mass((this, other))),
             )
 
-    def _ids(self, asked: Sequence[Request]) -> list[int]:
-        """The prompt of one request (of the list-wise judge: of one new trace's requests)."""
-        (r,) = asked
-        return prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
-
     def _rather(self, request):
         from vllm import SamplingParams
 
         params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False, logprobs=TOP)
-        prompt = self._prompt(self._ids([request]), f"{request.trace_a}, {request.trace_b}")
-        ((_, output),) = engine.run(self.llm, [("rather", prompt, params)])
+        ((_, output),) = engine.run(self.llm, [("rather", self._prompt(request), params)])
         likely = sorted(output.outputs[0].logprobs[0].items(), key=lambda item: -item[1].logprob)
         return [(self.tokenizer.decode([token]), math.exp(at.logprob)) for token, at in likely[:TOP]]
 
