@@ -199,7 +199,7 @@ def test_every_number_has_a_range_that_its_default_is_in(classes):
         ("PruneSettings", "--lockstep 0"), ("PruneSettings", "--n -2"), ("PruneSettings", "--n 0"), ("PruneSettings", "--batch 0"),
         ("PruneSettings", "--limit 0"), ("PruneSettings", "--tau 1.5"), ("PruneSettings", "--tau nan"), ("PruneSettings", "--k1 0"),
         ("PruneSettings", "--surety 0"), ("PruneSettings", "--truncation-k 0"), ("PruneSettings", "--finish never"),
-        ("PairSettings", "--cutoff 1"), ("PairSettings", "--train-pairs-per-problem -1"), ("PairSettings", "--test-share 1"),
+        ("PairSettings", "--test-pairs-per-problem 0"), ("PairSettings", "--train-pairs-per-problem -1"), ("PairSettings", "--test-share 1"),
         ("PairSettings", "--oversampling 0"), ("PairSettings", "--cutoff 1"), ("PairSettings", "--name ../out"),
         ("AblationSettings", "--cutoff 1"), ("AblationSettings", "--train-pairs-per-problem -1"),
         ("ProblemSettings", "--per-family 0"), ("ProblemSettings", "--families sums"), ("ProblemSettings", "--benchmark AIME99"),
