@@ -43,7 +43,7 @@ import typing
 from pathlib import Path
 
 from deepprune import config, jsonl, models, prompts, runtime
-from deepprune.errors import UserError, command
+from deepprune.errors import UserError, command, storage_trouble
 from deepprune.focal_loss import ANSWER_TOKENS, LossSettings, trainer_class
 from deepprune.manifest import Manifest, manifest_path
 from deepprune.training_guard import ADVICE, weights_problem
@@ -198,7 +198,7 @@ def main() -> None:
         "overwrite_output_dir": True,
     }
     progress = make_progress(manifest if first else None)
-    with refusals(recipe, progress):
+    with refusals(recipe, progress, output):
         tuner.run_exp(handed, callbacks=[progress])
     if first:
         name_base_model(output, model.name)
@@ -561,17 +561,29 @@ def readable(state: Path) -> bool:
         return False
 
 
+REFUSALS = (ValueError, TypeError, ImportError, AssertionError, AttributeError, RuntimeError, OSError)
+
+
 @contextlib.contextmanager
-def refusals(recipe: Path, progress: typing.Any) -> typing.Iterator[None]:
-    """What is raised before the first step is about the settings or the model: one clear line. Later it is a fault: a traceback."""
+def refusals(recipe: Path, progress: typing.Any, output: Path | None = None) -> typing.Iterator[None]:
+    """What is raised before the first step is about the settings or the model: one clear line. Later it is a fault: a traceback;
+    save for a full disk, which is one line whenever it comes.
+    """
     try:
         yield
     except UserError:
         if progress.begun:
             print(file=sys.stderr)  # the progress bar's line is open
         raise
-    except (ValueError, TypeError, ImportError, AssertionError, AttributeError, RuntimeError, OSError) as error:
-        if progress.begun:
+    except Exception as error:  # SafetensorError is nothing else
+        trouble = storage_trouble(error, output or ".", os.environ.get("TMPDIR") or "/tmp")
+        if trouble:
+            if progress.begun:
+                print(file=sys.stderr)
+            raise UserError(
+                f"{trouble}; the last whole checkpoint is kept, the same command goes on from it"
+            ) from error
+        if progress.begun or not isinstance(error, REFUSALS):
             raise
         kind = type(error).__name__
         raise UserError(f"{recipe}: LLaMA-Factory refuses these settings or this model: {kind}: {error}") from error

@@ -134,7 +134,7 @@ def main() -> None:
     counts = {"train_problems": len(train), "test_problems": len(test) + len(unseen_traces)}
     for side, path in outputs.items():
         manifest = Manifest.open(path, "pairs", made_from, inputs, overwrite=True)
-        manifest.finish(jsonl.write(path, rows[side]), **counts)
+        manifest.write(rows[side], **counts)
     register(root, settings.name)
     for path in outputs.values():
         print(path)

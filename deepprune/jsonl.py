@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from deepprune.errors import UserError, check_stop, command
+from deepprune.errors import UserError, check_stop, command, storage_trouble, writing
 
 
 def _open_text(path: Path) -> IO[str]:
@@ -167,22 +167,23 @@ class atomic:
         self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
 
     def __enter__(self) -> IO[bytes]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(self.temporary, "wb")
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(self.temporary, "wb")
         return self.file
 
     def __exit__(self, kind, error, trace) -> None:
+        kept = "what was there is untouched, run the same command again"
+        trouble = storage_trouble(error, self.path)  # asked before the half-written file goes, and its room is free
         try:
-            self.file.close()
-        except OSError as closing:  # a full disk may show only here
+            with writing(self.path, kept):
+                self.file.close()  # a full disk may show only here
+                if kind is None:
+                    os.replace(self.temporary, self.path)
+        finally:
             self.temporary.unlink(missing_ok=True)
-            raise UserError(f"{self.path}: {closing.strerror}; the old file is untouched") from closing
-        if kind is None:
-            os.replace(self.temporary, self.path)
-            return
-        self.temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UserError(f"{self.path}: {error.strerror}; the old file is untouched") from error
+        if trouble and not isinstance(error, UserError):
+            raise UserError(f"{trouble}; {kept}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -209,14 +210,13 @@ class Appender:
         """Write one row. Raises UserError on a full disk; earlier rows stay."""
         data = encode(dumps(row) + "\n")
         start = self.file.tell()
-        try:
-            while data:
-                data = data[self.file.write(data) :]
-        except OSError as error:
-            os.ftruncate(self.file.fileno(), start)
-            raise UserError(
-                f"{self.path}: {error.strerror}; rows written before are kept, run the same command again to continue"
-            ) from error
+        with writing(self.path, "rows written before are kept, run the same command again to continue"):
+            try:
+                while data:
+                    data = data[self.file.write(data) :]
+            except OSError:
+                os.ftruncate(self.file.fileno(), start)
+                raise
         check_stop()
 
     def __enter__(self) -> Appender:

@@ -31,6 +31,11 @@ def lock_file(output: str | Path) -> Path:
     return real.with_name(f".{real.name}.lock")
 
 
+def held() -> list[Path]:
+    """The outputs that this process has locked."""
+    return [path.with_name(path.name.removeprefix(".").removesuffix(".lock")) for path in _held]
+
+
 def hold(output: str | Path, wait: bool = False) -> None:
     """Lock an output until `release` or the end of this process; nothing happens if this process has it already.
 

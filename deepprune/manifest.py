@@ -11,6 +11,7 @@ rows is null where a killed run could not say.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -20,7 +21,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,18 @@ class Manifest:
         self._store()
         locks.release(self.output)
 
+    def write(self, rows: Iterable[dict[str, Any]], known_then: Callable[[], dict] = dict, **extra: Any) -> int:
+        """Write all rows at once and finish; returns their number. Both files or none: a full disk leaves nothing that refuses the
+        same command. known_then: what else should be traceable and is known when the last row is.
+        """
+        count = jsonl.write(self.output, rows)
+        try:
+            self.finish(count, **extra, **known_then())
+        except BaseException:
+            self.output.unlink(missing_ok=True)
+            raise
+        return count
+
 
 class Rows(jsonl.Appender):
     """An Appender that begins its manifest with the first row. Where it replaces an old file, that goes on opening."""
@@ -307,7 +320,10 @@ class Rows(jsonl.Appender):
         if self.manifest.begun and self.main:
             there = count_rows(self.path)
             self.manifest.run["rows"] = None if there is None else there - (self.manifest.before or 0)
-            self.manifest._store()
+            with contextlib.suppress(
+                *([UserError] if kind else [])
+            ):  # a full disk: the first error says so; the next run counts
+                self.manifest._store()
         elif kind is not None and self.path.stat().st_size == 0:
             self.path.unlink()
 

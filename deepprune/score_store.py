@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from deepprune import locks, prompts, runtime
-from deepprune.errors import UserError
+from deepprune.errors import UserError, disk_of, storage_trouble, writing
 from deepprune.judges import NotAJudge, Score
 from deepprune.records import content_hash
 from deepprune.truncation import Truncation
@@ -54,7 +54,8 @@ class ScoreStore:
         scores of a model whose labels had less than least_label_mass of the probability (judges.Judge).
         """
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         locks.hold(self.path)
         self.scores: dict[tuple[str, str], Score] = {}
         try:
@@ -85,8 +86,9 @@ class ScoreStore:
             notes = dict(self.db.execute("SELECT key, value FROM note"))
             self.label_mass: dict[str, float] | None = json.loads(notes.get("label_mass", "null"))
         except (sqlite3.DatabaseError, NotAJudge) as error:
+            trouble = _trouble(self.path, error)
             raise UserError(
-                f"{self.path}: cannot be used as a score store ({error}); choose another or delete it"
+                trouble or f"{self.path}: cannot be used as a score store ({error}); choose another or delete it"
             ) from error
 
         if self.label_mass and self.label_mass["mean"] < least_label_mass:
@@ -141,5 +143,14 @@ class ScoreStore:
                 self.db.executemany(statement, rows)
         except sqlite3.OperationalError as error:  # a full disk, a file in use
             raise UserError(
-                f"{self.path}: {error}; scores written before are kept, run the same command again"
+                _trouble(self.path, error)
+                or f"{self.path}: {error}; scores written before are kept, run the same command again"
             ) from error
+
+
+def _trouble(path: Path, error: Exception) -> str | None:
+    """What is to be done about an error that is the disk's and not the store's; None for others."""
+    if "unable to open database file" in str(error) or "disk i/o error" in str(error).lower():
+        return f"{path}: {error} ({disk_of(path)}); scores written before are kept, see to the disk and run the same command again"
+    trouble = storage_trouble(error, path)
+    return trouble and f"{trouble}; scores written before are kept, run the same command again"

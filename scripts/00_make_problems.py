@@ -46,8 +46,7 @@ def main() -> None:
         found = []
         for family in settings.families:
             found += problems.generate(family, settings.per_family, settings.seed, skip)
-    rows = records.write(settings.output, found)
-    manifest.finish(rows)
+    rows = manifest.write(map(records.to_row, found))
     print(f"{settings.output}: {rows} problems")
     strange = [p.gold for p in found if p.answer_type == "math" and not answers.readable(p.gold)]
     if strange:

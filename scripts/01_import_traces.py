@@ -73,10 +73,15 @@ def main() -> None:
             raise UserError(
                 f"--answer-pattern {settings.answer_pattern!r} is no regular expression: {error}"
             ) from error
-    for path in (settings.output_problems, settings.output_traces):
+    outputs = (settings.output_problems, settings.output_traces)
+    for path in outputs:
         locks.hold(path)
-        if Path(path).exists() and not settings.overwrite:
-            raise UserError(f"{path} exists; delete it, choose another output, or pass --overwrite")
+    there = [path for path in outputs if Path(path).exists()]
+    if there and not settings.overwrite:
+        if len(there) == len(outputs):
+            raise UserError(f"{there[0]} exists; delete it, choose another output, or pass --overwrite")
+        # One alone is of an import that could not write the other (a full disk), or refused.
+        Manifest.open(there[0], "import", config.resolved(settings), [settings.input])
     tokenizer = None
     if settings.tokenizer:
         from transformers import AutoTokenizer
@@ -94,9 +99,9 @@ def main() -> None:
         found.append(trace)
     if not found:
         raise UserError(f"{settings.input}: no rows")
-    for path, some in ((settings.output_problems, list(problems.values())), (settings.output_traces, found)):
+    for path, some in zip(outputs, (problems.values(), found), strict=True):
         manifest = Manifest.open(path, "import", config.resolved(settings), [settings.input], overwrite=True)
-        manifest.finish(records.write(path, some), **counts.to_manifest())
+        manifest.write(map(records.to_row, some), **counts.to_manifest())
     traces.print_summary(found, problems)
     unknown = sum(t.answer is None for t in found)
     print(

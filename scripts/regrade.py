@@ -67,8 +67,9 @@ def main() -> None:
         if Path(settings.output).exists() and not settings.overwrite:
             raise UserError(f"{settings.output} exists; delete it, choose another output, or pass --overwrite")
         record = Manifest.open(settings.output, "regrade", kept, [*settings.problems, settings.traces], overwrite=True)
-        count = records.write(settings.output, rows)
-        record.finish(count, changed=changes.to_manifest(), traces_made_by=origin)
+        count = record.write(
+            map(records.to_row, rows), lambda: {"changed": changes.to_manifest()}, traces_made_by=origin
+        )
     else:
         count = sum(1 for _ in rows)
     if not count:

@@ -19,13 +19,12 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
 from deepprune import jsonl, models
-from deepprune.errors import UserError, command
-from deepprune.manifest import check_paths
+from deepprune.errors import UserError, command, writing
+from deepprune.manifest import check_paths, manifest_path
 from deepprune.records import content_hash
 
 
@@ -71,6 +70,7 @@ def identify(name: str) -> Identity:
     """
     resolved = models.resolve(name)
     folder = Path(resolved.path)
+    _check_trained(folder)
     own = models.weights_hash(folder)
     shown = folder.name if resolved.source == "folder" else resolved.name
     if not (folder / "adapter_config.json").is_file():
@@ -80,6 +80,19 @@ def identify(name: str) -> Identity:
     scale = content_hash({key: settings.get(key) for key in MERGED_BY})
     whole = hashlib.sha256(f"{own} {under} {scale}".encode()).hexdigest()
     return Identity(f"{shown}@{own[:8]}+{under[:8]}", whole, resolved.source)
+
+
+def _check_trained(folder: Path) -> None:
+    """Raise UserError for the folder of a training that has not come to its end: killed while it saved, or still running."""
+    try:
+        made = json.loads(manifest_path(folder).read_text())
+        unfinished = made["stage"] == "train" and made["complete"] is False
+    except (OSError, ValueError, KeyError, TypeError):  # weights of others have no manifest of ours
+        return
+    if unfinished:
+        raise UserError(
+            f"{folder}: its training is not complete; run the command that trains it again, which goes on where it stopped"
+        )
 
 
 def _base_of(adapter: Path) -> tuple[str, dict]:
@@ -97,10 +110,11 @@ def _merge(base: str, adapter: Path, target: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    with tempfile.TemporaryDirectory(dir=target.parent) as tmp:
+    with tempfile.TemporaryDirectory(dir=target.parent) as tmp, writing(target, models.NOT_WHOLE):
         staged = Path(tmp) / "model"
         merged.save_pretrained(staged)
         AutoTokenizer.from_pretrained(base).save_pretrained(staged)
@@ -127,9 +141,10 @@ def pack(adapter: Path, target: Path) -> int:
     data = save({name: value.to(torch.bfloat16) for name, value in tensors.items()}, metadata={"format": "pt"})
     with jsonl.atomic(target / "adapter_model.safetensors") as file:
         file.write(data)
-    for name in ("adapter_config.json", "manifest.json"):
+    for name in ("manifest.json", "adapter_config.json"):  # the config last: with it the folder is an adapter
         if (adapter / name).is_file():
-            shutil.copyfile(adapter / name, target / name)
+            with jsonl.atomic(target / name) as file:
+                file.write((adapter / name).read_bytes())
     return len(data)
 
 
