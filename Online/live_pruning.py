@@ -209,8 +209,11 @@ async def answer(
             await asyncio.gather(*tasks, return_exceptions=True)
         seconds = time.monotonic() - started
         reported = sum(len(t.token_ids) for q in questions for t in q.live)
-        await asyncio.sleep(0.5)  # aborted requests leave the engine within a step
-        after, left = await reasoner.generated(), await reasoner.running()
+        for _ in range(100):  # aborted requests leave the engine within a step, on a busy machine some seconds later
+            await asyncio.sleep(0.3)
+            if not (left := await reasoner.running()):  # None where the engine does not say
+                break
+        after = await reasoner.generated()
         counted = after - before if after is not None and before is not None else None
         if counted is not None and (settings.judge_url or "").rstrip("/") == (settings.reasoner_url or "none").rstrip(
             "/"

@@ -100,5 +100,5 @@ def test_waiting_for_a_short_write(tmp_path, holder):
     time.sleep(0.2)
     assert waiter.poll() is None
     os.kill(first.pid, signal.SIGKILL)
-    assert waiter.communicate(timeout=60)[0] == "held\n"
+    assert waiter.communicate(timeout=300)[0] == "held\n"
     assert not Path(locks.lock_file(tmp_path / "index.json")).exists()

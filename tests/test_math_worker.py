@@ -160,7 +160,7 @@ def test_the_worker_ends_with_a_killed_parent():
     pid = int(parent.stdout.readline())
     parent.kill()
     parent.communicate()
-    for _ in range(600):  # as long as it takes; a zombie has ended
+    for _ in range(3000):  # as long as it takes; a zombie has ended
         try:
             with open(f"/proc/{pid}/stat") as stat:
                 if stat.read().rsplit(")", 1)[1].split()[0] == "Z":

@@ -37,7 +37,7 @@ def set_up(driver, tmp_path):
         f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {driver}  Release Build\nGCC version: 12.2.0\n"
     )
     return subprocess.run(
-        ["bash", "scripts/setup.sh"], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        ["bash", "scripts/setup.sh"], cwd=ROOT, capture_output=True, text=True, timeout=300,
         env=os.environ | {"NVIDIA_DRIVER_FILE": str(file), "PYTHON": "no-such-python"},
     )  # fmt: skip
 
