@@ -8,20 +8,34 @@ import sys
 import textwrap
 from pathlib import Path
 
+import forks
+import hypothesis
 import pytest
 
 from deepprune import models, records
 from deepprune.records import Problem, Trace, content_hash
 
+# The same examples on every run, however long one takes: a busy machine fails no test.
+# `pytest --hypothesis-profile default` draws new ones.
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("repeatable")
+
 ROOT = Path(__file__).resolve().parent.parent
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
-def run_stage(*args, timeout=600, **options):
-    """Run a stage script as a user would; returns the finished process with text output."""
-    return subprocess.run(
-        [sys.executable, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=timeout, **options
-    )
+def run_stage(*args, env=None, timeout=600):
+    """Run a script in a fork that has the packages loaded; returns the finished process with text output."""
+    return forks.run(args, ROOT, env, timeout)
+
+
+def run_process(*args, timeout=900):
+    """Run a script just as a user would: in a process of its own, on all cores, an engine in its own processes."""
+    env = {name: value for name, value in os.environ.items() if name not in forks.MODEST}
+    command = [sys.executable, *map(str, args)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env, timeout=timeout)
 
 
 SCORE = """
@@ -148,3 +162,12 @@ def load_script(path: str):
     sys.modules[spec.name] = script  # dataclasses look their module up
     spec.loader.exec_module(script)
     return script
+
+
+LONGEST = ["test_pipeline.py", "test_live_server.py", "test_train_judge.py", "test_judges.py", "test_live_vs_consensus.py", "test_notebooks.py",
+           "test_kill_and_resume.py", "test_errors.py", "test_compare_methods.py", "test_listwise.py"]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: at the end, two processes have little left that only one of them can do."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

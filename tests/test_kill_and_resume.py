@@ -3,10 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
-from conftest import ROOT, make_problem, make_trace, run_stage
+from conftest import make_problem, make_trace, run_stage
 
 from deepprune import pairs, records
 from deepprune.manifest import manifest_path
@@ -33,10 +31,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def kill_midway(command, output, total):
     """Run, SIGKILL the whole process group when a part of the rows is written; returns how many were."""
     rows = total // 5
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, command)], cwd=ROOT, start_new_session=True, capture_output=True, text=True,
-        timeout=600, env=os.environ | {"KILL_AFTER": str(rows)},
-    )  # fmt: skip
+    killed = output.with_name("killed.py")
+    killed.write_text(KILLED)
+    done = run_stage(killed, *command, env=os.environ | {"KILL_AFTER": str(rows)})
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     assert output.read_bytes().count(b"\n") == rows
     assert not json.loads(manifest_path(output).read_text())["complete"]

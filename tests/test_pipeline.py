@@ -5,7 +5,7 @@ import gzip
 import json
 
 import pytest
-from conftest import ROOT, run_stage
+from conftest import ROOT, run_process, run_stage
 from sklearn.metrics import roc_auc_score
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -20,8 +20,8 @@ def rows(path):
         return [json.loads(line) for line in file]
 
 
-def stage(*args):
-    done = run_stage(*args)
+def stage(*args, run=run_stage):
+    done = run(*args)
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
     return done.stdout
 
@@ -39,9 +39,12 @@ def run(tmp_path_factory):
     pairs.write_text("".join(json.dumps(p) + "\n" for p in kept))
     stage("LLaMA-Factory/train.py", "Offline/SmolLM2_lora_cpu.yaml", f"dataset_dir={root}", f"output_dir={root}/judge",
           "max_samples=8")  # fmt: skip
-    for name, more in {"trained": ["--model", root / "judge"], "random": ["--judge", "random"]}.items():
+    for name, more, run in (
+        ("trained", ["--model", root / "judge"], run_process),
+        ("random", ["--judge", "random"], run_stage),
+    ):
         stage("Offline/test_model_performance_parallel.py", *RECIPE, "--pairs", pairs, "--output", root / f"scores_{name}.jsonl",
-              "--resamples", "50", *ANY, *more)  # fmt: skip
+              "--resamples", "50", *ANY, *more, run=run)  # fmt: skip
     stage("Preliminaries/zero_shot_exp.py", *RECIPE, "--pairs", pairs, "--model", SMOL, "--output", root / "scores_zero_shot.jsonl",
           "--resamples", "50", "--dtype", "float32", *ANY)  # fmt: skip
     for name, more in {"trained": ["--model", root / "judge"], "oracle": ["--judge", "oracle"]}.items():

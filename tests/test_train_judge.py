@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 import yaml
@@ -70,10 +71,15 @@ def write_data(folder, rows, name="train.jsonl"):
 
 
 def launch(world, *overrides, launcher=(), recipe=None, code=0):
-    """Run the script as a user does. One thread: the model is tiny, and spinning threads slow a busy machine."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(world / "cache")}
-    command = [sys.executable, *launcher, str(SCRIPT), str(recipe or world / "recipe.yaml"), *overrides]
-    done = subprocess.run(command, cwd=world, env=env, capture_output=True, text=True, timeout=300)
+    """Run the script in a fork, or by a launcher, in a process of its own."""
+    command = [*launcher, str(SCRIPT), str(recipe or world / "recipe.yaml"), *overrides]
+    if launcher:
+        env = os.environ | {"HF_DATASETS_CACHE": str(world / "cache")}
+        done = subprocess.run(
+            [sys.executable, *command], cwd=world, env=env, capture_output=True, text=True, timeout=900
+        )
+    else:
+        done = forks.run(command, world)
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done
 
