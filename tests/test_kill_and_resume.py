@@ -83,7 +83,7 @@ def test_scoring(tmp_path, tiny):
     def command(output):
         return ["Offline/test_model_performance_parallel.py", "--pairs", tmp_path / "pairs.jsonl", "--model", tiny,
                 "--least-label-mass", "0",
-                "--output", output, "--batch", "4", "--max-model-len", "512", "--resamples", "20"]  # fmt: skip
+                "--dtype", "float32", "--output", output, "--batch", "4", "--max-model-len", "512", "--resamples", "20"]  # fmt: skip
 
     killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
     before = kill_midway(command(killed), killed, len(made))

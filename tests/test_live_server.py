@@ -103,7 +103,7 @@ def test_a_live_run_counts_as_the_server_does_and_replays(server, problems, tmp_
     # The recorded prefixes through stage 05, with the same judge in this process: the same clusters.
     replay = run_stage("Online/greedy_cluster_threshold.py", "--problems", problems, "--traces", tmp_path / "live.traces.jsonl", "--judge",
                        "transformers", "--model", SMOL, "--tokenizer", SMOL, "--truncation-k", "1", "--k1", "2", "--k2", "2", "--k3", "2",
-                       "--tau", "0.5", "--least-label-mass", "0", "--output", tmp_path / "replay.jsonl")  # fmt: skip
+                       "--tau", "0.5", "--dtype", "float32", "--least-label-mass", "0", "--output", tmp_path / "replay.jsonl")  # fmt: skip
     assert replay.returncode == 0, replay.stderr
     again = {p.problem_id: p.clusters for p in records.read(records.Pruning, tmp_path / "replay.jsonl")}
     assert {p.problem_id: p.clusters for p in pruned} == again
@@ -117,7 +117,7 @@ def test_the_judge_on_a_server_gives_the_scores_of_transformers(server, smol):
     from deepprune.judges.transformers import TransformersJudge
 
     requests = [judges.Request(f"What is {i} + 2?", "We add. So", f"First {i}, then", "a", "b") for i in range(5)]
-    there, here = ServerJudge(smol, server[0]), TransformersJudge(smol)
+    there, here = ServerJudge(smol, server[0]), TransformersJudge(smol, dtype="float32")
     for a, b in zip(there.score(requests), here.score(requests), strict=True):
         assert a.p_same == pytest.approx(b.p_same, abs=1e-3) and a.prompt_tokens == b.prompt_tokens
         assert (
