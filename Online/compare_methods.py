@@ -37,6 +37,7 @@ from deepprune import (
     records,
     runtime,
     score_store,
+    scoring,
     simulation,
     study,
 )
@@ -166,45 +167,28 @@ def scored(
     """A model's score of every unordered pair, from the store where it is known. `ratio` holds its parameters."""
     from transformers import AutoTokenizer
 
-    wanted = [(i, a, b) for i, traces in groups.items() for a, b in itertools.combinations(range(len(traces)), 2)]
     judge_is = judges.describe("vllm", model)
     made = score_store.identity(judge_is, "vllm", settings.dtype, settings.cut(), settings.tokenizer)
+    requests = [
+        judges.Request(by_id[i].question, a.prefix, b.prefix, a.trace_id, b.trace_id)
+        for i, traces in groups.items() for a, b in itertools.combinations(traces, 2)
+    ]  # fmt: skip
+
+    def open_judge() -> judges.Judge:
+        return judges.open_judge(
+            "vllm", model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch,
+            least_label_mass=settings.least_label_mass,
+        )  # fmt: skip
+
+    own, result = AutoTokenizer.from_pretrained(judges.folder_of(model)), {}
     at = f"{Path(settings.output).with_suffix('')}.{name}.sqlite"
     with ScoreStore(at, made, settings.least_label_mass) as store:
         store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
-        todo = [(i, a, b) for i, a, b in wanted if (groups[i][a].trace_id, groups[i][b].trace_id) not in store.scores]
-        print(f"{name}: {len(wanted):,} pairs, {len(todo):,} to score with {made['judge']}")
-        if len(todo) > settings.max_pairs:
-            raise UserError(
-                f"{name}: {len(todo):,} pairs are more than --max-pairs {settings.max_pairs:,}: take fewer traces (--n) or raise it"
-            )
-        if todo:
-            judge = judges.open_judge(
-                "vllm", model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch,
-                least_label_mass=settings.least_label_mass,
-            )  # fmt: skip
-            with progress.bar(total=len(todo), desc=name, unit="pair") as bar:
-                for start in range(0, len(todo), 4 * settings.batch):
-                    chunk = todo[start : start + 4 * settings.batch]
-                    pairs = [(by_id[i].question, groups[i][a], groups[i][b]) for i, a, b in chunk]
-                    scores = judge.score(
-                        [judges.Request(q, a.prefix, b.prefix, a.trace_id, b.trace_id) for q, a, b in pairs]
-                    )
-                    store.add([(a.trace_id, b.trace_id, s) for (_, a, b), s in zip(pairs, scores, strict=True)])
-                    store.note_label_mass(judge.label_mass)
-                    bar.update(len(chunk))
-            judge.close()
-        known, parameters = store.scores, judge_is["parameters"]
-        own = AutoTokenizer.from_pretrained(judges.folder_of(model))
-        result = {}
+        scoring.fill(store, requests, open_judge, settings.batch, name, settings.max_pairs)
         for i, traces in groups.items():
-            table, stored = np.ones((len(traces), len(traces))), np.zeros((len(traces), len(traces)), dtype=np.int64)
-            for a, b in itertools.combinations(range(len(traces)), 2):
-                score = known[traces[a].trace_id, traces[b].trace_id]
-                table[a, b] = table[b, a] = score.p_same
-                stored[a, b] = stored[b, a] = score.prompt_tokens
+            table, stored = store.tables([t.trace_id for t in traces])
             frame, lengths = costs.prompt_parts(own, by_id[i].question, [t.prefix for t in traces])
-            result[i] = comparison.Judged(table, parameters, lengths, frame, stored=stored)
+            result[i] = comparison.Judged(table, judge_is["parameters"], lengths, frame, stored=stored)
     return result
 
 

@@ -47,6 +47,7 @@ from deepprune import (
     records,
     runtime,
     score_store,
+    scoring,
     simulation,
 )
 from deepprune.clustering import ClusterSettings
@@ -246,38 +247,19 @@ def tables(data: Data) -> dict[str, Table]:
 
 def judged(data: Data, described: dict) -> Table:
     """Every pair of the first max(n) traces, scored once by the judge (judges.describe) on vLLM and stored."""
-    args, n, name = data.args, max(data.args.n), described["name"]
+    args, n = data.args, max(data.args.n)
     made = score_store.identity(described, "vllm", args.dtype, data.cut, args.tokenizer)
+    requests = [data.request(i, a, b) for i in data.groups for a, b in itertools.combinations(range(n), 2)]
+
+    def open_judge() -> judges.Judge:
+        return judges.open_judge(
+            "vllm", args.model, dtype=args.dtype, max_model_len=args.max_model_len, batch=args.batch
+        )
+
     with score_store.ScoreStore(args.store or f"{args.output}.sqlite", made) as store:
         store.check_prefixes({t.trace_id: t.prefix for g in data.groups.values() for t in g})
-        ids = {i: [t.trace_id for t in g] for i, g in data.groups.items()}
-        todo = [
-            (i, a, b)
-            for i in ids
-            for a, b in itertools.combinations(range(n), 2)
-            if (ids[i][a], ids[i][b]) not in store.scores
-        ]
-        print(
-            f"{len(data.groups)} questions: {len(data.groups) * n * (n - 1) // 2:,} pairs, {len(todo):,} to score with {name}"
-        )
-        if todo:
-            judge = judges.open_judge(
-                "vllm", args.model, dtype=args.dtype, max_model_len=args.max_model_len, batch=args.batch
-            )
-            with progress.bar(total=len(todo), desc="pairs", unit="pair") as bar:
-                for start in range(0, len(todo), 4 * args.batch):
-                    some = todo[start : start + 4 * args.batch]
-                    scores = judge.score([data.request(*t) for t in some])
-                    store.add([(ids[i][a], ids[i][b], s) for (i, a, b), s in zip(some, scores, strict=True)])
-                    bar.update(len(some))
-            judge.close()
-        result = {}
-        for i in ids:
-            table = np.ones((n, n))
-            for a, b in itertools.combinations(range(n), 2):
-                table[a, b] = table[b, a] = store.scores[ids[i][a], ids[i][b]].p_same
-            result[i] = table.tolist()
-    return result
+        scoring.fill(store, requests, open_judge, args.batch, described["name"])
+        return {i: store.tables([t.trace_id for t in group[:n]])[0].tolist() for i, group in data.groups.items()}
 
 
 def cosines(data: Data) -> dict[str, list[list[float]]]:

@@ -12,11 +12,14 @@ Scores are ordered: (a, b) has a as the representative. A killed run loses at mo
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deepprune import locks, prompts, runtime
 from deepprune.errors import UserError, disk_of, storage_trouble, writing
@@ -122,6 +125,19 @@ class ScoreStore:
     def get(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Score]:
         """The scores that are there, by pair."""
         return {pair: self.scores[pair] for pair in pairs if pair in self.scores}
+
+    def tables(self, traces: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(p_same, prompt tokens) of every pair of these trace ids, each (n, n) and symmetric; a trace with itself: 1 and 0.
+
+        Each pair was scored in this order: (earlier, later). Raises KeyError for one that was not.
+        """
+        n = len(traces)
+        p_same, tokens = np.ones((n, n)), np.zeros((n, n), dtype=np.int64)
+        for a, b in itertools.combinations(range(n), 2):
+            score = self.scores[traces[a], traces[b]]
+            p_same[a, b] = p_same[b, a] = score.p_same
+            tokens[a, b] = tokens[b, a] = score.prompt_tokens
+        return p_same, tokens
 
     def add(self, rows: Sequence[tuple[str, str, Score]]) -> None:
         """Keep scores: (representative, new trace, score). On disk when this returns."""

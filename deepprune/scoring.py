@@ -20,6 +20,7 @@ from deepprune.config import setting
 from deepprune.errors import UserError
 from deepprune.judges import Judge, Request
 from deepprune.manifest import Manifest
+from deepprune.score_store import ScoreStore
 
 
 @dataclasses.dataclass
@@ -112,6 +113,37 @@ def run(
         print(f"  {metric:<22} {value}  {metrics.in_brackets(row['low'], row['high'], '.4f')}")
     print(f"prompt tokens {tokens:,}, of which {cached:,} ({cached / max(tokens, 1):.1%}) from the prefix cache")
     manifest.finish(len(scores), metrics=table, prompt_tokens=tokens, cached_tokens=cached)
+
+
+def fill(
+    store: ScoreStore,
+    requests: Sequence[Request],
+    open_judge: Callable[[], Judge],
+    batch: int,
+    what: str,
+    most: int | None = None,
+) -> None:
+    """Score what the store does not hold yet. open_judge: called only then; what: for the bar.
+
+    Raises UserError for more than `most` pairs to score.
+    """
+    todo = [r for r in requests if (r.trace_a, r.trace_b) not in store.scores]
+    print(f"{what}: {len(requests):,} pairs, {len(todo):,} to score")
+    if most is not None and len(todo) > most:
+        raise UserError(
+            f"{what}: {len(todo):,} pairs are more than --max-pairs {most:,}: take fewer traces (--n) or raise it"
+        )
+    if not todo:
+        return
+    judge = open_judge()
+    with progress.bar(total=len(todo), desc=what, unit="pair") as bar:
+        for start in range(0, len(todo), 4 * batch):
+            chunk = todo[start : start + 4 * batch]
+            scores = judge.score(chunk)
+            store.add([(r.trace_a, r.trace_b, s) for r, s in zip(chunk, scores, strict=True)])
+            store.note_label_mass(judge.label_mass)
+            bar.update(len(chunk))
+    judge.close()
 
 
 def load(paths: Sequence[str | Path], some: Sequence[records.Pair]) -> dict[str, dict[str, records.PairScore]]:
