@@ -91,7 +91,9 @@ def code_commit() -> str:
     try:
 
         def git(*args):
-            return subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, check=True).stdout.strip()
+            # Without its optional lock: a git that is killed with us would leave it, and refuse the user's next commit.
+            command = ["git", "--no-optional-locks", "-C", here, *args]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
         commit = git("rev-parse", "HEAD")
         return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")

@@ -256,7 +256,8 @@ def test_training_on_a_full_disk_is_one_line(tmp_path, capsys):
         RuntimeError("unexpected pos 64 vs 0: file write failed"),
     ):
         with pytest.raises(
-            UserError, match="judge( or .*)?: no space left.*; the last whole checkpoint is kept, the same command goes on"
+            UserError,
+            match="judge( or .*)?: no space left.*; the last whole checkpoint is kept, the same command goes on",
         ):
             with train.refusals(tmp_path / "r.yaml", progress, tmp_path / "judge"):
                 raise error

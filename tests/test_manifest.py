@@ -51,6 +51,18 @@ def test_complete_is_false_from_a_resumed_runs_first_row_to_its_end(made, monkey
     assert manifest.commits(data) == [data["runs"][0]["commit"], "later"] and "torch" in data["runs"][1]["packages"]
 
 
+def test_git_is_asked_without_a_lock(tmp_path, monkeypatch):
+    """A git that was killed together with a stage left index.lock behind."""
+    (tmp_path / "git").write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\ncase "$*" in *rev-parse*) echo 1f3c;; esac\n'
+    )
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert manifest.code_commit() == "1f3c"
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 2 and all(line.startswith("--no-optional-locks ") for line in asked)
+
+
 def test_a_killed_runs_rows_are_counted_by_the_next(made):
     killed = start(made, {"tau": 0.5, "batch": 8}).appender()  # and never closed
     killed.append({})
