@@ -100,26 +100,49 @@ def resolve(name: str) -> ResolvedModel:
 
 
 def _from_hub(name: str) -> tuple[str | None, str]:
-    """Folder of a hub model, from the hub's local cache first; (None, reason) where there is none."""
+    """Folder of a hub model, from the hub's local cache first; (None, reason) where there is none.
+
+    A download that was cut off left a folder without (all of) its weights: it is gone on with, where a hub answers.
+    Raises UserError for a full disk.
+    """
     import huggingface_hub
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
     patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*"]
+    part = None
     try:
-        return snapshot_download(name, allow_patterns=patterns, local_files_only=True), ""
+        part = snapshot_download(name, allow_patterns=patterns, local_files_only=True)
+        if not _cut_off(Path(part)):
+            return part, ""
     except (LocalEntryNotFoundError, OSError):
         pass
     if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return None, "not in the hub cache (HF_HUB_OFFLINE=1)"
+        return part, "not in the hub cache (HF_HUB_OFFLINE=1)"
     if not hub_answers():
-        return None, f"no hub answers at {huggingface_hub.constants.ENDPOINT}"
+        return part, f"no hub answers at {huggingface_hub.constants.ENDPOINT}"
     try:
         return snapshot_download(name, allow_patterns=patterns), ""
     except RepositoryNotFoundError:
         return None, "the hub has no such public model"
     except Exception as error:  # noqa: BLE001 - every transport error means the same here
-        return None, f"the hub download failed ({type(error).__name__})"
+        trouble = storage_trouble(error, huggingface_hub.constants.HF_HUB_CACHE)
+        if trouble:
+            raise UserError(
+                f"model {name}: {trouble}; run the same command again, which goes on with the download"
+            ) from error
+        return part, f"the hub download failed ({type(error).__name__})"
+
+
+def _cut_off(snapshot: Path) -> bool:
+    """Whether a folder of the hub's cache lacks weights that were asked for: its index names them, or a part of a file lies there."""
+    try:
+        weight_files(snapshot)
+    except UserError:
+        return (snapshot / "model.safetensors.index.json").is_file() or any(
+            (snapshot.parent.parent / "blobs").glob("*.incomplete")
+        )
+    return False
 
 
 def hub_answers(timeout_seconds: float = 5.0) -> bool:

@@ -263,6 +263,36 @@ def test_training_on_a_full_disk_is_one_line(tmp_path, capsys):
                 raise error
 
 
+def test_a_download_that_was_cut_off_is_gone_on_with(tmp_path, monkeypatch):
+    """The hub's cache gives a folder for it, of which only the config and half of the shards are there."""
+    import huggingface_hub
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}')
+
+    def download(name, allow_patterns, local_files_only=False):
+        if not local_files_only:
+            fails and fails.pop()()
+            (tmp_path / "model-1.safetensors").write_text("")
+        return str(tmp_path)
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(models, "hub_answers", lambda: False)
+    assert models._from_hub("org/name")[0] == str(
+        tmp_path
+    )  # without a hub: what is there (a tokenizer may be all that is wanted)
+    monkeypatch.setattr(models, "hub_answers", lambda: True)
+    fails = [full]
+    with pytest.raises(UserError, match="model org/name: .*no space left.*goes on with the download"):
+        models._from_hub("org/name")
+    assert models._from_hub("org/name") == (str(tmp_path), "")
+    assert (tmp_path / "model-1.safetensors").exists()
+
+
 def test_writing_leaves_other_errors_alone():
     with pytest.raises(ZeroDivisionError), writing("x"):
         raise ZeroDivisionError
