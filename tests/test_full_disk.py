@@ -18,7 +18,7 @@ import sys
 import pytest
 from conftest import ROOT, load_script, run_stage
 
-from deepprune import errors, jsonl, models, records
+from deepprune import errors, jsonl, locks, models, records
 from deepprune.errors import UserError, storage_trouble, writing
 from deepprune.judges import Score, weights
 from deepprune.manifest import Manifest
@@ -141,19 +141,17 @@ def test_rows_go_on_after_room_is_made(tmp_path):
                     out.append(row)
             manifest.finish(len(rows))
         finally:
-            errors_before.append(manifest.run["rows"])
-            from deepprune import locks
-
+            counted.append(manifest.run["rows"])
             locks.release(tmp_path / "out.jsonl")
 
-    errors_before = []
+    counted = []
     with (
         largest_file(2000),
         pytest.raises(UserError, match=r"out\.jsonl: larger than .*; rows written before are kept"),
     ):
         run([{"n": "x" * 100} for _ in range(100)])
     kept = len((tmp_path / "out.jsonl").read_text().splitlines())
-    assert 10 < kept < 20 and errors_before == [kept]
+    assert 10 < kept < 20 and counted == [kept]
     run([{"n": 1}])
     data = json.loads((tmp_path / "out.manifest.json").read_text())
     assert data["complete"] and [r["rows"] for r in data["runs"]] == [kept, 1]
@@ -168,7 +166,7 @@ def test_a_file_and_its_manifest_are_written_both_or_not(tmp_path):
     assert json.loads((tmp_path / "out.manifest.json").read_text())["late"] == 3
 
 
-def test_an_import_goes_on_after_room_is_made(tmp_path):
+def test_an_import_goes_on_after_room_is_made(tmp_path, monkeypatch, capsys):
     """Its problems are written whole before its traces find the disk full."""
     rows = [
         {"question": "What is 1 + 1?", "gold": "2", "text": "So \\boxed{2}" + " " * 300, "n_tokens": 5, "i": i}
@@ -178,11 +176,13 @@ def test_an_import_goes_on_after_room_is_made(tmp_path):
     args = ["scripts/01_import_traces.py", "--input", tmp_path / "mine.jsonl", "--output-problems", tmp_path / "p.jsonl",
             "--output-traces", tmp_path / "t.jsonl"]  # fmt: skip
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, resource.RLIM_INFINITY))
-
-    done = run_stage(*args, preexec_fn=limit)
-    assert done.returncode == 2 and "t.jsonl: larger than a file may be" in done.stderr.splitlines()[-1], done.stderr
+    importing = load_script(args[0])
+    monkeypatch.setattr(sys, "argv", [str(arg) for arg in args])
+    with largest_file(9000), pytest.raises(SystemExit) as stop:
+        importing.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "t.jsonl: larger than a file may be" in said.splitlines()[-1], said
+    locks._release_all()  # that process would have ended
     assert (tmp_path / "p.jsonl").exists() and not (tmp_path / "t.jsonl").exists()
     other = run_stage(*args, "--dataset", "another")
     assert other.returncode == 2 and "p.jsonl was made differently" in other.stderr
