@@ -42,7 +42,7 @@ import types
 import typing
 from pathlib import Path
 
-from deepprune import config, jsonl, models, prompts, runtime
+from deepprune import config, console, jsonl, models, progress, prompts, runtime
 from deepprune.errors import UserError, command, storage_trouble
 from deepprune.focal_loss import ANSWER_TOKENS, LossSettings, trainer_class
 from deepprune.manifest import Manifest, manifest_path
@@ -181,10 +181,10 @@ def main() -> None:
     workflow.load_model = in_compute_dtype(workflow.load_model)
     cutoff_len = args.get("cutoff_len", 2048)
     workflow.CustomSeq2SeqTrainer = trainer_class(
-        workflow.CustomSeq2SeqTrainer, loss, cutoff_len=cutoff_len, row_name=row_names(args, entries)
+        without_bar(workflow.CustomSeq2SeqTrainer), loss, cutoff_len=cutoff_len, row_name=row_names(args, entries)
     )
-    # One training sample as text; upstream adds hundreds of token ids.
-    SupervisedDatasetProcessor.print_data_example = lambda it, row: print(it.tokenizer.decode(row["input_ids"]))
+    # One training sample as text, in a run's log; upstream adds hundreds of token ids.
+    SupervisedDatasetProcessor.print_data_example = lambda it, row: console.log(it.tokenizer.decode(row["input_ids"]))
 
     checkpoint = last_whole_checkpoint(output, say=first)
     if checkpoint and first:
@@ -197,20 +197,20 @@ def main() -> None:
         "resume_from_checkpoint": str(checkpoint) if checkpoint else None,
         "overwrite_output_dir": True,
     }
-    progress = make_progress(manifest if first else None)
-    with refusals(recipe, progress, output):
-        tuner.run_exp(handed, callbacks=[progress])
+    watch = make_watch(manifest if first else None, not args.get("disable_tqdm"))
+    with refusals(recipe, watch, output), console.others_hidden():
+        tuner.run_exp(handed, callbacks=[watch])
     if first:
         name_base_model(output, model.name)
-        losses = [entry["loss"] for entry in progress.log if "loss" in entry]
+        losses = [entry["loss"] for entry in watch.log if "loss" in entry]
         final = losses[-1] if losses else None  # finite: training_guard stops at the first one that is not
         manifest.finish(
-            progress.rows, final_loss=final, steps=progress.steps,
+            watch.rows, final_loss=final, steps=watch.steps,
             mean_loss=sum(losses) / len(losses) if losses else None,
         )  # fmt: skip
         seconds = manifest.data["wall_seconds"]
         shown = "not logged" if final is None else f"{final:.4f}"
-        print(f"{output}: {progress.rows} pairs, {progress.steps} steps, final loss {shown}, {seconds:.0f} s")
+        print(f"{output}: {watch.rows} pairs, {watch.steps} steps, final loss {shown}, {seconds:.0f} s")
 
 
 def read_recipe(recipe: Path, overrides: list[str]) -> dict:
@@ -565,28 +565,26 @@ REFUSALS = (ValueError, TypeError, ImportError, AssertionError, AttributeError, 
 
 
 @contextlib.contextmanager
-def refusals(recipe: Path, progress: typing.Any, output: Path | None = None) -> typing.Iterator[None]:
+def refusals(recipe: Path, watch: typing.Any, output: Path | None = None) -> typing.Iterator[None]:
     """What is raised before the first step is about the settings or the model: one clear line. Later it is a fault: a traceback;
-    save for a full disk, which is one line whenever it comes.
+    save for a full disk, which is one line whenever it comes. However it ends, the progress bar's line is closed first.
     """
     try:
         yield
     except UserError:
-        if progress.begun:
-            print(file=sys.stderr)  # the progress bar's line is open
         raise
     except Exception as error:  # SafetensorError is nothing else
         trouble = storage_trouble(error, output or ".", os.environ.get("TMPDIR") or "/tmp")
         if trouble:
-            if progress.begun:
-                print(file=sys.stderr)
             raise UserError(
                 f"{trouble}; the last whole checkpoint is kept, the same command goes on from it"
             ) from error
-        if progress.begun or not isinstance(error, REFUSALS):
+        if watch.begun or not isinstance(error, REFUSALS):
             raise
         kind = type(error).__name__
         raise UserError(f"{recipe}: LLaMA-Factory refuses these settings or this model: {kind}: {error}") from error
+    finally:
+        watch.close()
 
 
 def in_compute_dtype(load_model: typing.Callable) -> typing.Callable:
@@ -617,19 +615,47 @@ def no_cudnn_attention() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def make_progress(manifest: Manifest | None):
-    """A trainer callback that keeps the log for the manifest, and at each save the time spent so far."""
+def without_bar(base: type) -> type:
+    """A subclass of a Trainer that draws no bar and prints no log: `make_watch` does."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    class Silent(base):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            for shown in (PrinterCallback, ProgressCallback):
+                self.remove_callback(shown)
+
+    return Silent
+
+
+def make_watch(manifest: Manifest | None, draw: bool = True):
+    """A trainer callback that draws the progress bar, keeps the log for the manifest, and at each save the time spent so far.
+
+    manifest: of the rank that writes; None on the others, which draw nothing.
+    """
     from transformers import TrainerCallback
 
-    class Progress(TrainerCallback):
-        log, rows, steps, begun = [], 0, 0, False
+    class Watch(TrainerCallback):
+        log, rows, steps, begun, bar = [], 0, 0, False, None
 
         def on_train_begin(self, args, state, control, **kwargs):
             dataset = getattr(kwargs.get("train_dataloader"), "dataset", None)
             self.rows = len(dataset) if hasattr(dataset, "__len__") else 0
+            if manifest and draw:
+                self.bar = progress.bar(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
 
         def on_step_begin(self, args, state, control, **kwargs):
             self.begun = True
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if self.bar:
+                self.bar.update(state.global_step - self.bar.n)
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if manifest:
+                console.log(str(logs))
+            if self.bar and "loss" in (logs or {}):
+                self.bar.set_postfix_str(f"loss {float(logs['loss']):.4f}", refresh=False)
 
         def on_save(self, args, state, control, **kwargs):
             if manifest:
@@ -641,8 +667,14 @@ def make_progress(manifest: Manifest | None):
 
         def on_train_end(self, args, state, control, **kwargs):
             self.log, self.steps = state.log_history, state.global_step
+            self.close()
 
-    return Progress()
+        def close(self):
+            if self.bar:
+                self.bar.close()
+                self.bar = None
+
+    return Watch()
 
 
 def name_base_model(output: Path, name: str) -> None:

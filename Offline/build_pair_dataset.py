@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import config, jsonl, locks, models, pairs, prefixes, progress, prompts, records
+from deepprune import config, console, jsonl, locks, models, pairs, prefixes, progress, prompts, records
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 from deepprune.manifest import Manifest, check_paths
@@ -108,10 +108,10 @@ def main() -> None:
         raise UserError(f"no training pair is left: all {len(train_pairs)} are longer than --cutoff {settings.cutoff}")
     texts = {t.text for group in seen_traces.values() for t in group}
     whole = sum(p.prefix_a in texts and p.prefix_b in texts for p in train_pairs)
-    print(f"training pairs in which both prefixes are whole traces: {whole / len(train_pairs):.1%}")
+    console.detail(f"training pairs in which both prefixes are whole traces: {whole / len(train_pairs):.1%}")
     by_trace = {t.trace_id: t for groups in (seen_traces, unseen_traces) for group in groups.values() for t in group}
     for side, side_pairs in (("training", train_pairs), ("test", test_pairs)):
-        print(f"{side}, {prefixes.whole_line(used(side_pairs, by_trace))}")
+        console.detail(f"{side}, {prefixes.whole_line(used(side_pairs, by_trace))}")
     balance("before oversampling", kept)
     final = pairs.oversample(kept, settings.oversampling)
     balance("after oversampling", final)
@@ -137,7 +137,7 @@ def main() -> None:
         manifest.write(rows[side], **counts)
     register(root, settings.name)
     for path in outputs.values():
-        print(path)
+        console.detail(str(path))
 
 
 def read_traces(paths: list[str], by_id: dict) -> list[records.Trace]:
@@ -170,14 +170,14 @@ def report_lengths(what: str, lengths: list[int], cutoff: int) -> None:
     """Print the distribution of prompt lengths."""
     if lengths:
         n = np.asarray(lengths)
-        print(f"{what} prompts, tokens: median {np.median(n):.0f}, 95th percentile {np.percentile(n, 95):.0f}, "
-              f"maximum {n.max()}, over the cutoff of {cutoff}: {np.mean(n > cutoff):.1%}")  # fmt: skip
+        console.detail(f"{what} prompts, tokens: median {np.median(n):.0f}, 95th percentile {np.percentile(n, 95):.0f}, "
+                       f"maximum {n.max()}, over the cutoff of {cutoff}: {np.mean(n > cutoff):.1%}")  # fmt: skip
 
 
 def balance(when: str, some: list[records.Pair]) -> None:
     """Print the class balance."""
     same = sum(p.label for p in some)
-    print(f"class balance {when}: {same} same, {len(some) - same} different ({same / len(some):.1%} same)")
+    console.detail(f"class balance {when}: {same} same, {len(some) - same} different ({same / len(some):.1%} same)")
 
 
 def register(root: Path, name: str) -> None:

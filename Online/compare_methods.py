@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 
 from deepprune import (
-    answers,
     comparison,
     config,
     costs,
@@ -108,7 +107,9 @@ def main() -> None:
         rows = {r["problem_id"]: r for _, r in jsonl.read(settings.output)}
         todo = [i for i in groups if i not in rows]
         for problem_id in progress.bar(todo, desc="problems", unit="problem"):
-            question = question_of(by_id[problem_id], groups[problem_id])
+            question = comparison.question(
+                by_id[problem_id], groups[problem_id], [t.prefix_tokens for t in groups[problem_id]]
+            )
             fixed = {name: table[problem_id].weighted(size) for name, table in tables.items()}
             if sbert:
                 fixed["Sentence-BERT"] = sbert[problem_id].weighted(size)
@@ -148,17 +149,6 @@ def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[
     if max(map(len, groups.values())) > n:
         print(f"the first {n} traces of each problem are used")
     return {i: group[:n] for i, group in groups.items()}
-
-
-def question_of(problem: records.Problem, traces: list[Prefixed]) -> comparison.Question:
-    """A problem's recorded traces as the comparison needs them."""
-    labels = answers.classes([t.answer for t in traces], problem.answer_type)
-    right = answers.right_class(labels, [t.correct for t in traces])
-    confidences = [t.confidence for t in traces] if all(t.confidence for t in traces) else []
-    return comparison.Question(
-        problem.problem_id, problem.dataset, labels, right, [t.n_tokens for t in traces], [t.prefix_tokens for t in traces],
-        confidences,
-    )  # fmt: skip
 
 
 def scored(

@@ -3,6 +3,10 @@
     python Online/greedy_cluster_threshold.py --config scripts/recipes/cpu.yaml --model results/demo/judge \
         --problems DeepPrune_data/problems/*.jsonl --output results/demo/pruning.jsonl
     python Online/greedy_cluster_threshold.py --judge oracle --problems ... --output oracle.jsonl
+    python Online/greedy_cluster_threshold.py ... --output paper.jsonl --then --comparisons likely --output likely.jsonl
+
+After --then come the options in which a further run differs: the runs follow each other in one process, and share the engine
+of one judge.
 
 Many problems advance in lockstep, so that each call to the judge is large. A model's scores are kept in a store
 (OUTPUT.scores.sqlite, or --store to share one between runs): no pair is scored twice, and a killed run goes on with the
@@ -23,6 +27,7 @@ from deepprune import (
     answers,
     clustering,
     config,
+    console,
     costs,
     finishing,
     judges,
@@ -76,16 +81,30 @@ class PruneSettings(RuleSettings):
 
 @command
 def main() -> None:
-    settings = config.parse(PruneSettings, "prune", __doc__)
+    runs = config.parse_runs(PruneSettings, "prune", __doc__)
+    for settings in runs:
+        settings.cluster_rule(), settings.finish_rule()
+        records.read_problems(*settings.problems)
+    if any(settings.judge == "vllm" for settings in runs):
+        runtime.ensure()
+    opened: dict[tuple, judges.Judge] = {}
+    try:
+        for settings in runs:
+            prune_all(settings, opened)
+    finally:
+        for judge in opened.values():
+            judge.close()
+
+
+def prune_all(settings: PruneSettings, opened: dict[tuple, judges.Judge]) -> None:
+    """One run. opened: judges of the runs before, which are used again; a new one is added."""
     rule, finish = settings.cluster_rule(), settings.finish_rule()
     by_id = records.read_problems(*settings.problems)
-    if settings.judge == "vllm":
-        runtime.ensure()
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
     groups = select(settings, by_id, tokenizer)
-    print(prefixes.whole_line((t.whole, t.answer) for group in groups.values() for t in group))
+    console.detail(prefixes.whole_line((t.whole, t.answer) for group in groups.values() for t in group))
     described = judges.describe(settings.judge, settings.model, settings.seed)
     name = described["name"]
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
@@ -103,14 +122,14 @@ def main() -> None:
         if described["parameters"] is None:
             print(f"the size of the judge {name} is not known: neither is its cost, in reasoner tokens")
         if todo:
-            with Scorer(settings, described, by_id, groups) as scorer:
+            with Scorer(settings, described, by_id, groups, opened) as scorer:
                 with progress.bar(total=sum(len(groups[i]) for i in todo), desc="traces placed", unit="trace") as bar:
                     for start in range(0, len(todo), settings.lockstep):
                         some = todo[start : start + settings.lockstep]
                         for record in prune(some, groups, by_id, scorer, rule, finish, bar.update):
                             out.append(records.to_row(record))
                             judges.note_mass(manifest, scorer.label_mass)
-                print(f"{scorer.asked:,} pairs asked about, {scorer.scored:,} of them scored now")
+                console.detail(f"{scorer.asked:,} pairs asked about, {scorer.scored:,} of them scored now")
     rows = [p for p in records.read(records.Pruning, settings.output) if p.problem_id in groups]
     if not rows:
         raise UserError(f"{settings.traces}: no problem to prune; give other traces or a larger --limit")
@@ -143,10 +162,13 @@ def select(settings: PruneSettings, by_id: dict, tokenizer) -> dict[str, list[Pr
 class Scorer:
     """Scores of pairs of traces: from the store where they are known, else from the judge, opened when first needed.
 
-    Judges that are not models (oracle, random) have no store: their scores cost nothing.
+    Judges that are not models (oracle, random) have no store: their scores cost nothing. opened: see `prune_all`.
     """
 
-    def __init__(self, settings: PruneSettings, described: dict, by_id: dict, groups: dict[str, list[Prefixed]]):
+    def __init__(
+        self, settings: PruneSettings, described: dict, by_id: dict, groups: dict[str, list[Prefixed]], opened: dict
+    ):
+        self.opened = opened
         self.settings, self.by_id, self.groups = settings, by_id, groups
         self.name, self.parameters = described["name"], described["parameters"]
         self.judge: judges.Judge | None = None
@@ -165,8 +187,6 @@ class Scorer:
         return self
 
     def __exit__(self, *_) -> None:
-        if self.judge:
-            self.judge.close()
         if self.store:
             self.store.__exit__()
 
@@ -211,10 +231,14 @@ class Scorer:
     def _opened(self) -> judges.Judge:
         if self.judge is None:
             s = self.settings
-            self.judge = judges.open_judge(
-                s.judge, s.model, dtype=s.dtype, max_model_len=s.max_model_len, batch=s.batch, seed=s.seed,
-                tensor_parallel=s.tensor_parallel, data_parallel=s.data_parallel, least_label_mass=s.least_label_mass,
+            options = dict(
+                dtype=s.dtype, max_model_len=s.max_model_len, batch=s.batch, seed=s.seed, tensor_parallel=s.tensor_parallel,
+                data_parallel=s.data_parallel, least_label_mass=s.least_label_mass,
             )  # fmt: skip
+            key = (s.judge, s.model, *options.values())
+            if key not in self.opened:
+                self.opened[key] = judges.open_judge(s.judge, s.model, **options)
+            self.judge = self.opened[key]
         return self.judge
 
     def _judge(self, batch: list[tuple[str, int, int]]) -> list[judges.Score]:

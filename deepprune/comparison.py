@@ -15,10 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from deepprune import baselines, clustering, config, costs, finishing, metrics, prompts, simulation
+from deepprune import answers, baselines, clustering, config, costs, finishing, metrics, prompts, simulation
 from deepprune.clustering import ClusterSettings
 from deepprune.config import like, setting
 from deepprune.finishing import FinishSettings
+from deepprune.prefixes import Prefixed
+from deepprune.records import Problem, Trace
 
 # What is known of a method for one question (averages over orders of the traces):
 #   accuracy; tokens: the reasoner's; sequential: the longest chain of dependent generation; judge_calls, judge_prompt,
@@ -53,6 +55,17 @@ class Question:
     lengths: list[int]
     prefixes: list[int]
     confidences: list[dict] = dataclasses.field(default_factory=list)
+
+
+def question(problem: Problem, traces: Sequence[Trace | Prefixed], prefixes: Sequence[int] = ()) -> Question:
+    """A problem's recorded traces as the comparison needs them. prefixes: the reasoner's tokens of each prefix, for pruning."""
+    labels = answers.classes([t.answer for t in traces], problem.answer_type)
+    right = answers.right_class(labels, [t.correct for t in traces])
+    confidences = [t.confidence for t in traces] if all(t.confidence for t in traces) else []
+    lengths = [t.n_tokens for t in traces]
+    return Question(
+        problem.problem_id, problem.dataset, labels, right, lengths, list(prefixes) or [0] * len(traces), confidences
+    )
 
 
 @dataclasses.dataclass

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -324,6 +326,18 @@ def parse(kind: type[Settings], section: str | None, doc: str, argv: list[str] |
             option = "--" + field.name.replace("_", "-")
             raise UserError(f"{option} is required (or {field.name!r} in section {section!r} of the recipe)")
     return settings
+
+
+THEN = "--then"
+
+
+def parse_runs(kind: type[Settings], section: str | None, doc: str, argv: list[str] | None = None) -> list[Settings]:
+    """The settings of several runs in one process: what stands after each --then differs from the first run's options."""
+    argv = sys.argv[1:] if argv is None else argv
+    ends = [at for at, word in enumerate(argv) if word == THEN] + [len(argv)]
+    first = argv[: ends[0]]
+    later = [argv[start + 1 : end] for start, end in itertools.pairwise(ends)]
+    return [parse(kind, section, doc, first + differing) for differing in ([], *later)]
 
 
 def resolved(settings: Any) -> dict[str, Any]:

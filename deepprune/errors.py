@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from deepprune import console
+
 
 class UserError(Exception):
     """Bad input or settings. The message names the file (and line) and the remedy, on one line."""
@@ -146,7 +148,7 @@ def check_stop() -> None:
 
 def _traceback(kind, error, trace) -> None:
     """An unexpected error's traceback, as Python prints it."""
-    print(without_credentials("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+    print(without_credentials("".join(traceback.format_exception(kind, error, trace))), end="", file=console.errors())
 
 
 def _places() -> list[Any]:
@@ -159,7 +161,7 @@ def _places() -> list[Any]:
 def _end(code: int, message: str) -> None:
     """Print a message on one line and exit. What cannot be printed (the log's disk is full) changes nothing."""
     with contextlib.suppress(OSError):
-        print(" ".join(without_credentials(message).split()), file=sys.stderr, flush=True)
+        print(" ".join(without_credentials(message).split()), file=console.errors(), flush=True)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -177,6 +179,7 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        console.open_console()
         sys.excepthook = _traceback
         signal.signal(signal.SIGTERM, _stop)
         if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # not where a shell had it ignored

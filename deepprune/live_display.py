@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 
+from deepprune import console
 from deepprune.live import STATES, Question
 
 
@@ -19,11 +19,11 @@ class Display:
         self.view = None
 
     def __enter__(self) -> Display:
-        if sys.stderr.isatty():
+        if console.bars().isatty():
             from rich.console import Console
             from rich.live import Live as View
 
-            self.view = View(get_renderable=self.table, console=Console(stderr=True), refresh_per_second=4)
+            self.view = View(get_renderable=self.table, console=Console(file=console.bars()), refresh_per_second=4)
             self.view.__enter__()
         return self
 

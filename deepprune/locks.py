@@ -17,6 +17,7 @@ import socket
 import sys
 from pathlib import Path
 
+from deepprune import console
 from deepprune.errors import UserError, without_credentials
 
 _held: dict[
@@ -58,7 +59,8 @@ def hold(output: str | Path, wait: bool = False) -> None:
         ) from None
     except OSError as error:
         print(
-            f"{output}: cannot be locked here ({error.strerror}): start no second run that writes it", file=sys.stderr
+            f"{output}: cannot be locked here ({error.strerror}): start no second run that writes it",
+            file=console.errors(),
         )
         return
     who = {

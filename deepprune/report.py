@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from deepprune import answers, costs, metrics, paper, prefixes
+from deepprune import answers, comparison, costs, metrics, paper, prefixes
 from deepprune.errors import UserError
 from deepprune.records import Pair, PairScore, Problem, Pruning, Trace
 
@@ -36,7 +36,6 @@ def judge_numbers(pairs: Sequence[Pair], scores: dict[str, dict[str, PairScore]]
                     [p.label for p in some], [r.p_same for r in rows], [p.problem_id for p in some], resamples, seed
                 ),
                 "prompt_tokens": sum(r.prompt_tokens for r in rows),
-                "cached_tokens": sum(r.cached_tokens for r in rows),
             }
     return result
 
@@ -138,9 +137,54 @@ def _baseline(
             "accuracy": None if voted is None else _mean(voted, resamples, seed),
             "tokens": None if consensus is None else _mean(consensus, resamples, seed),
         },
+        "others": {} if voted is None else _others(problems, own, voted, consensus, resamples, seed),
         "oracle_coverage": _mean([float(any(t.correct is True for t in own[i])) for i in ids], resamples, seed),
     }
     return result, voted, consensus
+
+
+ORDERS = 20  # of the traces, over which Adaptive-Consistency is averaged
+ADAPTIVE = "Adaptive-Consistency"
+
+
+def _others(
+    problems: dict[str, Problem], own: dict[str, list[Trace]], voted: np.ndarray, consensus: np.ndarray, resamples: int, seed: int
+) -> dict[str, dict]:  # fmt: skip
+    """What needs no judge, by name: cons@m for powers of two below n (any m of the traces), and Adaptive-Consistency.
+
+    voted, consensus: of cons@n, by problem. Each: accuracy, its difference to cons@n, tokens a problem, their reduction, traces.
+    """
+    grid = comparison.Grid(orders=ORDERS, seed=seed)
+    rows = [comparison.compare(comparison.question(problems[i], own[i]), grid, lambda number: {}) for i in own]
+    lengths = np.asarray([row["length"] for row in rows])
+    fewest = min(row["n"] for row in rows)
+    methods = {
+        f"cons@{m}": ([row["cons"][m - 1] for row in rows], m * lengths, np.full(len(rows), m))
+        for m in (2**i for i in range(1, 30)) if m < fewest
+    }  # fmt: skip
+    for at, method in enumerate(rows[0]["methods"]):
+        if method["method"].startswith("adaptive-consistency"):
+            found = [row["methods"][at] for row in rows]
+            name = method["method"].replace("adaptive-consistency", ADAPTIVE)
+            methods[name] = tuple([row[field] for row in found] for field in ("accuracy", "tokens", "opened"))
+    return {
+        name: {
+            "accuracy": _mean(right, resamples, seed),
+            "accuracy_minus_cons@n": _mean(np.asarray(right) - voted, resamples, seed),
+            "tokens": _mean(tokens, resamples, seed),
+            "reduction": _reduction(np.asarray(tokens), consensus, resamples, seed),
+            "traces": float(np.mean(traces)),
+        }
+        for name, (right, tokens, traces) in methods.items()
+    }
+
+
+def _reduction(used: np.ndarray, consensus: np.ndarray, resamples: int, seed: int) -> dict[str, float]:
+    """Share of cons@n's tokens that is saved: a ratio of sums over problems, with its interval."""
+    value, low, high = metrics.bootstrap(
+        range(len(used)), lambda r: costs.reduction(float(used[r].sum()), float(consensus[r].sum())), resamples, seed
+    )
+    return {"value": value, "low": low, "high": high}
 
 
 def pruning_numbers(
@@ -182,19 +226,13 @@ def pruning_numbers(
         equivalent = None if None in extra else spent + np.asarray(extra)
 
         def reduction(used: np.ndarray | None, consensus=consensus) -> dict[str, float] | None:
-            if used is None or consensus is None:
-                return None
-            value, low, high = metrics.bootstrap(
-                range(len(used)),
-                lambda r: costs.reduction(float(used[r].sum()), float(consensus[r].sum())),
-                resamples,
-                seed,
-            )
-            return {"value": value, "low": low, "high": high}
+            return None if used is None or consensus is None else _reduction(used, consensus, resamples, seed)
 
         kinds = ("prefix", "rest", "total", "consensus")
         result["deepprune"][name] = {
             "against": titles[keys[name]],
+            "judge": rows[0].judge,
+            "rule": rule_title(rows[0].settings),
             "problems": len(rows),
             "accuracy": _mean(right, resamples, seed),
             "accuracy_minus_cons@n": None if voted is None else _mean(right - voted, resamples, seed),
@@ -256,6 +294,17 @@ def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
     return [", ".join(parts) for parts in result]
 
 
+def rule_title(settings: dict) -> str:
+    """How a run pruned, for people: the paper's rule, or what is asked, where a trace goes, and what is finished."""
+    asked, assign = settings.get("comparisons", "all"), settings.get("assign", "best")
+    finish = settings.get("finish_rule", "paper")
+    if (asked, assign, finish) == ("all", "best", "paper"):
+        return f"the paper's rule, K1 = {settings['k1']}" if "k1" in settings else "the paper's rule"
+    parts = ["all members compared" if asked == "all" else f"{asked} comparisons"]
+    parts += [f"{assign} cluster first"] * (assign != "best")
+    return ", ".join([*parts, "the paper's finish" if finish == "paper" else f"{finish} finish"])
+
+
 def _settings(run: Sequence[Pruning]) -> dict:
     """A run's settings; n of all its problems."""
     n = [p.settings["n"] for p in run if "n" in p.settings]
@@ -294,6 +343,74 @@ def to_markdown(numbers: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(numbers: dict, trained: dict | None = None) -> list[str]:
+    """The run in at most nine lines. trained: the manifest of the judge's training; the first judge is the one in question."""
+    lines = []
+    if trained:
+        settings, minutes = trained["settings"], trained["wall_seconds"] / 60
+        loss = "focal loss" if settings["use_focal_loss"] else "cross-entropy"
+        of = trained["models"]["judge"].split(" (")[0]
+        lines.append(
+            ("trained", f"{of} ({settings['finetuning_type']}, {loss}) on {trained['rows']} pairs in {minutes:.1f} min")
+        )
+    judges = {judge: row["all"] for judge, row in numbers["judges"].items()}
+    for at, (judge, row) in enumerate(judges.items()):
+        area = f"{judge}: AUROC {_interval(row['metrics']['auroc'])}"
+        if at == 0:
+            of = f"{row['pairs']} pairs of {row['problems']} problems"
+            lines.append(("judge", f"{area}, TNR@0.2 {_interval(row['metrics']['tnr_at_0.2_fnr'])}; {of}"))
+    beside = "; ".join(f"{judge} {_interval(row['metrics']['auroc'])}" for judge, row in list(judges.items())[1:])
+    if beside:
+        lines.append(("beside it", f"AUROC of {beside}"))
+    pruning = numbers.get("pruning")
+    if pruning:
+        lines += _pruning_summary(pruning)
+    width = max((len(name) for name, _ in lines), default=0) + 2
+    return [f"{name:<{width}}{text}" for name, text in lines[:9]]
+
+
+def _pruning_summary(p: dict) -> list[tuple[str, str]]:
+    """What was pruned, what that saved, what saves as much without a judge, and the limits."""
+    runs = p["deepprune"]
+    first = next(iter(runs.values()))
+    base = p["baselines"][first["against"]]
+    n = base["n"][-1] if isinstance(base["n"], list) else base["n"]
+    known = first["judge_parameters"] and first["reasoner_parameters"]
+    size = (
+        f"; the judge has {first['judge_parameters'] / first['reasoner_parameters']:.2f} of its parameters"
+        if known
+        else ""
+    )
+    lines = [("pruned", f"{base['problems']} problems x {n} traces of {', '.join(base['reasoner'])}{size}")]
+    if base["cons@n"]["accuracy"]:
+        tokens = base["cons@n"]["tokens"]["value"]
+        lines.append(
+            (first["against"], f"accuracy {_interval(base['cons@n']['accuracy'])}, {tokens:,.0f} tokens a problem")
+        )
+
+    def saved(row: dict) -> str:
+        text = f"accuracy {_interval(row['accuracy'])}"
+        if row["reduction"]:
+            text += f", {row['reduction']['value']:.1%} of the tokens saved"
+        if row.get("judge_calls"):
+            counted = row["reduction_with_judge"]
+            text += (
+                f", {counted['value']:.1%} with the judge counted" if counted else f", with the judge counted {UNKNOWN}"
+            )
+        return text
+
+    own = [row for row in runs.values() if row["judge"] == first["judge"]]
+    lines += [("pruning", f"{row['rule']}: {saved(row)}") for row in own[:3]]
+    others = base["others"]
+    if others:
+        spent = min((row["tokens_with_judge"] or row["tokens"])["value"] for row in own)
+        cons = [name for name, row in others.items() if name.startswith("cons@") and row["tokens"]["value"] <= spent]
+        shown = [name for name in (ADAPTIVE, *cons[-1:]) if name in others]
+        lines.append(("no judge", "; ".join(f"{name} {saved(others[name])}" for name in shown)))
+    limits = [f"{row['judge']}: {saved(row)}" for row in runs.values() if row["judge"] != first["judge"]]
+    return lines + ([("limits", "; ".join(limits))] if limits else [])
+
+
 def _judge_lines(numbers: dict) -> list[str]:
     lines = ["## The judge: do two partial traces end in the same answer?", ""]
     for subset in next(iter(numbers["judges"].values())):
@@ -302,15 +419,14 @@ def _judge_lines(numbers: dict) -> list[str]:
         lines += [
             f"**{title}**: {head['pairs']} pairs of {head['problems']} problems, {head['same_share']:.1%} same answer.",
             "",
-            "| judge | AUROC | AUROC within problems | TNR@0.2 | accuracy | prompt tokens (cached in the run that scored) |",
+            "| judge | AUROC | AUROC within problems | TNR@0.2 | accuracy | prompt tokens |",
             "|---|---|---|---|---|---|",
         ]
         for judge, row in numbers["judges"].items():
             m = row[subset]["metrics"]
             ranked = [_interval(m[k], why=" (one class)") for k in ("auroc", "within_problem_auroc", "tnr_at_0.2_fnr")]
             cells = [*ranked, _interval(m["accuracy"])]
-            cached = row[subset]["cached_tokens"] / max(row[subset]["prompt_tokens"], 1)
-            lines.append(f"| {judge} | {' | '.join(cells)} | {row[subset]['prompt_tokens']:,} ({cached:.0%}) |")
+            lines.append(f"| {judge} | {' | '.join(cells)} | {row[subset]['prompt_tokens']:,} |")
         lines.append("")
     lines += ["The paper, for comparison (other reasoners, other problems, a 4B judge):", "",
               "| judge | AUROC | TNR@0.2 |", "|---|---|---|"]  # fmt: skip
@@ -364,6 +480,12 @@ def _pruning_lines(p: dict) -> list[str]:
             f"| {title if several else 'cons@n'} |{blank} {_interval(b['cons@n']['accuracy'])} | 0 "
             f"| {_interval(b['cons@n']['tokens'], 0)} | 0 | 0 | | n |"
         )
+        for name, row in b["others"].items():
+            saved = _interval(row["reduction"], percent=True)
+            lines.append(
+                f"| {name}{of} |{blank} {_interval(row['accuracy'])} | {_interval(row['accuracy_minus_cons@n'])} "
+                f"| {_interval(row['tokens'], 0)} | {saved} | {saved} | | {row['traces']:.1f} |"
+            )
     for judge, row in p["deepprune"].items():
         counted = _interval(row["reduction_with_judge"], percent=True, missing=UNKNOWN)
         lines.append(
@@ -371,6 +493,8 @@ def _pruning_lines(p: dict) -> list[str]:
             f"| {_interval(row['accuracy_minus_cons@n'])} | {_interval(row['tokens'], 0)} "
             f"| {_interval(row['reduction'], percent=True, missing=UNKNOWN)} | {counted} | {row['clusters']:.1f} | {row['finished']:.1f} |"
         )
+    if any(b["others"] for b in baselines.values()):
+        lines += ["", f"cons@m below n: any m of the traces; {ADAPTIVE}: means over {ORDERS} orders of the traces."]
     lines += [*_unknown_sizes(p), "", "Whole cost over all problems of a run (cached: what a perfect prefix cache saves; of a "
               "live run what its engine counted):", "",
               "| judge | problems | prefix tokens | rest of finished | total | cons@n | judge calls | judge prompt tokens | cached "

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from deepprune import console
+
 MARK = "DEEPPRUNE_RUNTIME"
 
 
@@ -72,12 +74,7 @@ def tcmalloc() -> str | None:
 
 def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     """`base` (default: the process environment) plus what vLLM needs; what the user has set is kept."""
-    env = dict(os.environ if base is None else base)
-    env.setdefault("VLLM_NO_USAGE_STATS", "1")
-    env.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    env.setdefault("TOKENIZERS_PARALLELISM", "false")
-    env.setdefault("PYTHONWARNINGS", "ignore")  # warnings of packages, not of ours
-    env.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    env = console.quiet(os.environ if base is None else base)
     if not has_gpu():
         cpus = sorted(os.sched_getaffinity(0))
         if len(cpus) > 1:  # binding to a single core hangs

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepprune import config, judges, metrics, pairs, progress, records
+from deepprune import config, console, judges, metrics, pairs, progress, records
 from deepprune.config import setting
 from deepprune.errors import UserError
 from deepprune.judges import Judge, Request
@@ -92,10 +92,10 @@ def run(
                 out.append(records.to_row(record))
                 scores[record.pair_id] = record
                 judges.note_mass(manifest, judge.label_mass)
-            print(f"{len(todo) / (time.monotonic() - started):.1f} pairs/s")
+            console.detail(f"{len(todo) / (time.monotonic() - started):.1f} pairs/s")
             judge.close()
             if judge.label_mass:
-                print(
+                console.detail(
                     "its labels' probability among all tokens: mean {mean}, least {least} on the first {prompts} prompts".format(
                         **judge.label_mass
                     )
@@ -107,11 +107,16 @@ def run(
         settings.resamples, settings.seed,
     )  # fmt: skip
     problems = len({p.problem_id for p in some})
-    print(f"{len(some)} pairs of {problems} problems, judge {name}; 95 % intervals over problems")
+    console.detail(f"{len(some)} pairs of {problems} problems, judge {name}; 95 % intervals over problems")
+    shown = {}
     for metric, row in table.items():
         value = "n/a (one class)" if math.isnan(row["value"]) else f"{row['value']:.4f}"
-        print(f"  {metric:<22} {value}  {metrics.in_brackets(row['low'], row['high'], '.4f')}")
-    print(f"prompt tokens {tokens:,}, of which {cached:,} ({cached / max(tokens, 1):.1%}) from the prefix cache")
+        shown[metric] = f"{value}  {metrics.in_brackets(row['low'], row['high'], '.4f')}"
+        console.detail(f"  {metric:<22} {shown[metric]}")
+    console.detail(
+        f"prompt tokens {tokens:,}, of which {cached:,} ({cached / max(tokens, 1):.1%}) from the prefix cache"
+    )
+    console.brief(f"AUROC {shown['auroc']}, TNR@0.2 {shown['tnr_at_0.2_fnr']}".replace("  [", " ["))
     manifest.finish(len(scores), metrics=table, prompt_tokens=tokens, cached_tokens=cached)
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from deepprune import answers, progress
+from deepprune import answers, console, progress
 from deepprune.errors import UserError
 from deepprune.records import Problem, Trace, content_hash
 from deepprune.sampling import NEUTRAL
@@ -106,9 +106,15 @@ def print_summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str
     known = agreements(traces, problems)
     table = {name: summary(group, problems, known) for name, group in sorted(families.items())}
     table["all"] = summary(traces, problems, known)
-    print(f"{'family':<22}{'problems':>9}{'traces':>8}{'pass@1':>8}{'unknown':>9}{'same pairs':>12}{'tokens':>9}")
+    console.detail(
+        f"{'family':<22}{'problems':>9}{'traces':>8}{'pass@1':>8}{'unknown':>9}{'same pairs':>12}{'tokens':>9}"
+    )
     for name, row in table.items():
         same = "n/a" if math.isnan(row["same_answer_pairs"]) else f"{row['same_answer_pairs']:.3f}"
-        print(f"{name[:21]:<22}{row['problems']:>9}{row['traces']:>8}{row['pass@1']:>8.3f}{row['unknown']:>9.3f}"
-              f"{same:>12}{row['mean_tokens']:>9.1f}")  # fmt: skip
+        console.detail(f"{name[:21]:<22}{row['problems']:>9}{row['traces']:>8}{row['pass@1']:>8.3f}{row['unknown']:>9.3f}"
+                       f"{same:>12}{row['mean_tokens']:>9.1f}")  # fmt: skip
+    row = table["all"]
+    console.brief(
+        f"pass@1 {row['pass@1']:.3f}, without an answer {row['unknown']:.3f}, mean length {row['mean_tokens']:.0f} tokens"
+    )
     return table

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import types
 
+from deepprune import console
 from deepprune.errors import UserError
 
 UPSTREAM = "0.9.5"
@@ -27,8 +29,9 @@ def import_llamafactory() -> None:
         sys.modules["torchaudio"] = types.ModuleType("torchaudio")
         stand_in = True
     try:
-        import llamafactory.extras.env
-        import llamafactory.train.tuner  # noqa: F401
+        with contextlib.redirect_stdout(sys.stderr):  # to which its log goes from then on: it is no result
+            import llamafactory.extras.env
+            import llamafactory.train.tuner  # noqa: F401
     except ImportError as error:
         raise UserError(f"LLaMA-Factory cannot be imported ({error}); run scripts/setup.sh") from error
     finally:
@@ -36,4 +39,4 @@ def import_llamafactory() -> None:
             del sys.modules["torchaudio"]
     if llamafactory.extras.env.VERSION != UPSTREAM:
         found = llamafactory.extras.env.VERSION
-        print(f"warning: llamafactory {found} is installed, {UPSTREAM} is tested", file=sys.stderr)
+        print(f"warning: llamafactory {found} is installed, {UPSTREAM} is tested", file=console.errors())

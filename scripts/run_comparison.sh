@@ -18,10 +18,12 @@ python=.venv/bin/python
 judge=${JUDGE:-Offline/DeepPrune-Judge-mini}
 data=DeepPrune_data
 reasoner=Qwen/Qwen2.5-Coder-0.5B-Instruct
-mkdir -p results/comparison Online/results
+mkdir -p Online/results
+source scripts/log.sh
+keep_log results/comparison/log.txt
 
 compare() { # name, further settings
-  echo; echo "== $1"
+  say ""; say "== $1"
   $python Online/compare_methods.py --config scripts/recipes/compare.yaml --output "results/comparison/$1.jsonl" "${@:2}"
   for end in .csv .md .manifest.json .png _latency.png _quality.png; do
     if [ -f "results/comparison/$1$end" ]; then cp "results/comparison/$1$end" Online/results/; fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The whole pipeline, small, on recorded traces of real models: set up if needed, then stages 01 to 06 with the
-# CPU recipe. Results go to results/demo. Run it again to continue after a kill; finished stages are skipped.
+# CPU recipe. Results and the full log (log.txt) go to results/demo. Run it again to continue after a kill; finished
+# stages are skipped.
 #   scripts/run_demo.sh            about 17 minutes after set-up on two cores
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,9 +16,10 @@ unseen=DeepPrune_data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz
 pairs=DeepPrune_data/offline_test_data/deepprune_pairs.jsonl
 traces=DeepPrune_data/online_test_data/deepprune_pairs.jsonl
 smol=HuggingFaceTB/SmolLM2-135M-Instruct
-mkdir -p $out
+source scripts/log.sh
+keep_log $out/log.txt
 started=$SECONDS
-step() { echo; echo "== $* [$(((SECONDS - started) / 60)) min]"; }
+step() { say ""; say "== $* [$(((SECONDS - started) / 60)) min]"; }
 
 step "01 sample traces of a few fresh problems (SmolLM2-135M, which is almost never right)"
 [ -f $out/fresh_problems.jsonl ] ||
@@ -42,9 +44,8 @@ $prune --problems "${problems[@]}" --judge oracle --output $out/pruning_oracle.j
 $prune --problems "${problems[@]}" --judge random --output $out/pruning_random.jsonl
 
 step "06 report"
-$python scripts/06_report.py --run demo --output $out --pairs $pairs \
+$python scripts/06_report.py --run demo --output $out --pairs $pairs --trained $out/judge \
   --scale "Miniature: small models, short arithmetic and word problems, n = 16; nothing here is paper scale." \
   --scores $out/scores_trained.jsonl $out/scores_zero_shot.jsonl $out/scores_sbert.jsonl \
   --problems "${problems[@]}" --traces $traces \
   --pruning $out/pruning_trained.jsonl $out/pruning_oracle.jsonl $out/pruning_random.jsonl
-step "done"

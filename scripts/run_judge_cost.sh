@@ -17,10 +17,12 @@ python=.venv/bin/python
 judge=${JUDGE:-Offline/DeepPrune-Judge-mini}
 data=DeepPrune_data
 readings=({p_same,verdict}/{best,first,largest}) # best, first: of the paper
-mkdir -p results Online/results
+mkdir -p Online/results
+source scripts/log.sh
+keep_log results/judge_cost/log.txt
 
 cost() { # name, further settings
-  echo; echo "== $1"
+  say ""; say "== $1"
   $python benchmarks/judge_cost.py --output "results/judge_cost_$1" "${@:2}"
   for end in csv json png; do cp "results/judge_cost_$1.$end" Online/results/; done
 }

@@ -4,7 +4,7 @@
 #   scripts/run_study.sh r1 FOLDER    on traces that are not in this repository; FOLDER holds
 #                                     r1_distill_llama8b_math500.jsonl.gz and llama3b_rlvr_amc23.jsonl.gz;
 #                                     about three hours
-# Writes results/study/. Run it again to continue after a kill; finished work is skipped.
+# Writes results/study/; every line of every package is in results/study/*/log.txt. Run it again to continue after a kill; finished work is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 study=${1:-}
@@ -20,9 +20,10 @@ recipe="--config scripts/recipes/study_$study.yaml"
 out=results/study/$study
 smol=HuggingFaceTB/SmolLM2-135M-Instruct
 qwen=Qwen/Qwen2.5-Coder-0.5B-Instruct
-mkdir -p "$out"
 started=$SECONDS
-step() { echo; echo "== $* [$(((SECONDS - started) / 60)) min]"; }
+source scripts/log.sh
+keep_log "$out/log.txt"
+step() { say ""; say "== $* [$(((SECONDS - started) / 60)) min]"; }
 
 train() { # recipe, name, further settings
   step "train $2"

@@ -6,7 +6,7 @@ import json
 import pytest
 from conftest import make_problem, make_trace, run_stage
 
-from deepprune import pairs, records, study
+from deepprune import pairs, records, report, study
 from deepprune.errors import UserError
 from deepprune.records import Pruning
 from deepprune.truncation import Truncation
@@ -127,3 +127,69 @@ def test_pairs_of_one_class_and_one_problem_are_reported_as_what_they_are(tmp_pa
     assert found["accuracy"] == {"value": pytest.approx(2 / 3), "low": None, "high": None}
     page = (tmp_path / "report/report.md").read_text()
     assert "| judge | n/a (one class) | n/a (one class) | n/a (one class) | 0.667 [n/a] |" in page and "nan" not in page
+
+
+@pytest.fixture
+def replayed(tmp_path):
+    """Two problems x 8 traces of 10 tokens: all agree in the first, none in the second; each pruned to 3 finished traces."""
+    problems = {p.problem_id: p for p in (make_problem(i, str(2 * i)) for i in (1, 2))}
+    one, two = problems.values()
+    traces = [make_trace(one, i, one.gold, model="reasoner-1B") for i in range(8)]
+    traces += [make_trace(two, i, str(100 + i), model="reasoner-1B") for i in range(8)]
+    runs = {}
+    for name, settings in (("paper", {"comparisons": "all", "assign": "best", "finish_rule": "paper", "k1": 10, "n": 8}),
+                           ("cheaper", {"comparisons": "likely", "assign": "largest", "finish_rule": "staged", "k1": 10, "n": 8})):  # fmt: skip
+        runs[f"judge, {name}"] = []
+        for problem in problems.values():
+            ids = [t.trace_id for t in traces if t.problem_id == problem.problem_id]
+            runs[f"judge, {name}"].append(
+                Pruning(problem.problem_id, "judge", settings, [ids], ids[:3], None, problem is one,
+                        {"prefix": 24, "rest": 16, "total": 40, "consensus": 80, "sequential": 10}, 9, 300, 100)
+            )  # fmt: skip
+    runs["oracle"] = [dataclasses.replace(p, judge="oracle", judge_calls=0, judge_tokens=0, judge_cached_tokens=0) for p in runs["judge, paper"]]  # fmt: skip
+    sizes = {"judge, paper": 100_000_000, "judge, cheaper": 100_000_000, "oracle": 0}
+    return report.pruning_numbers(problems, traces, runs, sizes, None, 50, 0)
+
+
+def test_what_needs_no_judge_stands_beside_pruning(replayed):
+    others = replayed["others"]
+    assert list(others) == [
+        "cons@2",
+        "cons@4",
+        "Adaptive-Consistency",
+        "Adaptive-Consistency, batches of 4, at most 20",
+    ]
+    assert others["cons@2"]["tokens"]["value"] == 20 and others["cons@2"]["reduction"]["value"] == 0.75
+    assert others["cons@4"]["accuracy"]["value"] == 0.5 and others["cons@4"]["traces"] == 4
+    # Four equal answers decide (1 - 0.5^5 > 0.95); eight different ones never do.
+    assert others["Adaptive-Consistency"]["tokens"]["value"] == (40 + 80) / 2
+    assert others["Adaptive-Consistency"]["traces"] == 6
+    assert others["Adaptive-Consistency"]["reduction"]["value"] == pytest.approx(1 - 120 / 160)
+    numbers = {
+        "run": "test",
+        "scale": "",
+        "resamples": 50,
+        "seed": 0,
+        "commit": "c",
+        "judges": {},
+        "inputs": [],
+        "pruning": replayed,
+    }
+    page = report.to_markdown(numbers)
+    assert "| cons@4 | 0.500 " in page and "| Adaptive-Consistency | 0.500 " in page and "nan" not in page
+
+
+def test_the_summary_names_rules_savings_and_the_cost_of_the_judge(replayed):
+    trained = {"settings": {"use_focal_loss": True, "finetuning_type": "lora"}, "wall_seconds": 90, "rows": 227,
+               "models": {"judge": "small-model (folder)"}}  # fmt: skip
+    lines = report.summary({"judges": {}, "pruning": replayed}, trained)
+    assert len(lines) <= 9 and lines[0] == "trained   small-model (lora, focal loss) on 227 pairs in 1.5 min"
+    # 200 computed prompt tokens of a judge a tenth of the reasoner's size: 20 reasoner tokens on top of 40, of 80.
+    saved = "accuracy 0.500 [0.000, 1.000], 50.0% of the tokens saved, 25.0% with the judge counted"
+    assert f"pruning   the paper's rule, K1 = 10: {saved}" in lines
+    assert f"pruning   likely comparisons, largest cluster first, staged finish: {saved}" in lines
+    (cheap,) = (line for line in lines if line.startswith("no judge"))
+    assert "Adaptive-Consistency accuracy 0.500" in cheap and "25.0% of the tokens saved" in cheap
+    assert "cons@4" in cheap and "cons@2" not in cheap  # the most traces that cost no more than pruning
+    (limit,) = (line for line in lines if line.startswith("limits"))
+    assert "oracle: accuracy 0.500" in limit and "judge counted" not in limit

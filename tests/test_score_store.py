@@ -112,6 +112,22 @@ def prune(sample, output, *more):
                      "--tau", "0.9", "--output", output, *more)  # fmt: skip
 
 
+def test_runs_that_follow_each_other_in_one_process_are_those_of_one_process_each(sample, tmp_path):
+    both = prune(sample, tmp_path / "a.jsonl", "--then", "--finish", "staged", "--start", "2", "--output", tmp_path / "b.jsonl",
+                 "--then", "--judge", "oracle", "--tau", "0.5", "--output", tmp_path / "c.jsonl")  # fmt: skip
+    assert both.returncode == 0, both.stderr
+    for name, more in (
+        ("a", []),
+        ("b", ["--finish", "staged", "--start", "2"]),
+        ("c", ["--judge", "oracle", "--tau", "0.5"]),
+    ):
+        alone = prune(sample, tmp_path / "alone" / f"{name}.jsonl", *more)
+        assert alone.returncode == 0, alone.stderr
+        assert (tmp_path / f"{name}.jsonl").read_text() == (tmp_path / "alone" / f"{name}.jsonl").read_text()
+    refused = prune(sample, tmp_path / "d.jsonl", "--then", "--assign", "nearest")
+    assert refused.returncode == 2 and not (tmp_path / "d.jsonl").exists()  # before anything starts
+
+
 def test_pruning_scores_no_pair_twice_and_refuses_a_stale_store(sample, tmp_path):
     store = tmp_path / "shared.sqlite"
     first = prune(sample, tmp_path / "a.jsonl", "--store", store)

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -49,3 +50,11 @@ def test_a_driver_that_is_too_old_is_one_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
     newer = set_up("580.95.05", tmp_path)  # goes on, to the interpreter that is not there
     assert newer.returncode == 1 and "no such interpreter" in newer.stderr
+
+
+def test_the_versions_in_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "deepprune.versions", "--short"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    assert re.match(r"python 3\.\d+\.\d+, torch 2\.\S+, transformers \S+, vllm(-cpu)? ", done.stdout)

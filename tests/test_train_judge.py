@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import forks
@@ -106,6 +107,15 @@ def label_probabilities(folder):
         token = prompts.label_token_ids(tokenizer)[label]
         found.append((label, torch.softmax(logits.double(), 0)[token].item()))
     return found
+
+
+def test_the_screen_shows_one_bar_and_the_result(trained):
+    done, output = trained
+    assert len(done.stdout.splitlines()) == 1
+    losses = logged_losses(output)
+    shown = r"training: \d+ of \d+ in \d\d:\d\d, loss \d\.\d+"
+    assert all(re.fullmatch(shown, line) for line in done.stderr.splitlines()), done.stderr
+    assert done.stderr.splitlines()[-1].endswith(f"loss {losses[-1]:.4f}")
 
 
 def test_a_run_learns_the_label_token_with_focal_loss(world, trained):
@@ -416,20 +426,29 @@ def test_bad_training_rows_are_named_with_file_and_line(refused, tmp_path):
     assert f"{file}: no such file (entry 'deepprune_pairs'" in refused(here)
 
 
-def test_what_upstream_refuses_before_the_first_step_is_one_clear_line(train, capsys):
-    progress = train.make_progress(None)
+def test_what_upstream_refuses_before_the_first_step_is_one_clear_line(train):
+    watch = train.make_watch(object())
     with pytest.raises(train.UserError, match="r.yaml: LLaMA-Factory refuses .*: ValueError: Please specify"):
-        with train.refusals(Path("r.yaml"), progress):
+        with train.refusals(Path("r.yaml"), watch):
             raise ValueError("Please specify dataset for training.")
-    progress.on_step_begin(None, None, None)
+    watch.on_step_begin(None, None, None)
     with (
         pytest.raises(ValueError),
-        train.refusals(Path("r.yaml"), progress),
+        train.refusals(Path("r.yaml"), watch),
     ):  # a fault of ours or theirs: the traceback stays
         raise ValueError
-    with pytest.raises(train.UserError, match="step 3"), train.refusals(Path("r.yaml"), progress):
+
+
+def test_a_message_stands_on_a_line_of_its_own_below_the_progress_bar(train, capsys):
+    watch = train.make_watch(object())
+    state = types.SimpleNamespace(max_steps=8, global_step=0)
+    with pytest.raises(train.UserError, match="step 3"), train.refusals(Path("r.yaml"), watch):
+        watch.on_train_begin(None, state, None)
+        watch.on_step_begin(None, state, None)
+        state.global_step = 2
+        watch.on_step_end(None, state, None)
         raise train.UserError("stopped at step 3")
-    assert capsys.readouterr().err == "\n"  # the message stands on a line of its own, below the progress bar
+    assert capsys.readouterr().err == "training: 2 of 8 in 00:00\n"
 
 
 @pytest.mark.parametrize("name", RECIPES)

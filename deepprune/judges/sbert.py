@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import jsonl, models, progress
+from deepprune import console, jsonl, models, progress
 from deepprune.errors import UserError
 from deepprune.judges import Judge, NotAJudge, Score
 from deepprune.judges.weights import identify
@@ -69,7 +69,9 @@ class SentenceBertJudge(Judge):
         self._encode({k: texts[k] for k in texts if k in fresh})
         over = sum(self.tokens[k] > limit for k in texts)
         if over:
-            print(f"{over} of {len(texts)} prefixes are longer than the {limit} word pieces that {self.name} reads")
+            console.detail(
+                f"{over} of {len(texts)} prefixes are longer than the {limit} word pieces that {self.name} reads"
+            )
         for position, pair in enumerate(keys):
             cosine = float(np.dot(self.vectors[pair[0]], self.vectors[pair[1]]))
             read = [min(limit, self.tokens[k]) for k in pair]

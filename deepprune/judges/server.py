@@ -15,11 +15,10 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from deepprune import models, prompts
+from deepprune import console, models, prompts
 from deepprune.errors import UserError, without_credentials
 from deepprune.judges import Judge, NotAJudge, Request, Score, better, mass
 from deepprune.judges.weights import prepare
@@ -162,7 +161,7 @@ class ServerJudge(Judge):
         if rounded([*top.values(), *labels.values()]):
             print(
                 f"{self.url}: the judge's logits are rounded to 16 bits, so that its labels tie and thresholds shift; serve it with "
-                f"--hf-overrides '{{\"head_dtype\": \"float32\"}}'", file=sys.stderr,
+                f"--hf-overrides '{{\"head_dtype\": \"float32\"}}'", file=console.errors(),
             )  # fmt: skip
 
     def _rather(self, request):
