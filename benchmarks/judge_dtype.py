@@ -52,6 +52,7 @@ class DtypeSettings(rules.CutSettings):
     output: str = setting(config.REQUIRED, "JSONL file, a row a judge; appended to when it exists", ends=config.JSONL)
     truncation_k: int = like(rules.CutSettings, "truncation_k", 2)
     tokenizer: str = setting("HuggingFaceTB/SmolLM2-135M-Instruct", "model whose tokenizer cuts and counts")
+    count: int | None = setting(None, "only the first so many pairs in scoring order (whole problems)", at_least=1)
     n: int = setting(12, "traces of a problem that are clustered", at_least=2)
     limit: int = setting(8, "problems that are clustered, spread evenly over the file", at_least=1)
     tau: float = like(rules.RuleSettings, "tau")
@@ -66,7 +67,7 @@ class DtypeSettings(rules.CutSettings):
 def main() -> None:
     settings = config.parse(DtypeSettings, None, __doc__)
     runtime.ensure()
-    tested = pairs.scoring_order(records.read(records.Pair, settings.pairs))
+    tested = pairs.scoring_order(records.read(records.Pair, settings.pairs))[: settings.count]
     if not tested:
         raise UserError(f"{settings.pairs}: no pairs")
     groups = select(settings, {p.problem_id for p in tested})
