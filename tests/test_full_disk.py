@@ -249,8 +249,8 @@ def test_a_training_that_did_not_end_is_no_judge(adapter):
 
 def test_training_on_a_full_disk_is_one_line(tmp_path, capsys):
     train = load_script("LLaMA-Factory/train.py")
-    progress = train.make_progress(None)
-    progress.on_step_begin(None, None, None)
+    watch = train.make_watch(None)
+    watch.on_step_begin(None, None, None)
     for error in (
         OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("unexpected pos 64 vs 0: file write failed"),
@@ -259,7 +259,7 @@ def test_training_on_a_full_disk_is_one_line(tmp_path, capsys):
             UserError,
             match="judge( or .*)?: no space left.*; the last whole checkpoint is kept, the same command goes on",
         ):
-            with train.refusals(tmp_path / "r.yaml", progress, tmp_path / "judge"):
+            with train.refusals(tmp_path / "r.yaml", watch, tmp_path / "judge"):
                 raise error
 
 
@@ -270,7 +270,7 @@ def test_a_download_that_was_cut_off_is_gone_on_with(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}')
 
-    def download(name, allow_patterns, local_files_only=False):
+    def download(name, allow_patterns, local_files_only=False, tqdm_class=None):
         if not local_files_only:
             fails and fails.pop()()
             (tmp_path / "model-1.safetensors").write_text("")
