@@ -12,6 +12,7 @@ import contextlib
 import multiprocessing.process
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -108,7 +109,10 @@ def starting(model: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"vLLM could not start {model}: {error}") from error
+        killed = (
+            "; -9: the system killed it, most likely because memory ran out" if re.search(r": -9\b", str(error)) else ""
+        )
+        raise UserError(f"vLLM could not start {model}: {error}{killed}") from error
     finally:
         multiprocessing.process.BaseProcess.start = start_process
 

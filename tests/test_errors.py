@@ -256,6 +256,9 @@ def test_what_an_engine_refuses_is_one_line():
         with engine.starting("folder"):
             raise ValueError("too small")
     assert multiprocessing.process.BaseProcess.start is start
+    with pytest.raises(UserError, match="core proc.*; -9: the system killed it, most likely because memory ran out"):
+        with engine.starting("folder"):  # as vLLM says it
+            raise RuntimeError("Engine core initialization failed. Failed core proc(s): {'EngineCore_DP0': -9}")
 
 
 def test_a_dead_engine_is_one_line_that_says_how_to_go_on():
