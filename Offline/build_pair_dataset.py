@@ -142,17 +142,17 @@ def main() -> None:
 
 def read_traces(paths: list[str], by_id: dict) -> list[records.Trace]:
     """Traces of the given files; an unknown problem id is an error."""
-    found = []
+    traces = []
     for path in paths:
         for trace in records.read(records.Trace, path):
             if trace.problem_id not in by_id:
                 raise UserError(
                     f"{path}: trace {trace.trace_id} is of problem {trace.problem_id}, which no --problems file holds"
                 )
-            found.append(trace)
-    if len({t.trace_id for t in found}) < len(found):
+            traces.append(trace)
+    if len({t.trace_id for t in traces}) < len(traces):
         raise UserError(f"{' and '.join(paths)} hold the same trace ids; give each trace file once")
-    return found
+    return traces
 
 
 def used(side: list[records.Pair], by_trace: dict[str, records.Trace]) -> list[tuple[bool, str | None]]:
@@ -161,9 +161,9 @@ def used(side: list[records.Pair], by_trace: dict[str, records.Trace]) -> list[t
     return [(prefix == by_trace[i].text, by_trace[i].answer) for i, prefix in cut.items()]
 
 
-def prompt_lengths(some: list[records.Pair], tokenizer) -> list[int]:
+def prompt_lengths(pairs: list[records.Pair], tokenizer) -> list[int]:
     """Judge prompt tokens of each pair."""
-    return [len(prompts.prompt_ids(tokenizer, p.question, p.prefix_a, p.prefix_b)) for p in some]
+    return [len(prompts.prompt_ids(tokenizer, p.question, p.prefix_a, p.prefix_b)) for p in pairs]
 
 
 def report_lengths(what: str, lengths: list[int], cutoff: int) -> None:
@@ -174,10 +174,10 @@ def report_lengths(what: str, lengths: list[int], cutoff: int) -> None:
                        f"maximum {n.max()}, over the cutoff of {cutoff}: {np.mean(n > cutoff):.1%}")  # fmt: skip
 
 
-def balance(when: str, some: list[records.Pair]) -> None:
+def balance(when: str, pairs: list[records.Pair]) -> None:
     """Print the class balance."""
-    same = sum(p.label for p in some)
-    console.detail(f"class balance {when}: {same} same, {len(some) - same} different ({same / len(some):.1%} same)")
+    same = sum(p.label for p in pairs)
+    console.detail(f"class balance {when}: {same} same, {len(pairs) - same} different ({same / len(pairs):.1%} same)")
 
 
 def register(root: Path, name: str) -> None:

@@ -58,13 +58,13 @@ def main() -> None:
 
 def how_much_is_seen(settings: TabulateSettings) -> dict[str, int]:
     """How many of a pair's two prefixes are whole traces, by pair id."""
-    some = list(records.read(records.Pair, settings.pairs))
-    wanted = {t for p in some for t in (p.trace_a, p.trace_b)}
+    pairs = list(records.read(records.Pair, settings.pairs))
+    wanted = {t for p in pairs for t in (p.trace_a, p.trace_b)}
     length = {t.trace_id: len(t.text) for t in records.read(records.Trace, *settings.traces) if t.trace_id in wanted}
     missing = wanted - set(length)
     if missing:
         raise UserError(f"{settings.pairs}: trace {min(missing)} is in no --traces file")
-    return {p.pair_id: (len(p.prefix_a) >= length[p.trace_a]) + (len(p.prefix_b) >= length[p.trace_b]) for p in some}
+    return {p.pair_id: (len(p.prefix_a) >= length[p.trace_a]) + (len(p.prefix_b) >= length[p.trace_b]) for p in pairs}
 
 
 def write(numbers: pd.DataFrame, data: pd.DataFrame, settings: TabulateSettings) -> None:
@@ -80,13 +80,15 @@ def write(numbers: pd.DataFrame, data: pd.DataFrame, settings: TabulateSettings)
     ]
     lines += ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
     lines += ["", f"AUROC of {judges[-1]} minus the others', paired over problems:", ""]
-    for reasoner, some in [("all", data), *data.groupby("reasoner", sort=True)]:
+    for reasoner, rows in [("all", data), *data.groupby("reasoner", sort=True)]:
         for judge in judges[:-1]:
             value, low, high = study.difference(
-                some, judges[-1], judge, metrics.auroc, settings.resamples, settings.seed
+                rows, judges[-1], judge, metrics.auroc, settings.resamples, settings.seed
             )
-            found = "n/a (one class)" if pd.isna(value) else f"{value:+.3f} {metrics.in_brackets(low, high, '+.3f')}"
-            lines.append(f"- {reasoner}: {found} over {judge}")
+            difference = (
+                "n/a (one class)" if pd.isna(value) else f"{value:+.3f} {metrics.in_brackets(low, high, '+.3f')}"
+            )
+            lines.append(f"- {reasoner}: {difference} over {judge}")
     jsonl.write_text(f"{base}.md", "\n".join(lines) + "\n")
     jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
     curves = {j: (data["label"], data[j], metrics.auroc(data["label"], data[j])) for j in judges}

@@ -29,10 +29,10 @@ def main() -> None:
     if settings.judge == "vllm":
         runtime.ensure()
     described = judges.describe(settings.judge, settings.model, settings.seed)
-    kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
-    kept.pop("pairs"), kept.pop("model")
+    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    made_from.pop("pairs"), made_from.pop("model")
 
-    scoring.run(settings, described, lambda: settings.open(settings.judge, settings.model), kept)
+    scoring.run(settings, described, lambda: settings.open(settings.judge, settings.model), made_from)
 
 
 if __name__ == "__main__":

@@ -94,11 +94,11 @@ def main() -> None:
     if not size:
         raise UserError("the reasoner's name does not tell its size: give --reasoner-parameters")
     names = {name: judges.name_of("vllm", model) for name, model in named.items()}
-    kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
-    kept.pop("problems"), kept.pop("traces"), kept.pop("judges")
+    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    made_from.pop("problems"), made_from.pop("traces"), made_from.pop("judges")
     inputs = [*settings.problems, *settings.traces, *([settings.only] if settings.only else [])]
     manifest = Manifest.open(
-        settings.output, "compare", kept, inputs, config.free_settings(CompareSettings), settings.overwrite, names,
+        settings.output, "compare", made_from, inputs, config.free_settings(CompareSettings), settings.overwrite, names,
         also=places(settings.output, named),
     )  # fmt: skip
     tables = {name: scored(name, model, settings, by_id, groups, tokenizer) for name, model in named.items()}
@@ -158,7 +158,7 @@ def scored(
     from transformers import AutoTokenizer
 
     judge_is = judges.describe("vllm", model)
-    made = score_store.identity(judge_is, "vllm", settings.dtype, settings.cut(), settings.tokenizer)
+    identity = score_store.identity(judge_is, "vllm", settings.dtype, settings.cut(), settings.tokenizer)
     requests = [
         judges.Request(by_id[i].question, a.prefix, b.prefix, a.trace_id, b.trace_id)
         for i, traces in groups.items() for a, b in itertools.combinations(traces, 2)
@@ -172,7 +172,7 @@ def scored(
 
     own, result = AutoTokenizer.from_pretrained(judges.folder_of(model)), {}
     at = f"{Path(settings.output).with_suffix('')}.{name}.sqlite"
-    with ScoreStore(at, made, settings.least_label_mass) as store:
+    with ScoreStore(at, identity, settings.least_label_mass) as store:
         store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
         scoring.fill(store, requests, open_judge, settings.batch, name, settings.max_pairs)
         for i, traces in groups.items():
@@ -196,8 +196,8 @@ def encoded(settings: CompareSettings, groups: dict) -> dict[str, comparison.Jud
     vectors, tokens = judge.encode(everything)
     start = 0
     for i, traces in groups.items():
-        some = vectors[start : start + len(traces)]
-        p_same = p_same_of(some @ some.T).astype(np.float64)
+        own = vectors[start : start + len(traces)]
+        p_same = p_same_of(own @ own.T).astype(np.float64)
         result[i] = comparison.Judged(p_same, judge.parameters, tokens[start : start + len(traces)], per_trace=True)
         start += len(traces)
     return result

@@ -51,11 +51,11 @@ def main() -> None:
         show(outcome, settings)
         return
     problems = spread(list(records.read_problems(*settings.problems).values()), settings.limit)
-    kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
-        kept.pop(place)
+        made_from.pop(place)
     manifest = Manifest.open(
-        settings.output, "live", kept, settings.problems, config.free_settings(LivePruneSettings), settings.overwrite,
+        settings.output, "live", made_from, settings.problems, config.free_settings(LivePruneSettings), settings.overwrite,
         {"reasoner": models.resolve(settings.reasoner).name, "judge": name}, also=places(settings.output),
     )  # fmt: skip
     judges.note(manifest, described)

@@ -48,11 +48,11 @@ def main() -> None:
     if len(settings.frame) != 3 or min(settings.frame) < 0:
         raise UserError(f"frame should be three numbers of tokens, found {settings.frame}")
     answered = alike(simulation.read_questions(*settings.answers))
-    kept = config.resolved(settings)
-    kept.pop("answers")
+    made_from = config.resolved(settings)
+    made_from.pop("answers")
     base = Path(settings.output).with_suffix("")
     manifest = Manifest.open(
-        settings.output, "simulate", kept, settings.answers, config.free_settings(SimulateSettings), settings.overwrite,
+        settings.output, "simulate", made_from, settings.answers, config.free_settings(SimulateSettings), settings.overwrite,
         also=[f"{base}.csv", *(f"{base}{end}.png" for end in plotting.COMPARISON_ENDS)],
     )  # fmt: skip
     with manifest.appender() as out:

@@ -33,10 +33,13 @@ def main() -> None:
     default = manifest.manifest_path(output).name.replace(".manifest.json", ".embeddings.npz")
     cache = settings.cache or output.with_name(default)
     described = judges.describe("sbert", settings.model)
-    kept = config.resolved(settings)
-    kept.pop("pairs"), kept.pop("model")
+    made_from = config.resolved(settings)
+    made_from.pop("pairs"), made_from.pop("model")
     scoring.run(
-        settings, described, lambda: judges.open_judge("sbert", settings.model, batch=settings.batch, cache=cache), kept
+        settings,
+        described,
+        lambda: judges.open_judge("sbert", settings.model, batch=settings.batch, cache=cache),
+        made_from,
     )
 
 

@@ -33,10 +33,10 @@ def main() -> None:
     refuse_trained(settings.model)
     runtime.ensure()
     described = judges.describe("vllm", settings.model)
-    kept = config.resolved(settings) | {"judge": "zero-shot", "prompt_version": prompts.VERSION}
-    kept.pop("pairs"), kept.pop("model")
+    made_from = config.resolved(settings) | {"judge": "zero-shot", "prompt_version": prompts.VERSION}
+    made_from.pop("pairs"), made_from.pop("model")
 
-    scoring.run(settings, described, lambda: settings.open("vllm", settings.model), kept)
+    scoring.run(settings, described, lambda: settings.open("vllm", settings.model), made_from)
 
 
 def refuse_trained(model: str) -> None:

@@ -150,19 +150,19 @@ def _certificate(values: list[list[float]], tau: float, forced: bool, order: Seq
     the best (order None).
     """
 
-    def to_stay_under(some: list[float], level: float, strictly: bool) -> float:
+    def to_stay_under(scores: list[float], level: float, strictly: bool) -> float:
         """Answers to reveal, the lowest first, until the mean cannot come above (strictly: up to) the level; inf: it does."""
-        bound = float(len(some))
-        for revealed, value in enumerate([*sorted(some), 0.0]):
-            if bound < level * len(some) - 1e-12 or (not strictly and bound <= level * len(some) + 1e-12):
+        bound = float(len(scores))
+        for revealed, value in enumerate([*sorted(scores), 0.0]):
+            if bound < level * len(scores) - 1e-12 or (not strictly and bound <= level * len(scores) + 1e-12):
                 return revealed
             bound -= 1.0 - value
         return math.inf
 
-    means = [sum(some) / len(some) for some in values]
+    means = [sum(scores) / len(scores) for scores in values]
     best = max(range(len(means)), key=means.__getitem__)
     if means[best] <= tau and not forced:
-        return int(sum(to_stay_under(some, tau, False) for some in values))
+        return int(sum(to_stay_under(scores, tau, False) for scores in values))
     if means[best] > tau and order is not None:
         first = next(i for i in order if means[i] > tau)
         before = [values[i] for i in order[: order.index(first)]]
@@ -170,9 +170,9 @@ def _certificate(values: list[list[float]], tau: float, forced: bool, order: Seq
         least = math.inf
         for revealed, bound in enumerate(low):
             if bound > tau:  # the others after it do not matter
-                return int(min(least, revealed + sum(to_stay_under(some, tau, False) for some in before)))
+                return int(min(least, revealed + sum(to_stay_under(scores, tau, False) for scores in before)))
             if forced:  # not known to be above tau, but none else is, and it is the best
-                others = sum(to_stay_under(some, bound, i < first) for i, some in enumerate(values) if i != first)
+                others = sum(to_stay_under(scores, bound, i < first) for i, scores in enumerate(values) if i != first)
                 least = min(least, revealed + others)
     least, low, size = math.inf, 0.0, len(values[best])
     for revealed, value in enumerate([0.0, *sorted(values[best], reverse=True)]):
@@ -181,7 +181,7 @@ def _certificate(values: list[list[float]], tau: float, forced: bool, order: Seq
         if not forced and low <= tau and not (known and means[best] > tau):
             continue
         level = means[best] if known else low
-        others = sum(to_stay_under(some, level, i < best) for i, some in enumerate(values) if i != best)
+        others = sum(to_stay_under(scores, level, i < best) for i, scores in enumerate(values) if i != best)
         least = min(least, revealed + others)
     return int(least)
 
@@ -248,7 +248,7 @@ def tables(data: Data) -> dict[str, Table]:
 def judged(data: Data, described: dict) -> Table:
     """Every pair of the first max(n) traces, scored once by the judge (judges.describe) on vLLM and stored."""
     args, n = data.args, max(data.args.n)
-    made = score_store.identity(described, "vllm", args.dtype, data.cut, args.tokenizer)
+    identity = score_store.identity(described, "vllm", args.dtype, data.cut, args.tokenizer)
     requests = [data.request(i, a, b) for i in data.groups for a, b in itertools.combinations(range(n), 2)]
 
     def open_judge() -> judges.Judge:
@@ -256,7 +256,7 @@ def judged(data: Data, described: dict) -> Table:
             "vllm", args.model, dtype=args.dtype, max_model_len=args.max_model_len, batch=args.batch
         )
 
-    with score_store.ScoreStore(args.store or f"{args.output}.sqlite", made) as store:
+    with score_store.ScoreStore(args.store or f"{args.output}.sqlite", identity) as store:
         store.check_prefixes({t.trace_id: t.prefix for g in data.groups.values() for t in g})
         scoring.fill(store, requests, open_judge, args.batch, described["name"])
         return {i: store.tables([t.trace_id for t in group[:n]])[0].tolist() for i, group in data.groups.items()}
@@ -302,7 +302,7 @@ def counted(data: Data) -> pd.DataFrame:
         for mode, (comparisons, assign) in COUNTED.items():
             if assign and reading.endswith(assign):
                 continue  # that reading's own 'likely'
-            found = []
+            outcomes = []
             for i, table in cut.items():
                 done = simulation.cluster(table, data.rule(comparisons, k, reading, assign), i)
                 full.setdefault(i, done.placed)
@@ -312,8 +312,8 @@ def counted(data: Data) -> pd.DataFrame:
                     "prompt tokens": prompt,
                     "computed tokens": prompt - cached,
                 }
-                found.append(asked | outcome(data, i, done.placed, full[i]))
-            rows.append({"mode": mode} | case | summary(found))
+                outcomes.append(asked | outcome(data, i, done.placed, full[i]))
+            rows.append({"mode": mode} | case | summary(outcomes))
         least = [{"calls": least_comparisons(table, data.rule("all", k, reading), i)} for i, table in cut.items()]
         rows.append({"mode": LEAST} | case | summary(least))
     result = pd.DataFrame(rows)
@@ -328,11 +328,11 @@ def counted(data: Data) -> pd.DataFrame:
     return result
 
 
-def summary(found: list[dict]) -> dict:
+def summary(outcomes: list[dict]) -> dict:
     """Means over questions; of the accuracy and the Rand index also an interval."""
-    row = {"questions": len(found)}
-    for name in found[0]:
-        values = np.asarray([f[name] for f in found], dtype=np.float64)
+    row = {"questions": len(outcomes)}
+    for name in outcomes[0]:
+        values = np.asarray([f[name] for f in outcomes], dtype=np.float64)
         row[name] = float(values.mean())
         if name in ("accuracy", "adjusted Rand index"):
             _, row[f"{name} low"], row[f"{name} high"] = metrics.bootstrap(
@@ -430,37 +430,37 @@ def figure(numbers: pd.DataFrame):
     return figure
 
 
-def growth(axis, some: pd.DataFrame, x: str) -> None:
+def growth(axis, numbers: pd.DataFrame, x: str) -> None:
     """Calls against n (log-log: a straight line is a power) or K (linear: a straight line is growth with K)."""
     fixed = {"n": "K", "K": "n"}[x]
-    first, some = some.iloc[0], some[some[fixed] == some[fixed].max()]
-    for mode, rows in some.groupby("mode", sort=False):
+    first, numbers = numbers.iloc[0], numbers[numbers[fixed] == numbers[fixed].max()]
+    for mode, rows in numbers.groupby("mode", sort=False):
         axis.plot(rows[x], rows["calls"], marker="o", ls="--" if mode == LEAST else "-", label=mode)
     axis.set(xlabel={"n": "traces a question, n", "K": "most clusters, K"}[x], ylabel="judge calls a question")
-    axis.set_title(f"{first['judge']}, {first['reading']}\n{fixed} = {some[fixed].max()}, mean of {first['questions']} questions",
+    axis.set_title(f"{first['judge']}, {first['reading']}\n{fixed} = {numbers[fixed].max()}, mean of {first['questions']} questions",
                    fontsize=10)  # fmt: skip
     if x == "n":
         axis.set(xscale="log", yscale="log")
-        axis.set_xticks(sorted(some[x].unique()), [str(v) for v in sorted(some[x].unique())])
+        axis.set_xticks(sorted(numbers[x].unique()), [str(v) for v in sorted(numbers[x].unique())])
         axis.minorticks_off()
         axis.legend(fontsize=8)
     else:
         axis.set_ylim(0)
 
 
-def trade_off(axis, some: pd.DataFrame) -> None:
+def trade_off(axis, numbers: pd.DataFrame) -> None:
     """How near the clusters are to the answers, against calls: a line a mode through judges."""
-    for mode, rows in some[some["mode"] != LEAST].groupby("mode", sort=False):
+    for mode, rows in numbers[numbers["mode"] != LEAST].groupby("mode", sort=False):
         axis.plot(rows["calls"], rows["adjusted Rand index to the answers"], marker="o", ms=4, label=mode)
         for _, row in rows.iterrows():
             axis.annotate(short(row["judge"]), (row["calls"], row["adjusted Rand index to the answers"]), fontsize=6,
                           xytext=(3, 3), textcoords="offset points")  # fmt: skip
     axis.set(xscale="log", xlabel="judge calls a question", ylabel="adjusted Rand index to the answers")
-    low, high = some["calls"].min(), some["calls"].max()
+    low, high = numbers["calls"].min(), numbers["calls"].max()
     ticks = [digit * 10**power for power in range(7) for digit in (1, 2, 5) if low <= digit * 10**power <= high]
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axis.minorticks_off()
-    axis.set_title(f"{some['reading'].iloc[0]}, n = {some['n'].iloc[0]}, K = {some['K'].iloc[0]}; small numbers: the judge's AUROC",
+    axis.set_title(f"{numbers['reading'].iloc[0]}, n = {numbers['n'].iloc[0]}, K = {numbers['K'].iloc[0]}; small numbers: the judge's AUROC",
                    fontsize=10)  # fmt: skip
     axis.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.95))
 
@@ -469,13 +469,15 @@ def short(judge: str) -> str:
     return judge.replace("simulated, AUROC ", "")
 
 
-def shares(axis, some: pd.DataFrame) -> None:
+def shares(axis, numbers: pd.DataFrame) -> None:
     """Exact calls / full rule: needed (filled) and the least possible (outlined), a group a judge, a colour a reading."""
-    named, readings = some["judge"].unique(), some["reading"].unique()
+    named, readings = numbers["judge"].unique(), numbers["reading"].unique()
     width = 0.8 / len(readings)
     for at, reading in enumerate(readings):
         for mode, look in ((EXACT, {"alpha": 0.5, "label": reading}), (LEAST, {"fill": False})):
-            values = some[(some["mode"] == mode) & (some["reading"] == reading)].set_index("judge")["calls / full rule"]
+            values = numbers[(numbers["mode"] == mode) & (numbers["reading"] == reading)].set_index("judge")[
+                "calls / full rule"
+            ]
             axis.bar(
                 np.arange(len(named)) + at * width, values[named], width, edgecolor=f"C{at}", color=f"C{at}", **look
             )
@@ -483,7 +485,7 @@ def shares(axis, some: pd.DataFrame) -> None:
     axis.set_xticks(np.arange(len(named)) + 0.4 - width / 2, [short(name) for name in named], fontsize=8)
     axis.set(ylabel="calls / full rule", ylim=(0, 1.05))
     axis.set_title(
-        f"exact savings, outlined: least possible\nn = {some['n'].iloc[0]}, K = {some['K'].iloc[0]}", fontsize=10
+        f"exact savings, outlined: least possible\nn = {numbers['n'].iloc[0]}, K = {numbers['K'].iloc[0]}", fontsize=10
     )
     axis.legend(fontsize=8)
 

@@ -42,21 +42,21 @@ def main() -> None:
     if args.output:
         manifest.check_paths([args.output], [args.pairs])
     runtime.ensure()
-    some = pairs.scoring_order(records.read(records.Pair, args.pairs))[: args.count]
-    if len(some) < args.count:
-        raise UserError(f"{args.pairs}: holds {len(some)} pairs, --count asks for {args.count}")
-    requests = [judges.Request.of(p) for p in some]
+    chosen = pairs.scoring_order(records.read(records.Pair, args.pairs))[: args.count]
+    if len(chosen) < args.count:
+        raise UserError(f"{args.pairs}: holds {len(chosen)} pairs, --count asks for {args.count}")
+    requests = [judges.Request.of(p) for p in chosen]
     slow, slow_seconds = timed("transformers", args.model, requests, 16, args.dtype)
     fast, fast_seconds = timed("vllm", args.model, requests, args.batch, args.dtype)
     tokens, cached = sum(s.prompt_tokens for s in fast), sum(s.cached_tokens for s in fast)
     numbers = {
-        "pairs": len(some), "model": args.model, "dtype": args.dtype, "prompt_tokens": tokens, "cached_tokens": cached,
-        "transformers_pairs_per_second": len(some) / slow_seconds, "vllm_pairs_per_second": len(some) / fast_seconds,
+        "pairs": len(chosen), "model": args.model, "dtype": args.dtype, "prompt_tokens": tokens, "cached_tokens": cached,
+        "transformers_pairs_per_second": len(chosen) / slow_seconds, "vllm_pairs_per_second": len(chosen) / fast_seconds,
         "ratio": slow_seconds / fast_seconds,
         "largest_difference": max(abs(a.p_same - b.p_same) for a, b in zip(fast, slow, strict=True)),
         "commit": manifest.code_commit(), "packages": manifest.package_versions(),
     }  # fmt: skip
-    print(f"{len(some)} pairs, {tokens / len(some):.0f} prompt tokens each")
+    print(f"{len(chosen)} pairs, {tokens / len(chosen):.0f} prompt tokens each")
     print(f"transformers {numbers['transformers_pairs_per_second']:.2f} pairs/s")
     print(
         f"vLLM         {numbers['vllm_pairs_per_second']:.2f} pairs/s, {cached / tokens:.1%} of prompt tokens from the prefix cache"

@@ -33,11 +33,11 @@ def main() -> None:
     live_setup.check(settings)
     problems = spread(list(records.read_problems(*settings.problems).values()), settings.limit)
     groups = [problems[i : i + settings.questions] for i in range(0, len(problems), settings.questions)]
-    kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
-        kept.pop(place)
+        made_from.pop(place)
     manifest = Manifest.open(
-        settings.output, "live against consensus", kept, settings.problems, ("timeout", "retries", "least_label_mass"), settings.overwrite,
+        settings.output, "live against consensus", made_from, settings.problems, ("timeout", "retries", "least_label_mass"), settings.overwrite,
         {"reasoner": models.resolve(settings.reasoner).name, "judge": live_setup.judge_name(settings)},
     )  # fmt: skip
     with manifest.appender() as output:

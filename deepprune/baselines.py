@@ -114,9 +114,9 @@ def early_stopping(labels: Labels, lengths: Sequence[int], window: int = 8, n: i
     while used < n:
         end = min(used + window, n)
         sequential += max(lengths[used:end])
-        some = set(labels[used:end])
+        window_answers = set(labels[used:end])
         used = end
-        if len(some) == 1 and None not in some:
+        if len(window_answers) == 1 and None not in window_answers:
             break
     return Outcome(vote(labels[:used]), sum(lengths[:used]), sequential, tuple(range(used)), used)
 

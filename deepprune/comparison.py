@@ -184,10 +184,10 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
         for name, keep in (("deepconf-low", 0.1), ("deepconf-high", 0.9)):
             plain[name] = baselines.deepconf(labels, lengths, question.confidences, keep, grid.warmup)
     for name, done in plain.items():
-        kept = survivors(question.labels, question.right, done.finished)
+        surviving = survivors(question.labels, question.right, done.finished)
         yield (name, *[None] * (len(KEYS) - 1)), [
-            _hit(question, done.answer), done.tokens, done.sequential, 0, 0, 0, done.tokens, done.tokens, *kept[:1], *kept[:1],
-            *kept[1:], *kept[1:], done.opened, len(done.finished), 0,
+            _hit(question, done.answer), done.tokens, done.sequential, 0, 0, 0, done.tokens, done.tokens, *surviving[:1], *surviving[:1],
+            *surviving[1:], *surviving[1:], done.opened, len(done.finished), 0,
         ]  # fmt: skip
     key = f"{question.dataset}/{question.problem_id}/{number}"
     for judge, judged in judges.items():
@@ -236,9 +236,9 @@ def _hit(question: Question, answer: int | None) -> bool:
     return answer is not None and answer == question.right
 
 
-def survivors(labels: Sequence[int | None], right: int | None, kept: Iterable[int]) -> tuple[bool, float]:
+def survivors(labels: Sequence[int | None], right: int | None, finished: Iterable[int]) -> tuple[bool, float]:
     """(a right answer is among the traces kept, share of all distinct answers that is)."""
-    here = {labels[i] for i in kept} - {None}
+    here = {labels[i] for i in finished} - {None}
     everywhere = set(labels) - {None}
     return right is not None and right in here, len(here) / len(everywhere) if everywhere else 1.0
 
@@ -253,7 +253,7 @@ def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.Data
     """
     n = min(r["n"] for r in rows)
     lengths = np.asarray([r["length"] for r in rows])
-    cons, found, longest = (np.asarray([r[k][:n] for r in rows]) for k in ("cons", "pass", "longest"))
+    cons, pass_at, longest = (np.asarray([r[k][:n] for r in rows]) for k in ("cons", "pass", "longest"))
     consensus = n * lengths.mean()
 
     def interval(values: np.ndarray, name: str) -> dict[str, float]:
@@ -271,7 +271,7 @@ def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.Data
     result = []
     for m in sorted({*(2**i for i in range(int(math.log2(n)) + 1)), n}):
         tokens, value = m * lengths.mean(), cons[:, m - 1]
-        distinct = {"coverage": found[:, m - 1].mean(), "represented": found[:, m - 1].mean()}
+        distinct = {"coverage": pass_at[:, m - 1].mean(), "represented": pass_at[:, m - 1].mean()}
         result.append(
             {"method": f"cons@{m}", "m": m, "tokens": tokens, "total": tokens, "total_uncached": tokens,
              "sequential": longest[:, m - 1].mean(), "opened": m, "finished": m} | distinct
@@ -304,17 +304,17 @@ def digest(numbers: pd.DataFrame) -> pd.DataFrame:
     """
     pruned = numbers["judge"].notna()
     taus = sorted(numbers.loc[pruned, "tau"].unique(), key=lambda t: (abs(t - 0.5), t))
-    some = numbers[pruned & (numbers["tau"] == taus[0])] if taus else numbers[pruned]
-    some = some[(some["K"] == some["K"].max()) & (some["K2"] == some["K2"].max())]
-    compared = list(dict.fromkeys(some["comparisons"]))
+    rows = numbers[pruned & (numbers["tau"] == taus[0])] if taus else numbers[pruned]
+    rows = rows[(rows["K"] == rows["K"].max()) & (rows["K2"] == rows["K2"].max())]
+    compared = list(dict.fromkeys(rows["comparisons"]))
     full = (
-        (some["method"] == "paper")
-        & (some["K1"] == some["K1"].max())
-        & (some["comparisons"] == compared[0] if compared else False)
+        (rows["method"] == "paper")
+        & (rows["K1"] == rows["K1"].max())
+        & (rows["comparisons"] == compared[0] if compared else False)
     )
-    ends = some["K1"].isin([some["K1"].min(), some["K1"].max()])
-    cheap = ends & (some["comparisons"] == compared[-1] if compared else False)
-    return pd.concat([numbers[~pruned], some[full | cheap]])
+    ends = rows["K1"].isin([rows["K1"].min(), rows["K1"].max()])
+    cheap = ends & (rows["comparisons"] == compared[-1] if compared else False)
+    return pd.concat([numbers[~pruned], rows[full | cheap]])
 
 
 def to_markdown(numbers: pd.DataFrame, what: str) -> str:

@@ -47,15 +47,15 @@ class Display:
         from rich.table import Table
 
         seconds = time.monotonic() - self.started
-        made = Table(title=f"live pruning: {self.done} of {self.total} questions, {seconds:.0f} s")
+        table = Table(title=f"live pruning: {self.done} of {self.total} questions, {seconds:.0f} s")
         for column in ("question", *STATES, "tokens", "saved so far", "clusters by size"):
-            made.add_column(column)
+            table.add_column(column)
         for question in list(self.questions.values()):
             states = Counter(trace.state for trace in question.live)
             spent = sum(len(trace.token_ids) for trace in question.live)
             sizes = sorted(Counter(n for n in question.sizes()).values(), reverse=True)
-            made.add_row(
+            table.add_row(
                 question.problem.question.strip().replace("\n", " ")[:40], *(str(states.get(s, 0)) for s in STATES), f"{spent:,}",
                 question.saved_so_far(), " ".join(map(str, sizes[:12])) + (" ..." if len(sizes) > 12 else ""),
             )  # fmt: skip
-        return made
+        return table

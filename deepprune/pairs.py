@@ -129,6 +129,6 @@ def check_leak(train: Iterable[Problem], test: Iterable[Problem]) -> None:
             )
 
 
-def scoring_order(some: Iterable[Pair]) -> list[Pair]:
+def scoring_order(pairs: Iterable[Pair]) -> list[Pair]:
     """Pairs that share a problem and a first trace side by side: their prompts share a cached prefix."""
-    return sorted(some, key=lambda p: (p.problem_id, p.trace_a, p.pair_id))
+    return sorted(pairs, key=lambda p: (p.problem_id, p.trace_a, p.pair_id))

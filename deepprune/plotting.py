@@ -60,8 +60,16 @@ def score_histograms(scores: dict[str, tuple[Sequence[int], Sequence[float]]], t
     figure, axes = plt.subplots(1, len(scores), figsize=(3.4 * len(scores), 3.2), sharey=False, squeeze=False)
     for axis, (judge, (labels, p)) in zip(axes[0], scores.items(), strict=True):
         for label, name, colour in ((0, "different", "tab:red"), (1, "same", "tab:blue")):
-            some = [x for x, y in zip(p, labels, strict=True) if y == label]
-            axis.hist(some, bins=20, range=(0, 1), density=True, alpha=0.5, color=colour, label=f"{name} ({len(some)})")
+            of_class = [x for x, y in zip(p, labels, strict=True) if y == label]
+            axis.hist(
+                of_class,
+                bins=20,
+                range=(0, 1),
+                density=True,
+                alpha=0.5,
+                color=colour,
+                label=f"{name} ({len(of_class)})",
+            )
         axis.set(xlabel="p_same", title=judge)
         axis.title.set_fontsize(9)
         axis.legend(fontsize=7)

@@ -237,8 +237,8 @@ class ServerReasoner(Reasoner):
                 text = (await client.get(f"{root}/metrics")).text
         except httpx.HTTPError:
             return None
-        found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([0-9.eE+]+)$", text, re.MULTILINE)
-        return int(sum(map(float, found))) if found else None
+        values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([0-9.eE+]+)$", text, re.MULTILINE)
+        return int(sum(map(float, values))) if values else None
 
     async def generated(self) -> int | None:
         return await self._metric("vllm:generation_tokens_total")

@@ -58,19 +58,19 @@ class ModelSettings(ScoringSettings):
 
 
 def run(
-    settings: ScoringSettings, described: dict[str, Any], open_judge: Callable[[], Judge], kept: dict[str, Any]
+    settings: ScoringSettings, described: dict[str, Any], open_judge: Callable[[], Judge], made_from: dict[str, Any]
 ) -> None:
     """Score the pairs that are not scored yet, print AUROC, TNR@0.2 and accuracy, finish the manifest.
 
     described: judges.describe of the judge, in the manifest before the first score; open_judge: called only when a pair is left to
-    score; kept: the settings that make a score what it is (an output made with others is refused).
+    score; made_from: the settings that make a score what it is (an output made with others is refused).
     """
     name = described["name"]
-    some = pairs.scoring_order(records.read(records.Pair, settings.pairs))
-    if not some:
+    to_judge = pairs.scoring_order(records.read(records.Pair, settings.pairs))
+    if not to_judge:
         raise UserError(f"{settings.pairs}: no pairs; make them with Offline/build_pair_dataset.py")
     manifest = Manifest.open(
-        settings.output, "evaluate", kept, [settings.pairs], config.free_settings(type(settings)),
+        settings.output, "evaluate", made_from, [settings.pairs], config.free_settings(type(settings)),
         settings.overwrite, {"judge": name},
     )  # fmt: skip
     judges.note(manifest, described)
@@ -78,8 +78,8 @@ def run(
         if out.repaired:
             print(f"{settings.output}: removed a cut-off last line left by a killed run")
         scores = {s.pair_id: s for s in records.read(records.PairScore, settings.output)}
-        todo = [p for p in some if p.pair_id not in scores]
-        print(f"{len(some)} pairs: {len(some) - len(todo)} scored before, {len(todo)} to score with {name}")
+        todo = [p for p in to_judge if p.pair_id not in scores]
+        print(f"{len(to_judge)} pairs: {len(to_judge) - len(todo)} scored before, {len(todo)} to score with {name}")
         if todo:
             judge = open_judge()
             started = time.monotonic()
@@ -100,14 +100,14 @@ def run(
                         **judge.label_mass
                     )
                 )
-    tokens = sum(scores[p.pair_id].prompt_tokens for p in some)
-    cached = sum(scores[p.pair_id].cached_tokens for p in some)
+    tokens = sum(scores[p.pair_id].prompt_tokens for p in to_judge)
+    cached = sum(scores[p.pair_id].cached_tokens for p in to_judge)
     table = metrics.judge_table(
-        [p.label for p in some], [scores[p.pair_id].p_same for p in some], [p.problem_id for p in some],
+        [p.label for p in to_judge], [scores[p.pair_id].p_same for p in to_judge], [p.problem_id for p in to_judge],
         settings.resamples, settings.seed,
     )  # fmt: skip
-    problems = len({p.problem_id for p in some})
-    console.detail(f"{len(some)} pairs of {problems} problems, judge {name}; 95 % intervals over problems")
+    problems = len({p.problem_id for p in to_judge})
+    console.detail(f"{len(to_judge)} pairs of {problems} problems, judge {name}; 95 % intervals over problems")
     shown = {}
     for metric, row in table.items():
         value = "n/a (one class)" if math.isnan(row["value"]) else f"{row['value']:.4f}"
@@ -151,19 +151,19 @@ def fill(
     judge.close()
 
 
-def load(paths: Sequence[str | Path], some: Sequence[records.Pair]) -> dict[str, dict[str, records.PairScore]]:
+def load(paths: Sequence[str | Path], to_judge: Sequence[records.Pair]) -> dict[str, dict[str, records.PairScore]]:
     """judge -> pair id -> score. Raises UserError unless every file holds one judge's scores of exactly these pairs."""
-    wanted: set[str] = {p.pair_id for p in some}
+    wanted: set[str] = {p.pair_id for p in to_judge}
     result: dict[str, dict[str, records.PairScore]] = {}
     for path in paths:
-        found = {s.pair_id: s for s in records.read(records.PairScore, path)}
-        if set(found) != wanted:
+        scores = {s.pair_id: s for s in records.read(records.PairScore, path)}
+        if set(scores) != wanted:
             raise UserError(
-                f"{path}: scores {len(found)} pairs, of which {len(set(found) & wanted)} are among the "
+                f"{path}: scores {len(scores)} pairs, of which {len(set(scores) & wanted)} are among the "
                 f"{len(wanted)} given; judges are compared on the same pairs only: score these pairs again"
             )
-        names = {s.judge for s in found.values()}
+        names = {s.judge for s in scores.values()}
         if len(names) != 1 or names & set(result):
             raise UserError(f"{path}: expected the scores of one further judge, found {', '.join(sorted(names))}")
-        result[names.pop()] = found
+        result[names.pop()] = scores
     return result

@@ -27,19 +27,19 @@ def frame(pairs: str | Path, scores: Mapping[str, str | Path]) -> pd.DataFrame:
     scores: the judge's name in tables -> its scores file. Raises UserError if a file does not score exactly
     these pairs.
     """
-    some = list(records.read(Pair, pairs))
-    if not some:
+    pairs_read = list(records.read(Pair, pairs))
+    if not pairs_read:
         raise UserError(f"{pairs}: no pairs")
     data = {
-        "pair_id": [p.pair_id for p in some],
-        "problem_id": [p.problem_id for p in some],
-        "family": [p.family for p in some],
-        "reasoner": [p.model for p in some],
-        "label": [p.label for p in some],
+        "pair_id": [p.pair_id for p in pairs_read],
+        "problem_id": [p.problem_id for p in pairs_read],
+        "family": [p.family for p in pairs_read],
+        "reasoner": [p.model for p in pairs_read],
+        "label": [p.label for p in pairs_read],
     }
     for name, path in scores.items():
-        by_id = next(iter(scoring.load([path], some).values()))
-        data[name] = [by_id[p.pair_id].p_same for p in some]
+        by_id = next(iter(scoring.load([path], pairs_read).values()))
+        data[name] = [by_id[p.pair_id].p_same for p in pairs_read]
     return pd.DataFrame(data)
 
 
@@ -56,13 +56,13 @@ def table(data: pd.DataFrame, by: str | None = None, resamples: int = 1000, seed
     """
     groups = [("all", data)] if by is None else list(data.groupby(by, sort=True))
     rows = []
-    for group, some in groups:
+    for group, pairs in groups:
         for judge in judges_of(data):
             numbers = metrics.judge_table(
-                some["label"].to_list(), some[judge].to_list(), some["problem_id"].to_list(), resamples, seed
+                pairs["label"].to_list(), pairs[judge].to_list(), pairs["problem_id"].to_list(), resamples, seed
             )
-            row = {"group": group, "judge": judge, "pairs": len(some), "problems": some["problem_id"].nunique(),
-                   "same": some["label"].mean()}  # fmt: skip
+            row = {"group": group, "judge": judge, "pairs": len(pairs), "problems": pairs["problem_id"].nunique(),
+                   "same": pairs["label"].mean()}  # fmt: skip
             for key, title in METRICS.items():
                 row |= {
                     title: numbers[key]["value"],
@@ -95,12 +95,12 @@ def difference(
     )
 
 
-def agreement(problems: Mapping[str, Problem], some: Sequence[Trace]) -> pd.DataFrame:
+def agreement(problems: Mapping[str, Problem], recorded: Sequence[Trace]) -> pd.DataFrame:
     """One row a problem and reasoner: traces, pass@1, unknown (share), pairs, same (share of same-answer pairs)."""
-    traces.refuse_pruned(some)
+    traces.refuse_pruned(recorded)
     rows = []
     groups: dict[tuple[str, str], list[Trace]] = {}
-    for trace in some:
+    for trace in recorded:
         groups.setdefault((trace.model, trace.problem_id), []).append(trace)
     for (model, problem_id), group in groups.items():
         problem = problems[problem_id]
@@ -114,14 +114,16 @@ def agreement(problems: Mapping[str, Problem], some: Sequence[Trace]) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def against_k(problems: Mapping[str, Problem], some: Sequence[Trace], ks: Sequence[int] | None = None) -> pd.DataFrame:
+def against_k(
+    problems: Mapping[str, Problem], recorded: Sequence[Trace], ks: Sequence[int] | None = None
+) -> pd.DataFrame:
     """One row a problem and k: pass@k, cons@k, distinct (expected number of different answers); exact, over all choices of k traces.
 
-    some: one reasoner's traces. ks: default 1, 2, 4, ... and the number of traces. A k above a problem's number of
+    recorded: one reasoner's traces. ks: default 1, 2, 4, ... and the number of traces. A k above a problem's number of
     traces has no row.
     """
     rows = []
-    for problem_id, labels, right in _labelled(problems, some):
+    for problem_id, labels, right in _labelled(problems, recorded):
         n, counts = len(labels), [labels.count(c) for c in sorted(set(labels) - {None})]
         unknown = labels.count(None)
         for k in ks or sorted({2**i for i in range(n.bit_length())} | {n}):
@@ -135,13 +137,15 @@ def against_k(problems: Mapping[str, Problem], some: Sequence[Trace], ks: Sequen
     return pd.DataFrame(rows)
 
 
-def settling(problems: Mapping[str, Problem], some: Sequence[Trace], orders: int = 100, seed: int = 0) -> pd.DataFrame:
+def settling(
+    problems: Mapping[str, Problem], recorded: Sequence[Trace], orders: int = 100, seed: int = 0
+) -> pd.DataFrame:
     """One row a problem: traces, right (is the majority right?), and after how many traces the vote settles.
 
     Quantiles (low 0.1, median, high 0.9) over random orders of the traces: `baselines.settles_at`.
     """
     rows = []
-    for problem_id, labels, right in _labelled(problems, some):
+    for problem_id, labels, right in _labelled(problems, recorded):
         rng = np.random.default_rng([seed, len(rows)])
         at = [baselines.settles_at([labels[i] for i in rng.permutation(len(labels))]) for _ in range(orders)]
         low, median, high = np.quantile(at, [0.1, 0.5, 0.9])
@@ -152,11 +156,11 @@ def settling(problems: Mapping[str, Problem], some: Sequence[Trace], orders: int
     return pd.DataFrame(rows)
 
 
-def _labelled(problems: Mapping[str, Problem], some: Sequence[Trace]):
+def _labelled(problems: Mapping[str, Problem], recorded: Sequence[Trace]):
     """(problem id, answer classes of its traces, the right class or None) of each problem."""
-    traces.refuse_pruned(some)
+    traces.refuse_pruned(recorded)
     groups: dict[str, list[Trace]] = {}
-    for trace in some:
+    for trace in recorded:
         groups.setdefault(trace.problem_id, []).append(trace)
     for problem_id, group in groups.items():
         labels = answers.classes([t.answer for t in group], problems[problem_id].answer_type)

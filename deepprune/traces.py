@@ -49,9 +49,9 @@ def refuse_answer_only(trace: Trace, where: str = "") -> None:
         )
 
 
-def refuse_pruned(some: Iterable[Any], where: str = "") -> None:
+def refuse_pruned(traces: Iterable[Any], where: str = "") -> None:
     """Raise UserError if live pruning stopped any of the traces (with or without their texts): their answers are not known."""
-    stopped = sum(t.pruned for t in some)
+    stopped = sum(t.pruned for t in traces)
     if stopped:
         raise UserError(
             f"{where}{stopped} traces were stopped by live pruning; their answers are not known: give whole traces"

@@ -41,14 +41,14 @@ def main() -> None:
         raise UserError(f"{settings.output} exists; delete it, choose another output, or pass --overwrite")
     manifest = Manifest.open(settings.output, "problems", config.resolved(settings), inputs, overwrite=True)
     if settings.benchmark:
-        found = problems.load_benchmark(settings.benchmark, settings.path)
+        made_problems = problems.load_benchmark(settings.benchmark, settings.path)
     else:
-        found = []
+        made_problems = []
         for family in settings.families:
-            found += problems.generate(family, settings.per_family, settings.seed, skip)
-    rows = manifest.write(map(records.to_row, found))
+            made_problems += problems.generate(family, settings.per_family, settings.seed, skip)
+    rows = manifest.write(map(records.to_row, made_problems))
     print(f"{settings.output}: {rows} problems")
-    strange = [p.gold for p in found if p.answer_type == "math" and not answers.readable(p.gold)]
+    strange = [p.gold for p in made_problems if p.answer_type == "math" and not answers.readable(p.gold)]
     if strange:
         shown = ", ".join(f"{gold!r:.40}" for gold in strange[:3])
         print(f"{len(strange)} gold answers are no readable mathematics (only the same spelling is right): {shown}")

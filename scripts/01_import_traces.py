@@ -93,19 +93,19 @@ def main() -> None:
         fields["answer"] = settings.answer_field
     counts = imports.Counts()
     rows = imports.import_file(settings.input, fields, defaults, tokenizer, settings.answer_pattern, counts)
-    problems, found = {}, []
+    problems, imported = {}, []
     for problem, trace in progress.bar(rows, unit="trace", desc="import"):
         problems[problem.problem_id] = problem
-        found.append(trace)
-    if not found:
+        imported.append(trace)
+    if not imported:
         raise UserError(f"{settings.input}: no rows")
-    for path, some in zip(outputs, (problems.values(), found), strict=True):
+    for path, rows in zip(outputs, (problems.values(), imported), strict=True):
         manifest = Manifest.open(path, "import", config.resolved(settings), [settings.input], overwrite=True)
-        manifest.write(map(records.to_row, some), **counts.to_manifest())
-    traces.print_summary(found, problems)
-    unknown = sum(t.answer is None for t in found)
+        manifest.write(map(records.to_row, rows), **counts.to_manifest())
+    traces.print_summary(imported, problems)
+    unknown = sum(t.answer is None for t in imported)
     print(
-        f"{counts.rows} rows read: {len(problems)} problems, {len(found)} traces, {unknown} of them without an answer"
+        f"{counts.rows} rows read: {len(problems)} problems, {len(imported)} traces, {unknown} of them without an answer"
     )
     for line in counts.lines():
         print(f"  {line}")

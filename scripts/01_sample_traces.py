@@ -59,10 +59,10 @@ def main() -> None:
     runtime.ensure()
     model = models.resolve(settings.model)
     name = settings.model_name or model.name
-    kept = config.resolved(settings) | {"model_name": name}
-    kept.pop("problems"), kept.pop("model")
+    made_from = config.resolved(settings) | {"model_name": name}
+    made_from.pop("problems"), made_from.pop("model")
     manifest = Manifest.open(
-        settings.output, "sample", kept, [settings.problems], config.free_settings(SampleSettings),
+        settings.output, "sample", made_from, [settings.problems], config.free_settings(SampleSettings),
         settings.overwrite, {"reasoner": f"{name} ({model.source})"},
     )  # fmt: skip
     with manifest.appender() as out:

@@ -63,10 +63,12 @@ def main() -> None:
         for trace in progress.bar(records.read(Trace, settings.traces), desc="grading", unit="trace")
     )
     if settings.output:
-        kept = {"answer_pattern": pattern, "answer_field": own_reading}
+        reading = {"answer_pattern": pattern, "answer_field": own_reading}
         if Path(settings.output).exists() and not settings.overwrite:
             raise UserError(f"{settings.output} exists; delete it, choose another output, or pass --overwrite")
-        record = Manifest.open(settings.output, "regrade", kept, [*settings.problems, settings.traces], overwrite=True)
+        record = Manifest.open(
+            settings.output, "regrade", reading, [*settings.problems, settings.traces], overwrite=True
+        )
         count = record.write(
             map(records.to_row, rows), lambda: {"changed": changes.to_manifest()}, traces_made_by=origin
         )
