@@ -43,7 +43,7 @@ import typing
 from pathlib import Path
 
 from deepprune import config, console, jsonl, models, progress, prompts, runtime
-from deepprune.errors import UserError, command, storage_trouble
+from deepprune.errors import UserError, command, places, storage_trouble
 from deepprune.focal_loss import ANSWER_TOKENS, LossSettings, trainer_class
 from deepprune.manifest import Manifest, manifest_path
 from deepprune.training_guard import ADVICE, weights_problem
@@ -574,7 +574,7 @@ def refusals(recipe: Path, watch: typing.Any, output: Path | None = None) -> typ
     except UserError:
         raise
     except Exception as error:  # SafetensorError is nothing else
-        trouble = storage_trouble(error, output or ".", os.environ.get("TMPDIR") or "/tmp")
+        trouble = storage_trouble(error, output or ".", *places())
         if trouble:
             raise UserError(
                 f"{trouble}; the last whole checkpoint is kept, the same command goes on from it"

@@ -55,10 +55,10 @@ _MEANS = {
 }
 
 
-def storage_trouble(error: BaseException | None, *places: Any) -> str | None:
+def storage_trouble(error: BaseException | None, *candidates: Any) -> str | None:
     """What a full or unwritable disk did, in words that name file and disk, if that is behind an error; else None.
 
-    places: what may have been written, for errors that do not say. Looks along the chain of causes, and for a full disk also at
+    candidates: what may have been written, for errors that do not say. Looks along the chain of causes, and for a full disk also at
     what was being handled when the error came.
     """
     first, seen = error, set()
@@ -70,7 +70,7 @@ def storage_trouble(error: BaseException | None, *places: Any) -> str | None:
             number = next((n for n, said in _SAID.items() if any(words in text for words in said)), None)
         if number is not None and (number in _FULL or error is first):
             named = error.filename if isinstance(error, OSError) else None
-            where = [os.fsdecode(place) for place in ([named] if isinstance(named, str | bytes) else places)]
+            where = [os.fsdecode(place) for place in ([named] if isinstance(named, str | bytes) else candidates)]
             if number == errno.ENOSPC:  # of several, those that are full, if any still is
                 where = [place for place in where if _free(place) < 100e6] or where
             disks = dict.fromkeys(map(disk_of, where or [os.getcwd()]))
@@ -151,11 +151,15 @@ def _traceback(kind, error, trace) -> None:
     print(without_credentials("".join(traceback.format_exception(kind, error, trace))), end="", file=console.errors())
 
 
-def _places() -> list[Any]:
-    """Where a write may have failed that does not say: the outputs that are locked, and the folder for temporary files."""
+def places() -> list[Any]:
+    """Where a write may have failed that does not say: the locked outputs, temporary files, the caches of data sets and models."""
     from deepprune import locks
 
-    return [*locks.held(), os.environ.get("TMPDIR") or "/tmp"]
+    home = os.path.expanduser("~/.cache")
+    caches = [
+        os.environ.get(name) or home for name in ("HF_DATASETS_CACHE", "HF_HOME", "DEEPPRUNE_CACHE", "XDG_CACHE_HOME")
+    ]
+    return list(dict.fromkeys(map(str, [*locks.held(), os.environ.get("TMPDIR") or "/tmp", *caches])))
 
 
 def _end(code: int, message: str) -> None:
@@ -190,7 +194,7 @@ def command(main: Callable[..., None]) -> Callable[..., None]:
         except UserError as error:
             _end(2, f"error: {error}")
         except Exception as error:
-            trouble = storage_trouble(error, *_places())
+            trouble = storage_trouble(error, *places())
             if trouble is None and isinstance(error, OSError) and error.errno is not None:
                 trouble = f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
             if trouble is None:
