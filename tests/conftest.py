@@ -165,7 +165,7 @@ def load_script(path: str):
 
 
 LONGEST = ["test_pipeline.py", "test_live_server.py", "test_train_judge.py", "test_judges.py", "test_live_vs_consensus.py", "test_notebooks.py",
-           "test_kill_and_resume.py", "test_errors.py", "test_compare_methods.py", "test_listwise.py"]  # fmt: skip
+           "test_kill_and_resume.py", "test_errors.py", "test_compare_methods.py"]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
