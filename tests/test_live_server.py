@@ -21,7 +21,7 @@ from deepprune import judges, records, runtime
 from deepprune.reasoners import Sampling, ServerReasoner
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-N = 6
+N = 4
 
 
 def until(condition, seconds=600):
@@ -232,7 +232,7 @@ def test_a_killed_judge_is_named_and_the_run_can_go_on_as_consensus(server, prob
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_leaves_no_request_and_goes_on(server, problems, tmp_path, number):
-    records.write(problems, [make_problem(i, str(2 * i)) for i in range(20, 25)])
+    records.write(problems, [make_problem(i, str(2 * i)) for i in range(20, 24)])
     # No trace is held, so none is aborted: the counts are equal to the token.
     arguments = [
         *options(server, problems, tmp_path / "live.jsonl"),
@@ -253,11 +253,11 @@ def test_a_stopped_run_leaves_no_request_and_goes_on(server, problems, tmp_path,
     assert child.returncode == 130 and "run the same command again" in err, out + err
     until(lambda: is_idle(server))
     before = list(records.read(records.Pruning, pruned))
-    assert 1 <= len(before) < 5
+    assert 1 <= len(before) < 4
     done = run_stage(*arguments, "--questions", "2")
     assert done.returncode == 0, done.stderr
     after = list(records.read(records.Pruning, pruned))
-    assert f"{len(before)} done before" in done.stdout and after[: len(before)] == before and len(after) == 5
+    assert f"{len(before)} done before" in done.stdout and after[: len(before)] == before and len(after) == 4
     reported, counted = by_our_count(done.stdout)
     assert reported == counted == sum(p.tokens["total"] for p in after[len(before) :])
     kept = {t.trace_id for t in records.read(records.Trace, tmp_path / "live.traces.jsonl")}
