@@ -19,14 +19,14 @@ from deepprune.errors import command
 
 @dataclasses.dataclass
 class EvaluateSettings(scoring.ModelSettings):
-    judge: str = setting("vllm", "kind of judge", choices=[k for k in judges.KINDS if k != "sbert"])
+    judge: str = setting("vllm", "kind of judge", choices=judges.kinds(needs_url=False, per_trace=False))
     model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
 
 
 @command
 def main() -> None:
     settings = config.parse(EvaluateSettings, "evaluate", __doc__)
-    if settings.judge == "vllm":
+    if judges.KINDS[settings.judge].needs_vllm:
         runtime.ensure()
     described = judges.describe(settings.judge, settings.model, settings.seed)
     made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}

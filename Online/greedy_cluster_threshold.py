@@ -50,7 +50,6 @@ from deepprune.prefixes import Prefixed
 from deepprune.rules import RuleSettings
 from deepprune.score_store import ScoreStore
 
-STORED = ("vllm", "transformers", "sbert")  # judges whose scores depend on the pair alone, and cost something
 Asked = tuple[int, judges.Score]  # a comparison of a new trace: with which member, and what the judge said
 
 
@@ -61,7 +60,7 @@ class PruneSettings(RuleSettings):
         config.REQUIRED, "JSONL file of Pruning records; appended to when it exists", ends=config.JSONL
     )
     traces: str = setting("DeepPrune_data/online_test_data/deepprune_pairs.jsonl", "JSONL file of Trace records")
-    judge: str = setting("vllm", "kind of judge", choices=judges.KINDS)
+    judge: str = setting("vllm", "kind of judge", choices=judges.kinds(needs_url=False))
     model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
     reasoner: str | None = setting(None, "only traces of this model (default: all must be of one)")
     limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True, at_least=1)
@@ -85,7 +84,7 @@ def main() -> None:
     for settings in runs:
         settings.cluster_rule(), settings.finish_rule()
         records.read_problems(*settings.problems)
-    if any(settings.judge == "vllm" for settings in runs):
+    if any(judges.KINDS[settings.judge].needs_vllm for settings in runs):
         runtime.ensure()
     opened: dict[tuple, judges.Judge] = {}
     try:
@@ -178,7 +177,7 @@ class Scorer:
         self.labels = {
             i: answers.classes([t.answer for t in traces], by_id[i].answer_type) for i, traces in groups.items()
         }
-        if settings.judge in STORED:
+        if judges.KINDS[settings.judge].stored:
             made = score_store.identity(described, settings.judge, settings.dtype, settings.cut(), settings.tokenizer)
             self.store = ScoreStore(store_of(settings), made, settings.least_label_mass)
             self.store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
@@ -214,10 +213,10 @@ class Scorer:
         """(judge calls, prompt tokens, of which a prefix cache saves) of a problem's first `opened` traces (see costs.py)."""
         scores = [s for given in asked[:opened] for _, s in given]
         calls = sum(s.calls for s in scores)
-        if self.settings.judge not in STORED:
+        if not judges.KINDS[self.settings.judge].stored:
             return calls, sum(s.prompt_tokens for s in scores), sum(s.cached_tokens for s in scores)
         traces = [t.prefix for t in self.groups[problem]]
-        if self.settings.judge == "sbert":  # reads each trace once
+        if judges.KINDS[self.settings.judge].per_trace:  # reads each trace once
             return calls, sum(self._opened().encode(traces[:opened])[1]), 0
         if self.tokenizer is None:
             from transformers import AutoTokenizer

@@ -12,12 +12,21 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deepprune.errors import UserError
 
 Labels = Sequence[int | None]
+
+# name -> where it is: called with a question (labels, lengths, confidences of its traces in one order: comparison.Question)
+# and the comparison's settings (comparison.Grid), gives an Outcome for each way that it votes.
+BASELINES = {
+    "adaptive-consistency": "deepprune.baselines:of_adaptive_consistency",
+    "esc": "deepprune.baselines:of_early_stopping",
+    "deepconf": "deepprune.baselines:of_deepconf",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,3 +168,28 @@ def deepconf(labels: Labels, lengths: Sequence[int], confidences: Sequence[dict]
     finished = tuple(i for i in range(n) if i < warmup or lowest[i] >= threshold)
     sequential = max(spent[:warmup], default=0) + max(spent[warmup:], default=0)
     return Outcome(answer, sum(spent), sequential, finished, n)
+
+
+def of_adaptive_consistency(question: Any, how: Any) -> dict[str, Outcome]:
+    """One trace at a time, and what the adaptive and staged finish rules do without a judge: their batches, their limit."""
+    labels, lengths, most = question.labels, question.lengths, min(how.k2s)
+    return {
+        "adaptive-consistency": adaptive_consistency(labels, lengths, how.threshold),
+        f"adaptive-consistency, batches of {how.finish_batch}, at most {most}": adaptive_consistency(
+            labels, lengths, how.threshold, most, how.finish_batch
+        ),
+    }
+
+
+def of_early_stopping(question: Any, how: Any) -> dict[str, Outcome]:
+    return {"esc": early_stopping(question.labels, question.lengths, how.window)}
+
+
+def of_deepconf(question: Any, how: Any) -> dict[str, Outcome]:
+    """Nothing where token confidence was not recorded."""
+    if not question.confidences:
+        return {}
+    return {
+        name: deepconf(question.labels, question.lengths, question.confidences, keep, how.warmup)
+        for name, keep in (("deepconf-low", 0.1), ("deepconf-high", 0.9))
+    }

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from deepprune import answers, baselines, clustering, config, costs, finishing, metrics, prompts, simulation
+from deepprune import answers, baselines, clustering, config, costs, finishing, metrics, prompts, registry, simulation
 from deepprune.clustering import ClusterSettings
 from deepprune.config import like, setting
 from deepprune.finishing import FinishSettings
@@ -172,18 +172,8 @@ def _known(values: np.ndarray) -> list[float | None]:
 def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping[str, Judged], number: int):
     """(KEYS, values of FIELDS) of every method on a question whose traces arrive in this order."""
     labels, lengths = question.labels, question.lengths
-    plain = {
-        "adaptive-consistency": baselines.adaptive_consistency(labels, lengths, grid.threshold),
-        # What the adaptive and staged finish rules do without a judge: the same batches, the same limit.
-        f"adaptive-consistency, batches of {grid.finish_batch}, at most {min(grid.k2s)}": baselines.adaptive_consistency(
-            labels, lengths, grid.threshold, min(grid.k2s), grid.finish_batch
-        ),
-        "esc": baselines.early_stopping(labels, lengths, grid.window),
-    }
-    if question.confidences:
-        for name, keep in (("deepconf-low", 0.1), ("deepconf-high", 0.9)):
-            plain[name] = baselines.deepconf(labels, lengths, question.confidences, keep, grid.warmup)
-    for name, done in plain.items():
+    plain = [way for where in baselines.BASELINES.values() for way in registry.load(where)(question, grid).items()]
+    for name, done in plain:
         surviving = survivors(question.labels, question.right, done.finished)
         yield (name, *[None] * (len(KEYS) - 1)), [
             _hit(question, done.answer), done.tokens, done.sequential, 0, 0, 0, done.tokens, done.tokens, *surviving[:1], *surviving[:1],

@@ -16,11 +16,17 @@ import dataclasses
 import random
 from collections.abc import Generator, Hashable, Sequence
 
-from deepprune import config
+from deepprune import config, registry
 from deepprune.baselines import beta_confidence, leading, vote
 from deepprune.config import setting
 
-RULES = ("paper", "weighted", "adaptive", "staged")
+# name -> where its generator is: called with the number of traces, the settings and the problem's id.
+RULES = {
+    "paper": "deepprune.finishing:_paper",
+    "weighted": "deepprune.finishing:_weighted",
+    "adaptive": "deepprune.finishing:_adaptive",
+    "staged": "deepprune.finishing:_staged",
+}
 Clusters = Sequence[Sequence[int]]
 
 
@@ -72,9 +78,7 @@ class FinishSettings:
 
 def rule(count: int, settings: FinishSettings, key: Hashable = "") -> Rule:
     """The generator of the settings' rule for `count` traces. `key` (the problem's id) seeds random draws."""
-    return {"paper": _paper, "weighted": _weighted, "adaptive": _adaptive, "staged": _staged}[settings.rule](
-        count, settings, key
-    )
+    return registry.load(RULES[settings.rule])(count, settings, key)
 
 
 def weights(clusters: Clusters, answers: dict[int, int | None], trust: float) -> dict[int, float]:

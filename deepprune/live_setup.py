@@ -14,8 +14,6 @@ from deepprune.reasoners import EngineReasoner, Reasoner, ServerReasoner
 from deepprune.rules import RuleSettings
 from deepprune.sampling import SamplingSettings, check_context
 
-JUDGES = ("vllm", "server", "sbert", "random")
-
 
 @dataclasses.dataclass
 class LivePruneSettings(RuleSettings, SamplingSettings):
@@ -25,7 +23,7 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     output: str | None = setting(None, "JSONL file of Pruning records (not needed with --question)", ends=config.JSONL)
     problems: list[str] = setting([], "JSONL files of Problem records")
     question: str | None = setting(None, "one question instead of --problems")
-    judge: str = setting("vllm", "kind of judge", choices=JUDGES)
+    judge: str = setting("vllm", "kind of judge", choices=judges.kinds(needs_labels=False))
     judge_model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
     reasoner_url: str | None = setting(
         None,
@@ -70,27 +68,25 @@ def check(settings: LivePruneSettings) -> None:
     """Raise UserError for settings that do not go together; start the process again if vLLM needs another environment."""
     if not settings.reasoner_url:
         check_context(settings.max_tokens, settings.max_model_len)
-    if runtime.has_gpu() and not settings.reasoner_url and settings.judge == "vllm":
+    if runtime.has_gpu() and not settings.reasoner_url and judges.KINDS[settings.judge].needs_vllm:
         if settings.reasoner_memory + settings.judge_memory > 1:
             raise UserError(
                 f"--reasoner-memory {settings.reasoner_memory} and --judge-memory {settings.judge_memory} are more than one GPU's memory"
             )
-    if (settings.judge == "server") != bool(settings.judge_url):
+    if judges.KINDS[settings.judge].needs_url != bool(settings.judge_url):
         raise UserError("--judge server and --judge-url go together")
-    if not settings.reasoner_url or settings.judge == "vllm":
+    if not settings.reasoner_url or judges.KINDS[settings.judge].needs_vllm:
         runtime.ensure()
 
 
 def judge_name(settings: LivePruneSettings) -> str:
     """The judge's name in records."""
-    return judges.name_of("vllm" if settings.judge == "server" else settings.judge, settings.judge_model, settings.seed)
+    return judges.name_of(settings.judge, settings.judge_model, settings.seed)
 
 
 def describe_judge(settings: LivePruneSettings) -> dict[str, Any]:
     """judges.describe of the judge, known without opening it."""
-    return judges.describe(
-        "vllm" if settings.judge == "server" else settings.judge, settings.judge_model, settings.seed
-    )
+    return judges.describe(settings.judge, settings.judge_model, settings.seed)
 
 
 def how(settings: LivePruneSettings) -> LiveSettings:
@@ -117,15 +113,8 @@ def open_reasoner(settings: LivePruneSettings) -> Reasoner:
 
 
 def open_judge(settings: LivePruneSettings) -> judges.Judge:
-    if settings.judge == "server":
-        from deepprune.judges.server import ServerJudge
-
-        judge = ServerJudge(
-            settings.judge_model, settings.judge_url, timeout_seconds=settings.timeout, retries=settings.retries
-        )
-        judge.least_label_mass = settings.least_label_mass
-        return judge
     return judges.open_judge(
         settings.judge, settings.judge_model, dtype=settings.judge_dtype, max_model_len=settings.max_model_len, seed=settings.seed,
-        gpu_memory_utilization=settings.judge_memory, least_label_mass=settings.least_label_mass,
+        gpu_memory_utilization=settings.judge_memory, url=settings.judge_url, timeout_seconds=settings.timeout,
+        retries=settings.retries, least_label_mass=settings.least_label_mass,
     )  # fmt: skip

@@ -1,7 +1,6 @@
 """Judges: everything that can say how likely two truncated traces end in the same answer.
 
-One interface, one file a kind: vllm, transformers, sbert, and the two limits oracle
-and random.
+One interface, one file a kind; registry.py lists them.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from typing import Any
 
 from deepprune import config
 from deepprune.errors import UserError
+from deepprune.judges.registry import KINDS, Kind, kinds
 from deepprune.records import Pair
 
-KINDS = ("vllm", "transformers", "sbert", "oracle", "random")
+__all__ = ["KINDS", "Judge", "Kind", "NotAJudge", "Request", "Score", "kinds", "open_judge"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,21 +164,22 @@ class Judge(abc.ABC):
         """Free what the judge holds."""
 
 
-def _check(kind: str, model: str | None) -> None:
+def _kind(kind: str, model: str | None) -> Kind:
     if kind not in KINDS:
         raise UserError(f"unknown judge {kind!r}; judges are {', '.join(KINDS)}")
-    if kind in ("vllm", "transformers", "sbert") and not model:
+    if KINDS[kind].needs_model and not model:
         raise UserError(f"judge {kind!r} needs a model: give --model (a folder, a LoRA adapter folder or a hub id)")
+    return KINDS[kind]
 
 
 def name_of(kind: str, model: str | None = None, seed: int = 0) -> str:
     """The name that a judge will have in records, known before it is opened (no weights are loaded)."""
-    _check(kind, model)
-    if kind in ("oracle", "random"):
-        return kind if kind == "oracle" else f"{kind}-{seed}"
+    known = _kind(kind, model)
+    if not known.needs_model:
+        return f"{known.named}-{seed}" if known.seeded else known.named
     from deepprune.judges.weights import identify
 
-    return ("sbert:" if kind == "sbert" else "") + identify(model).name
+    return known.named + identify(model).name
 
 
 def folder_of(model: str) -> str:
@@ -190,12 +191,12 @@ def folder_of(model: str) -> str:
 
 def parameters_of(kind: str, model: str | None = None) -> int | None:
     """A judge's parameters, known without opening it; 0 for judges that are not models, None if unknown."""
-    _check(kind, model)
-    if kind in ("oracle", "random"):
+    known = _kind(kind, model)
+    if not known.needs_model:
         return 0
     from deepprune import models
 
-    return models.parameters(models.resolve(model).path if kind == "sbert" else folder_of(model))
+    return models.parameters(models.resolve(model).path if known.per_trace else folder_of(model))
 
 
 def describe(kind: str, model: str | None = None, seed: int = 0) -> dict[str, Any]:
@@ -204,7 +205,7 @@ def describe(kind: str, model: str | None = None, seed: int = 0) -> dict[str, An
     sha256 and source are None for judges that are not models; parameters are None if unknown, 0 for those alone.
     """
     name = name_of(kind, model, seed)
-    if kind in ("oracle", "random"):
+    if not KINDS[kind].needs_model:
         return {"name": name, "sha256": None, "source": None, "parameters": 0}
     from deepprune.judges.weights import identify
 
@@ -234,41 +235,22 @@ def note_mass(manifest: Any, label_mass: Mapping[str, float] | None) -> None:
 
 def open_judge(
     kind: str, model: str | None = None, *, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
-    prefix_caching: bool = True, seed: int = 0, tensor_parallel: int = 1, data_parallel: int = 1, cache=None,
-    gpu_memory_utilization: float = 0.9, least_label_mass: float = 0.0,
+    prefix_caching: bool = True, seed: int = 0, tensor_parallel: int = 1, data_parallel: int = 1, cache: str | None = None,
+    gpu_memory_utilization: float = 0.9, url: str | None = None, timeout_seconds: float = 120.0, retries: int = 4,
+    least_label_mass: float = 0.0,
 ) -> Judge:  # fmt: skip
-    """Open a judge by kind; kinds that need a model take `model` (folder, LoRA adapter folder, hub id).
+    """Open a judge by kind (registry.KINDS); kinds that need a model take `model` (folder, LoRA adapter folder, hub id).
 
-    cache: file that keeps Sentence-BERT's embeddings; gpu_memory_utilization: a vLLM judge's share of a GPU;
-    least_label_mass: see Judge (0: score with a model that does not answer with its labels).
+    cache: file that keeps Sentence-BERT's embeddings; gpu_memory_utilization: a vLLM judge's share of a GPU; url,
+    timeout_seconds, retries: of a server; least_label_mass: see Judge (0: score with a model that does not answer with its
+    labels).
 
-    Raises UserError for an unknown kind or model.
+    Raises UserError for an unknown kind, or for one whose model or URL is not given.
     """
-    _check(kind, model)
-    judge = _open(
-        kind, model, dtype, max_model_len, batch, prefix_caching, seed, tensor_parallel, data_parallel, cache, gpu_memory_utilization
-    )  # fmt: skip
+    options = dict(locals())
+    known = _kind(kind, model)
+    if known.needs_url and not url:
+        raise UserError(f"judge {kind!r} needs the URL of a running server: give --judge-url")
+    judge = known.open(options)
     judge.least_label_mass = least_label_mass
     return judge
-
-
-def _open(
-    kind: str, model: str | None, dtype: str, max_model_len: int | None, batch: int, prefix_caching: bool, seed: int,
-    tensor_parallel: int, data_parallel: int, cache, gpu_memory_utilization: float,
-) -> Judge:  # fmt: skip
-    if kind == "vllm":
-        from deepprune.judges.vllm import VLLMJudge
-
-        return VLLMJudge(model, dtype, max_model_len, batch, prefix_caching, tensor_parallel, data_parallel,
-                         gpu_memory_utilization)  # fmt: skip
-    if kind == "transformers":
-        from deepprune.judges.transformers import TransformersJudge
-
-        return TransformersJudge(model, dtype, max_model_len, batch)
-    if kind == "sbert":
-        from deepprune.judges.sbert import SentenceBertJudge
-
-        return SentenceBertJudge(model, batch, cache)
-    from deepprune.judges.limits import OracleJudge, RandomJudge
-
-    return OracleJudge() if kind == "oracle" else RandomJudge(seed)

@@ -1,0 +1,58 @@
+"""A judge, a baseline and a finish rule are added with one file (tests/toys.py) and one line in a registry each."""
+
+import json
+import sys
+
+import pytest
+from conftest import load_script
+
+from deepprune import baselines, finishing, judges, registry
+from deepprune.comparison import Grid, Question, compare
+from deepprune.errors import UserError
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    monkeypatch.setitem(judges.KINDS, "length", judges.Kind("toys:LengthJudge", named="length"))
+    monkeypatch.setitem(baselines.BASELINES, "first trace", "toys:first_trace")
+    monkeypatch.setitem(finishing.RULES, "one-each", "toys:one_each")
+
+
+def test_every_name_of_the_registries_is_there():
+    for where in [kind.where for kind in judges.KINDS.values()] + [
+        *baselines.BASELINES.values(),
+        *finishing.RULES.values(),
+    ]:
+        assert callable(registry.load(where))
+
+
+def test_a_judge_gets_the_options_that_it_names(toys):
+    judge = judges.open_judge("length", seed=5, batch=3)
+    assert judge.seed == 5 and judges.name_of("length") == "length" and judges.parameters_of("length") == 0
+    (score,) = judge.score([judges.Request("?", "abcd", "ab", "t1", "t2")])
+    assert score.p_same == 0.5
+    assert "length" in judges.kinds(needs_model=False) and "length" not in judges.kinds(stored=True)
+    with pytest.raises(UserError, match="judge 'server' needs the URL"):
+        judges.open_judge("server", "folder")
+
+
+def test_stage_05_takes_a_new_judge_and_a_new_rule(toys, sample, tmp_path, monkeypatch):
+    problems, traces = sample
+    output = tmp_path / "pruned.jsonl"
+    monkeypatch.setattr(
+        sys, "argv", ["prune", "--problems", str(problems), "--traces", str(traces), "--judge", "length", "--finish", "paper", "--tau", "0.8",
+                      "--tokenizer", "HuggingFaceTB/SmolLM2-135M-Instruct", "--truncation-k", "1", "--output", str(output)],
+    )  # fmt: skip
+    load_script("Online/greedy_cluster_threshold.py").main()
+    rows = [json.loads(line) for line in open(output)]
+    assert len(rows) == 6 and {row["judge"] for row in rows} == {"length"}
+    played = finishing.play([0, 0, 1], [7, 7, 8], [10, 10, 10], [4, 4, 4], finishing.FinishSettings("one-each"))
+    assert played.finished == (0, 2) and played.answer == 7 and played.rest == 12
+
+
+def test_a_comparison_holds_a_new_baseline(toys):
+    question = Question("p", "d", [1, 2, 2], 1, [10, 20, 30], [5, 5, 5])
+    grid = Grid(rules=["one-each"], orders=1, k1s=[1], comparisons=["all"])
+    row = compare(question, grid, lambda number: {})
+    (first,) = [m for m in row["methods"] if m["method"] == "first trace"]
+    assert first["accuracy"] == 1 and first["tokens"] == 10
