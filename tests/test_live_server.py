@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -32,12 +33,19 @@ def until(condition, seconds=600):
         time.sleep(0.05)
 
 
+def free_port() -> int:
+    """A port that nobody has and, below those that the system hands out (from 32768), nobody is given before the server has it."""
+    for port in random.sample(range(20000, 32000), 1000):
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
+
+
 @pytest.fixture(scope="module")
 def server(smol, tmp_path_factory):
     """(URL, process) of a vLLM server with SmolLM2-135M."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = open(tmp_path_factory.mktemp("server") / "log.txt", "w")
     process = subprocess.Popen(
         # What `vllm serve` runs; the CPU build's command line looks for its version under the other package name.

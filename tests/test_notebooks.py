@@ -37,7 +37,9 @@ def test_a_notebook_runs_top_to_bottom(name):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []
-    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=900, startup_timeout=600, resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     made = figures(notebook)
     assert len(made) >= NOTEBOOKS[name]
     for png in made:
