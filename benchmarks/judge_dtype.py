@@ -5,7 +5,8 @@
         --traces DeepPrune_data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz --output Offline/results/dtype.jsonl
 
 Weights and all that follows from them are in the one type or the other; the logits are in float32 both times, as in every
-judge of ours. Test pairs: AUROC, TNR@0.2, how far p_same moves, pairs/s (start-up is not timed). Clusters: the paper's rule on
+judge of ours. Test pairs: AUROC, TNR@0.2, how far p_same moves, pairs/s (start-up is not timed; on a
+busy machine --judge transformers, by CPU time, with OMP_NUM_THREADS=1). Clusters: the paper's rule on
 each problem's first --n traces, every two of them asked about; then once more in the same type with a fourth of the batch, whose
 other rounding tells what of the change is bfloat16's.
 
@@ -14,6 +15,7 @@ A row a judge in OUTPUT, which a killed or longer run goes on with; then OUTPUT'
 
 import dataclasses
 import itertools
+import os
 import time
 from collections.abc import Sequence
 
@@ -44,6 +46,9 @@ DTYPES = ("float32", "bfloat16")
 @dataclasses.dataclass
 class DtypeSettings(rules.CutSettings):
     models: list[str] = setting(config.REQUIRED, "judges: folders, LoRA adapter folders or hub ids", free=True)
+    judge: str = setting(
+        "vllm", "what scores; transformers: in this process, whose CPU time is taken", choices=("vllm", "transformers")
+    )
     pairs: str = setting(config.REQUIRED, "JSONL file of Pair records, the judges' test side")
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     traces: list[str] = setting(
@@ -90,10 +95,12 @@ def main() -> None:
             if name not in rows:
                 rows[name] = measured(model, name, settings, tested, groups, asked)
                 out.append(rows[name])
-    page = table(list(rows.values()))
+    page = table(list(rows.values()), "pairs/s" if settings.judge == "vllm" else "pairs a second of CPU time")
     jsonl.write_text(settings.output.replace(".jsonl", ".md"), page)
     print(page)
-    manifest.finish(len(rows), bfloat16_instructions=runtime.bfloat16_flags())
+    manifest.finish(
+        len(rows), bfloat16_instructions=runtime.bfloat16_flags(), threads=os.environ.get("OMP_NUM_THREADS")
+    )
 
 
 def select(settings: DtypeSettings, wanted: set[str]) -> dict[str, tuple[str, list[prefixes.Prefixed]]]:
@@ -113,18 +120,19 @@ def measured(model: str, name: str, settings: DtypeSettings, tested: list, group
     """One judge's row."""
     row = {"judge": name, "model": model, "parameters": judges.parameters_of("vllm", model), "pairs": len(tested)}
     scores, clusters, again = {}, {}, {}
+    clock = time.perf_counter if settings.judge == "vllm" else time.process_time
     for dtype in DTYPES:
         judge = opened(model, dtype, settings.batch, settings)
-        started = time.perf_counter()
+        started = clock()
         found = judge.score([Request.of(p) for p in tested])
-        row[f"{dtype} pairs/s"] = len(tested) / (time.perf_counter() - started)
+        row[f"{dtype} pairs/s"] = len(tested) / (clock() - started)
         clusters[dtype] = clustered(judge.score(asked), groups, settings)
         judge.close()
         judge = opened(model, dtype, settings.batch // 4, settings)
         again[dtype] = clustered(judge.score(asked), groups, settings)
         judge.close()
         scores[dtype] = np.asarray([s.p_same for s in found])
-        print(f"{name}, {dtype}: {row[f'{dtype} pairs/s']:.2f} pairs/s")
+        print(f"{name}, {dtype}: {row[f'{dtype} pairs/s']:.2f} pairs/s", flush=True)
     labels, of = np.asarray([p.label for p in tested]), [p.problem_id for p in tested]
     for dtype in DTYPES:
         row[dtype] = metrics.judge_table(labels, scores[dtype], of, settings.resamples, settings.seed)
@@ -152,7 +160,7 @@ def measured(model: str, name: str, settings: DtypeSettings, tested: list, group
 
 def opened(model: str, dtype: str, batch: int, settings: DtypeSettings) -> judges.Judge:
     """The judge, warm. Zero-shot models are measured too, whatever they make of the labels."""
-    judge = judges.open_judge("vllm", model, dtype=dtype, batch=batch, max_model_len=settings.max_model_len)
+    judge = judges.open_judge(settings.judge, model, dtype=dtype, batch=batch, max_model_len=settings.max_model_len)
     judge.score([Request("Warm-up?", f"one {i}", f"two {i}", "a", "b") for i in range(4)])
     return judge
 
@@ -179,8 +187,8 @@ def agreement(one: dict[str, list[int]], other: dict[str, list[int]]) -> dict[st
     }
 
 
-def table(rows: list[dict]) -> str:
-    """The page: a column a judge and type."""
+def table(rows: list[dict], pace: str) -> str:
+    """The page: a column a judge and type. pace: what the pairs/s are."""
 
     def metric(row, dtype, name):
         found = row[dtype][name]
@@ -199,7 +207,7 @@ def table(rows: list[dict]) -> str:
         ("AUROC", "auroc"), ("AUROC within problems", "within_problem_auroc"), ("TNR@0.2", "tnr_at_0.2_fnr"), ("accuracy", "accuracy"),
     ):  # fmt: skip
         lines.append(f"| {shown} | " + " | ".join(metric(r, d, name) for r in rows for d in DTYPES) + " |")
-    lines.append("| pairs/s | " + " | ".join(f"{r[f'{d} pairs/s']:.1f}" for r in rows for d in DTYPES) + " |")
+    lines.append(f"| {pace} | " + " | ".join(f"{r[f'{d} pairs/s']:.1f}" for r in rows for d in DTYPES) + " |")
     lines.append("| distinct p_same | " + " | ".join(str(r["distinct p_same"][d]) for r in rows for d in DTYPES) + " |")
     lines.append(
         "| same clusters with a fourth of the batch | "
@@ -214,7 +222,7 @@ def table(rows: list[dict]) -> str:
             f"{metrics.in_brackets(change['low'], change['high'], '+.4f')}; p_same moves by {r['mean difference of p_same']:.4f} on average, "
             f"{r['largest difference of p_same']:.4f} at most; {r['verdicts changed']:.1%} of the verdicts change. Clusters of "
             f"{r['clustered problems']} problems of {r['clustered traces']} traces, bfloat16's and float32's the same: "
-            f"{clusters(r, 'bfloat16 to float32')}. {r['bfloat16 pairs/s'] / r['float32 pairs/s']:.2f} times the pairs/s.",
+            f"{clusters(r, 'bfloat16 to float32')}. {r['bfloat16 pairs/s'] / r['float32 pairs/s']:.2f} times the pace.",
         ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
