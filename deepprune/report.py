@@ -392,7 +392,7 @@ def _pruning_summary(p: dict) -> list[tuple[str, str]]:
         text = f"accuracy {_interval(row['accuracy'])}"
         if row["reduction"]:
             text += f", {row['reduction']['value']:.1%} of the tokens saved"
-        if row.get("judge_calls"):
+        if row.get("judge_tokens"):
             counted = row["reduction_with_judge"]
             text += (
                 f", {counted['value']:.1%} with the judge counted" if counted else f", with the judge counted {UNKNOWN}"
