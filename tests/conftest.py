@@ -26,12 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
-def run_stage(*args, env=None, timeout=600):
+def run_stage(*args, env=None, timeout=1800):
     """Run a script in a fork that has the packages loaded; returns the finished process with text output."""
     return forks.run(args, ROOT, env, timeout)
 
 
-def run_process(*args, timeout=900):
+def run_process(*args, timeout=1800):
     """Run a script just as a user would: in a process of its own, on all cores, an engine in its own processes."""
     env = {name: value for name, value in os.environ.items() if name not in forks.MODEST}
     command = [sys.executable, *map(str, args)]

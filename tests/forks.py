@@ -62,7 +62,7 @@ def _be(arguments: list[str], environment: dict[str, str], folder: str, out: str
         os._exit(code)
 
 
-def run(arguments, folder, environment=None, timeout=600) -> subprocess.CompletedProcess:
+def run(arguments, folder, environment=None, timeout=1800) -> subprocess.CompletedProcess:
     """Run a script with its arguments in `folder`; its standard output and error as text. TimeoutExpired ends its process group."""
     arguments = [str(argument) for argument in arguments]
     environment = runtime.environment(dict(os.environ if environment is None else environment) | ONE_PROCESS)

@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, make_problem, run_stage
 
-from deepprune import judges, records, runtime
+from deepprune import engine, judges, records, runtime
 from deepprune.reasoners import Sampling, ServerReasoner
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 N = 4
 
 
-def until(condition, seconds=600):
+def until(condition, seconds=1800):
     """Wait until condition() is true, however busy the machine is; fail after so many seconds."""
     ends = time.monotonic() + seconds
     while not condition():
@@ -53,6 +53,7 @@ def server(smol, tmp_path_factory):
          "--max-num-seqs", "8", "--dtype", "float32", "--enforce-eager", "--block-size", "32"],
         stdout=log, stderr=log, env=runtime.environment() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}, start_new_session=True,
     )  # fmt: skip
+    engine.end_when_killed(process.pid)  # with the tests
     url = f"http://127.0.0.1:{port}"
 
     def answers():
@@ -188,7 +189,7 @@ class Relay:
 
 def is_idle(server) -> bool:
     """Whether the server has no request, by its own metrics."""
-    text = urllib.request.urlopen(server[0].removesuffix("/v1") + "/metrics", timeout=60).read().decode()
+    text = urllib.request.urlopen(server[0].removesuffix("/v1") + "/metrics", timeout=600).read().decode()
     return not sum(float(x.split()[-1]) for x in text.splitlines() if x.startswith(("vllm:num_requests_running{", "vllm:num_requests_waiting{")))  # fmt: skip
 
 
@@ -257,7 +258,7 @@ def test_a_stopped_run_leaves_no_request_and_goes_on(server, problems, tmp_path,
     pruned = tmp_path / "live.jsonl"
     until(lambda: child.poll() is not None or pruned.is_file() and pruned.read_text().count("\n") >= 1)
     child.send_signal(number)
-    out, err = child.communicate(timeout=600)
+    out, err = child.communicate(timeout=1800)
     assert child.returncode == 130 and "run the same command again" in err, out + err
     until(lambda: is_idle(server))
     before = list(records.read(records.Pruning, pruned))
@@ -291,7 +292,7 @@ def test_a_reasoner_server_that_dies_leaves_what_was_finished(server, problems, 
     traces = tmp_path / "live.traces.jsonl"
     until(lambda: child.poll() is not None or traces.is_file() and traces.read_text().count("\n") >= 3)
     os.killpg(server[1].pid, signal.SIGKILL)
-    out, err = child.communicate(timeout=600)
+    out, err = child.communicate(timeout=1800)
     assert child.returncode == 2, out + err
     assert "run the same command again to continue" in err
     rows = list(records.read(records.Trace, traces))  # whole lines, well formed

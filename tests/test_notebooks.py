@@ -38,7 +38,7 @@ def test_a_notebook_runs_top_to_bottom(name):
         if cell.cell_type == "code":
             cell.outputs = []
     nbclient.NotebookClient(
-        notebook, timeout=900, startup_timeout=600, resources={"metadata": {"path": str(path.parent)}}
+        notebook, timeout=1800, startup_timeout=1800, resources={"metadata": {"path": str(path.parent)}}
     ).execute()
     made = figures(notebook)
     assert len(made) >= NOTEBOOKS[name]

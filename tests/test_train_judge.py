@@ -77,7 +77,7 @@ def launch(world, *overrides, launcher=(), recipe=None, code=0):
     if launcher:
         env = os.environ | {"HF_DATASETS_CACHE": str(world / "cache")}
         done = subprocess.run(
-            [sys.executable, *command], cwd=world, env=env, capture_output=True, text=True, timeout=900
+            [sys.executable, *command], cwd=world, env=env, capture_output=True, text=True, timeout=1800
         )
     else:
         done = forks.run(command, world)
