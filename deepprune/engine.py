@@ -47,11 +47,12 @@ def start(
     data_parallel: int = 1,
     gpu_memory_utilization: float = 0.9,
     max_logprobs: int = 20,
+    count_tokens: bool = False,
     extra: dict[str, Any] | None = None,
 ):
     """A vLLM engine (`vllm.LLM`) for a local model folder; the process must run under `runtime.ensure()`.
 
-    `extra`: further vLLM engine arguments.
+    count_tokens: let `generated_tokens` count this engine's. extra: further vLLM engine arguments.
     Raises UserError when vLLM refuses the settings or runs out of memory.
     """
     options = machine_options(dtype, gpu_memory_utilization)
@@ -71,7 +72,7 @@ def start(
             max_logprobs=max_logprobs,
             trust_remote_code=False,
             generation_config="vllm",  # the model's own sampling parameters are not ours
-            disable_log_stats=True,
+            disable_log_stats=not count_tokens,
             use_tqdm_on_load=False,
             **options,
         )
@@ -205,6 +206,14 @@ def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Ite
         if open_requests:
             with contextlib.suppress(EngineDeadError):
                 engine.abort_request(list(open_requests))
+
+
+def generated_tokens() -> int | None:
+    """Tokens that this process's engines have generated, by vLLM's own counters; None if no engine counts."""
+    from vllm.v1.metrics.reader import get_metrics_snapshot
+
+    counters = [int(m.value) for m in get_metrics_snapshot() if m.name == "vllm:generation_tokens"]
+    return sum(counters) if counters else None
 
 
 def shutdown(llm) -> None:

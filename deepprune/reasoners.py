@@ -122,10 +122,7 @@ class EngineReasoner(Reasoner):
             await outputs.aclose()
 
     async def generated(self) -> int | None:
-        from vllm.v1.metrics.reader import get_metrics_snapshot
-
-        counters = [int(m.value) for m in get_metrics_snapshot() if m.name == "vllm:generation_tokens"]
-        return sum(counters) if counters else None
+        return engine.generated_tokens()
 
     async def running(self) -> int | None:
         return self.engine.output_processor.get_num_unfinished_requests()

@@ -1,0 +1,207 @@
+"""The GPU check sees a fault: a wrong loss, NaN, swapped labels, a dropped token id, an engine that is not there."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, load_script, run_stage
+
+from deepprune import device_check, jsonl, records
+from deepprune.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line
+
+KEPT = json.loads((ROOT / "benchmarks" / "gpu_check_cpu.json").read_text())
+
+
+def results(lines):
+    return {line.compared: line.result for line in lines}
+
+
+def failed(lines):
+    return [line.compared for line in lines if line.result == FAIL]
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_losses_that_are_the_cpus_pass_and_wrong_ones_fail(kind):
+    check = load_script("benchmarks/gpu_check.py")
+    kept, norms = KEPT["losses"][kind], [1.0] * 40
+    for limit in check.LOSS_LIMITS.values():
+
+        def lines(here, gradients=norms, limit=limit):
+            return device_check.losses("train", here, gradients, 40, kept, limit)
+
+        assert failed(lines([x + limit / 2 for x in kept])) == []
+        assert len(failed(lines([x + 2 * limit for x in kept]))) == 1  # a loss that is a little off at every step
+        assert failed(lines([kept[0]] * 40)), "nothing is learned"
+        assert failed(lines([2 * x for x in kept])), "a batch counted twice"
+        assert failed(lines(kept[:39])), "a step is missing"
+        assert failed(lines([])), "nothing was trained"
+        assert len(failed(lines([*kept[:8], math.nan, *kept[9:]]))) == 2, "as a line of its own, and in the comparison"
+        assert len(failed(lines(kept, [1.0] * 8 + [math.nan] * 32))) == 1
+        assert len(failed(lines(kept, [1.0] * 8 + [0.0] * 32))) == 1
+
+
+def test_scores_that_are_the_cpus_pass_and_swapped_labels_fail():
+    check = load_script("benchmarks/gpu_check.py")
+    kept = KEPT["p_same"]
+    assert len(kept) == check.PAIRS
+    for limit in check.SCORE_LIMITS.values():
+
+        def lines(here, limit=limit):
+            return device_check.scores("scores", here, kept, limit, "the CPU's")
+
+        assert failed(lines({i: p + limit / 2 for i, p in kept.items()})) == []
+        assert len(failed(lines({i: 1 - p for i, p in kept.items()}))) == 1
+        assert len(failed(lines(kept | {min(kept): kept[min(kept)] + 2 * limit}))) == 1, "one pair is enough"
+        assert len(failed(lines({i: kept[i] for i in list(kept)[1:]}))) == 1, "a pair without a score"
+        assert len(failed(lines(kept | {min(kept): math.nan}))) == 1
+        assert len(failed(lines({}))) == 2
+
+
+def test_the_kept_scores_are_those_of_the_repository():
+    """Made by transformers for the check; the study's were made by vLLM, months before."""
+    study = records.read(
+        records.PairScore, ROOT / "DeepPrune_data/study/miniature/scores_DeepPrune-Judge-mini.jsonl.gz"
+    )
+    known = {s.pair_id: s.p_same for s in study}
+    assert max(abs(p - known[i]) for i, p in KEPT["p_same"].items()) < 0.002
+
+
+def test_token_ids_are_held_against_counts_texts_and_the_counter():
+    words = {1: "so", 2: " it", 3: " is", 4: " 7"}
+    ids = {"p/0": [1, 2, 3], "p/1": [1, 2, 3, 4, 9]}  # 9 ends a trace, and has no text
+    traces = {"p/0": (3, "so it is"), "p/1": (5, "so it is 7")}
+
+    def lines(traces=traces, ids=ids, counted=8):
+        return device_check.tokens(
+            "sample", traces, ids, counted, lambda some: "".join(words.get(i, "") for i in some)
+        )
+
+    assert failed(lines()) == []
+    assert len(failed(lines(ids=ids | {"p/1": [1, 2, 4, 9]}))) == 2, "a dropped token id"
+    assert len(failed(lines(ids={"p/0": ids["p/0"]}))) == 2, "a trace without token ids"
+    assert len(failed(lines(ids=ids | {"p/1": [1, 2, 3, 3, 9]}))) == 1, "a wrong one"
+    assert len(failed(lines(traces=traces | {"p/0": (2, "so it is")}))) == 2, "a wrong count"
+    assert len(failed(lines(counted=9))) == len(failed(lines(counted=None))) == 1
+
+
+def test_live_counts_are_held_against_the_engines():
+    good = {"answered": 2, "questions": 2, "recorded": 900, "traced": 900, "counted": 900, "left": 0, "alive": 0}
+    assert failed(device_check.live("live", **good)) == []
+    for name, value in [("answered", 1), ("recorded", 899), ("traced", 899), ("left", 1), ("left", None), ("alive", 1)]:
+        assert len(failed(device_check.live("live", **good | {name: value}))) == 1, name
+    assert len(failed(device_check.live("live", **good | {"counted": None}))) == 2
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """The check as a module, with made-up checks; run(*arguments) -> exit code."""
+    check = load_script("benchmarks/gpu_check.py")
+    runs = []
+
+    def good(run, name):
+        runs.append(name)
+        return [Line(name, "one and one", "2", "2", PASS)], {"losses": KEPT["losses"]["lora"], "shown": {"speed": "1 row/s"}}
+
+    def breaks(run, name):
+        runs.append(name)
+        raise check.CheckBroken("error: the engine | is gone")
+
+    def odd(run, name):
+        runs.append(name)
+        return [Line(name, "one and one", "3", "2", FAIL)], {}
+
+    monkeypatch.setattr(
+        check, "CHECKS",
+        {"train-lora-auto": (good, "llamafactory"), "live": (breaks, "vllm"), "sample": (odd, None), "last": (good, None)},
+    )  # fmt: skip
+    monkeypatch.setattr(check.runtime, "has_gpu", lambda: False)
+
+    def run(*arguments):
+        runs.clear()
+        monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--output", str(tmp_path / "out"), *arguments])
+        try:
+            check.main()
+        except SystemExit as end:
+            return end.code, list(runs)
+        return 0, list(runs)
+
+    return run
+
+
+def test_what_breaks_is_fail_and_the_others_go_on(script, tmp_path, capsys):
+    assert script() == (1, ["train-lora-auto", "live", "sample", "last"])
+    out = capsys.readouterr().out
+    assert "this machine has no NVIDIA GPU" in out.splitlines()[0]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [line["result"] for line in report["lines"]] == [PASS, FAIL, FAIL, PASS]
+    assert report["lines"][1]["figure"] == "error: the engine | is gone"
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "2 PASS, 2 FAIL" in page and "| error: the engine \\| is gone |" in page and "![losses](losses.png)" in page
+    assert (tmp_path / "out" / "losses.png").is_file()
+    assert len((tmp_path / "out" / "checks.csv").read_text().splitlines()) == 5
+
+    assert script() == (1, ["live", "sample"])  # what passed is kept, what failed is tried again
+    assert script("--only", "last") == (1, [])  # and stays in the report
+    assert script("--overwrite", "--only", "last") == (1, ["last"])
+
+
+def test_what_is_left_out_never_passes(script, tmp_path):
+    assert script("--without", "vllm", "llamafactory", "--only", "last", "live") == (0, ["last"])
+    lines = json.loads((tmp_path / "out" / "report.json").read_text())["lines"]
+    assert {line["check"]: line["result"] for line in lines} == {
+        "train-lora-auto": LEFT_OUT, "live": LEFT_OUT, "sample": NOT_RUN, "last": PASS,
+    }  # fmt: skip
+    assert script("--only", "nothing") == (2, [])
+
+
+def test_a_missing_engine_fails(tmp_path):
+    """The stage really runs, on a machine whose vLLM cannot be imported."""
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").write_text("raise ImportError('no vLLM on this machine')\n")
+    done = run_stage(
+        "benchmarks/gpu_check.py", "--cpu", "--only", "scores-vllm", "--output", tmp_path / "out",
+        env=dict(__import__("os").environ, PYTHONPATH=str(tmp_path)),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert "ImportError: no vLLM on this machine" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_stage_that_leaves_a_process_or_takes_too_long(tmp_path):
+    check = load_script("benchmarks/gpu_check.py")
+    settings = check.GpuCheckSettings(output=str(tmp_path), limit_seconds=60)
+    run = check.Run(settings, tmp_path, False, "float32", None)
+    stage = tmp_path / "stage.py"
+    stage.write_text("import subprocess\nprint(subprocess.Popen(['sleep', '100']).pid, flush=True)\n")
+    check.wait_gone.__defaults__ = (0.5,)
+    done = run.stage("live", str(stage))
+    assert done.alive == 1 and done.memory > 0
+    child = int(done.text.split()[-1])
+    assert child not in check.in_session(child) and not any(child in check.in_session(s) for s in (child,))
+    with pytest.raises(ProcessLookupError):
+        check.os.kill(child, 0) if not defunct(child) else (_ for _ in ()).throw(ProcessLookupError)
+    stage.write_text("import time\ntime.sleep(100)\n")
+    settings.limit_seconds = 1
+    with pytest.raises(check.CheckBroken, match="took longer than 1 s"):
+        run.stage("live", str(stage))
+    stage.write_text("import sys\nprint('error: no such thing')\nprint('and more')\nsys.exit(2)\n")
+    with pytest.raises(check.CheckBroken, match="^error: no such thing .*ended with 2"):
+        run.stage("live", str(stage))
+
+
+def defunct(pid):
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return done.stdout.strip().startswith("Z")
+
+
+def test_token_ids_are_kept_as_the_stage_gets_them(tmp_path):
+    from types import SimpleNamespace as Some
+
+    keeping = load_script("benchmarks/gpu_check_sample.py").keeping
+    outputs = [("p/0", Some(outputs=[Some(token_ids=(5, 6))])), ("p/1", Some(outputs=[Some(token_ids=[7])]))]
+    run = keeping(lambda llm, requests, window: iter(outputs), str(tmp_path / "ids.jsonl"))
+    assert list(run("llm", [], window=3)) == outputs
+    assert [row for _, row in jsonl.read(tmp_path / "ids.jsonl")] == [
+        {"request": "p/0", "token_ids": [5, 6]}, {"request": "p/1", "token_ids": [7]},
+    ]  # fmt: skip
