@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from deepprune import runtime
+from deepprune.engine_copies import Copies
 from deepprune.errors import UserError
 
 
@@ -50,32 +51,31 @@ def start(
     count_tokens: bool = False,
     extra: dict[str, Any] | None = None,
 ):
-    """A vLLM engine (`vllm.LLM`) for a local model folder; the process must run under `runtime.ensure()`.
+    """A vLLM engine for a local model folder, to be used by `run`; the process must run under `runtime.ensure()`.
 
+    tensor_parallel: GPUs a copy of the model is spread over; data_parallel: copies. On a CPU each has cores of its own.
     count_tokens: let `generated_tokens` count this engine's. extra: further vLLM engine arguments.
     Raises UserError when vLLM refuses the settings or runs out of memory.
     """
-    options = machine_options(dtype, gpu_memory_utilization)
-    if data_parallel > 1:
-        options["data_parallel_size"] = data_parallel
-    options |= extra or {}
-    from vllm import LLM
-
+    if tensor_parallel * data_parallel > 1 and not runtime.has_gpu():
+        runtime.bind_ranks(tensor_parallel * data_parallel)
+    options = {
+        "model": model, "seed": seed, "max_model_len": max_model_len, "max_num_seqs": max_num_seqs,
+        "enable_prefix_caching": prefix_caching, "tensor_parallel_size": tensor_parallel, "max_logprobs": max_logprobs,
+        "trust_remote_code": False, "generation_config": "vllm",  # the model's own sampling parameters are not ours
+        "disable_log_stats": not count_tokens, "use_tqdm_on_load": False,
+    } | machine_options(dtype, gpu_memory_utilization) | (extra or {})  # fmt: skip
     with starting(model):
-        llm = LLM(
-            model=model,
-            seed=seed,
-            max_model_len=max_model_len,
-            max_num_seqs=max_num_seqs,
-            enable_prefix_caching=prefix_caching,
-            tensor_parallel_size=tensor_parallel,
-            max_logprobs=max_logprobs,
-            trust_remote_code=False,
-            generation_config="vllm",  # the model's own sampling parameters are not ours
-            disable_log_stats=not count_tokens,
-            use_tqdm_on_load=False,
-            **options,
-        )
+        if data_parallel > 1:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            arguments = AsyncEngineArgs(**options, data_parallel_size=data_parallel)
+            llm = Copies(lambda: AsyncLLM.from_engine_args(arguments))
+        else:
+            from vllm import LLM
+
+            llm = LLM(**options)
     end_with_process(llm, shutdown)
     return llm
 

@@ -17,7 +17,7 @@ import re
 import socket
 from collections.abc import AsyncIterator
 
-from deepprune import engine, models
+from deepprune import engine, engine_copies, models
 from deepprune.errors import UserError, without_credentials
 from deepprune.sampling import Sampling
 
@@ -136,10 +136,7 @@ class EngineReasoner(Reasoner):
 def shut_down(asynchronous_engine) -> None:
     """Stop an AsyncLLM's processes."""
     engine.has_ended(asynchronous_engine)
-    with contextlib.suppress(
-        TypeError
-    ):  # vLLM 0.32's CPU build trips over its own timeout here; the processes are gone
-        asynchronous_engine.shutdown()
+    engine_copies.shut_down(asynchronous_engine)
 
 
 class ServerReasoner(Reasoner):

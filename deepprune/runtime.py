@@ -15,8 +15,10 @@ import sys
 from pathlib import Path
 
 from deepprune import console
+from deepprune.errors import UserError
 
 MARK = "DEEPPRUNE_RUNTIME"
+BIND = "VLLM_CPU_OMP_THREADS_BIND"  # cores of vLLM's workers, as 0,1; of several workers, as 0,1|2,3
 
 
 def has_gpu() -> bool:
@@ -78,7 +80,7 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     if not has_gpu():
         cpus = sorted(os.sched_getaffinity(0))
         if len(cpus) > 1:  # binding to a single core hangs
-            env.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cpus)))
+            env.setdefault(BIND, ",".join(map(str, cpus)))
         env.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
         env.setdefault("KMP_BLOCKTIME", "1")
         iomp = Path(sys.prefix) / "lib" / "libiomp5.so"
@@ -87,6 +89,20 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
         env["LD_PRELOAD"] = ":".join(asked + [p for p in preload if p not in asked])
     env[MARK] = "1"
     return env
+
+
+def bind_ranks(ranks: int) -> None:
+    """On a CPU: give each of vLLM's parallel workers cores of its own, unless the user has ("0-3|4-7").
+
+    Raises UserError if there are fewer cores than workers.
+    """
+    if "|" in os.environ.get(BIND, ""):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < ranks:
+        raise UserError(f"{ranks} parallel workers need a core each, this machine has {len(cores)}")
+    each = len(cores) // ranks
+    os.environ[BIND] = "|".join(",".join(map(str, cores[i * each : (i + 1) * each])) for i in range(ranks))
 
 
 def ensure() -> None:
