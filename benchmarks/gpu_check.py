@@ -14,6 +14,8 @@ its own. Without a GPU everything runs on the CPU.
 - scores-transformers, scores-vllm: p_same of 300 pairs, in float32 and on a GPU in bfloat16, against the CPU's and each other's.
 - sample: 64 traces; recorded counts and texts against the engine's token ids, and its counter.
 - live: two questions pruned live, a reasoner and a judge on vLLM; its counts against the engine's, nothing left running.
+- parallel-tensor, parallel-data: p_same of 64 pairs by a random model that is spread over two devices, and by two copies of it,
+  against one process's; where there are two GPUs, or two cores on the CPU.
 
 Writes OUTPUT/report.md, checks.csv, report.json, losses.png, p_same.png, and each check's log under OUTPUT/logs. Exit code 1 if
 a check fails. Run it again to continue: checks that passed are skipped unless machine, packages, code or settings are others.
@@ -47,13 +49,13 @@ REFERENCE = "benchmarks/gpu_check_cpu.json"
 
 STEPS, ROWS_A_BATCH, BATCHES_A_STEP = 40, 2, 2
 LONGEST_ROW = 1000  # characters of a training row's prompt: 160 rows of 260 tokens on average
-PAIRS, TRACES, QUESTIONS = 300, 64, 2
+PAIRS, TRACES, QUESTIONS, PARALLEL_PAIRS = 300, 64, 2, 64
 LEARNING_RATES = {"lora": 5e-4, "full": 2e-5}
 ATTENTION = {"auto": "auto", "eager": "disabled"}
 
 # Limits. TODO measured
-LOSS_LIMITS = {"float32": 0.002, "bfloat16": 0.02}  # nats a target, mean over the steps
-SCORE_LIMITS = {"float32": 0.02, "bfloat16": 0.1}
+LOSS_LIMITS = {"float32": 0.002, "bfloat16": 0.02, "float16": 0.02}  # nats a target, mean over the steps
+SCORE_LIMITS = {"float32": 0.02, "bfloat16": 0.1, "float16": 0.1}
 
 
 @dataclasses.dataclass
@@ -61,8 +63,8 @@ class GpuCheckSettings:
     output: str = setting("results/gpu_check", "folder of the report, and of what the checks make")
     cpu: bool = setting(False, "run on the CPU (vLLM's GPU build cannot: on a machine with a GPU it is left out)")
     dtype: str = setting(
-        "auto", "type to train in, and to score in beside float32 (auto: bfloat16 on a GPU, float32 on CPU)",
-        choices=("auto", "float32", "bfloat16"),
+        "auto", "type to train in, and to score in beside float32 (auto: on a GPU bfloat16 if it has it, on a CPU float32)",
+        choices=config.DTYPES,
     )  # fmt: skip
     only: list[str] | None = setting(None, "only these checks", choices=None)
     without: list[str] = setting([], "leave out the checks that need these", choices=("vllm", "llamafactory"))
@@ -246,6 +248,25 @@ def prepare(run: Run, base: Path) -> None:
     records.write(run.folder / "pairs.jsonl", pairs[:: len(pairs) // PAIRS][:PAIRS])
 
 
+def model_for_two(run: Run) -> Path:
+    """A random Llama whose heads can be halved (SmolLM2's 9 cannot), with SmolLM2's tokenizer."""
+    folder = run.folder / "random-model"
+    if not (folder / "config.json").is_file():
+        import torch
+        from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+        tokenizer = AutoTokenizer.from_pretrained(run.folder / "cache" / "models" / SMOL.split("/")[1])
+        tokenizer.save_pretrained(folder)
+        torch.manual_seed(0)
+        shape = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=2048, bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.1,
+        )  # fmt: skip
+        LlamaForCausalLM(shape).save_pretrained(folder)
+    return folder
+
+
 def starting_adapter(run: Run) -> Path:
     """A fresh LoRA adapter, drawn on the CPU: a GPU would draw other numbers, and the losses could not be compared."""
     folder = run.folder / "adapter"
@@ -273,6 +294,7 @@ def train(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
     stage = run.stage(
         check, "LLaMA-Factory/train.py", "Offline/SmolLM2_lora_cpu.yaml", f"finetuning_type={kind}", *start,
         f"flash_attn={ATTENTION[attention]}", f"use_cpu={str(not run.on_gpu).lower()}", f"bf16={str(run.dtype == 'bfloat16').lower()}",
+        f"fp16={str(run.dtype == 'float16').lower()}",
         f"dataset_dir={run.folder / 'data'}", "dataset=gpu_check", f"output_dir={output}", f"max_steps={STEPS}",
         f"per_device_train_batch_size={ROWS_A_BATCH}", f"gradient_accumulation_steps={BATCHES_A_STEP}", "disable_shuffling=true",
         f"learning_rate={LEARNING_RATES[kind]}", "logging_steps=1", "save_strategy=no",
@@ -360,6 +382,33 @@ def live(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
     return lines, {"shown": {"time": f"{stage.seconds:.0f} s with start-up", **stage.peak()}}
 
 
+def parallel(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
+    """64 pairs by stage 04 on two devices."""
+    pairs = list(records.read(records.Pair, run.folder / "pairs.jsonl"))[:PARALLEL_PAIRS]
+    records.write(run.folder / "pairs-parallel.jsonl", pairs)
+    p_same, shown = {}, {}
+    for judge, more in (("transformers", ()), ("vllm", (f"--{check.removeprefix('parallel-')}-parallel", 2))):
+        output = run.folder / f"{check}-{judge}.jsonl"
+        stage = run.stage(
+            check, "Offline/test_model_performance_parallel.py", "--judge", judge, "--model", model_for_two(run), "--pairs",
+            run.folder / "pairs-parallel.jsonl", "--dtype", "float32", "--least-label-mass", 0, "--resamples", 10, "--output", output,
+            "--overwrite", *more,
+        )  # fmt: skip
+        p_same[judge] = {s.pair_id: s.p_same for s in records.read(records.PairScore, output)}
+        shown[f"{judge}:"] = f"{stage.seconds:.0f} s with start-up"
+    spread = max(p_same["transformers"].values()) - min(p_same["transformers"].values())
+    lines = [
+        device_check.at_least(
+            check, "p_same of the random model, largest minus least", spread, 10 * SCORE_LIMITS["float32"]
+        )
+    ]
+    lines += device_check.scores(
+        check, p_same["vllm"], p_same["transformers"], SCORE_LIMITS["float32"], "one process's"
+    )
+    lines.append(device_check.equal(check, "processes left running", stage.alive, 0))
+    return lines, {"shown": shown}
+
+
 # name: (the check, what it needs)
 CHECKS: dict[str, tuple[Callable[[Run, str], tuple[list[Line], dict[str, Any]]], str | None]] = {
     "train-lora-auto": (train, "llamafactory"),
@@ -370,6 +419,8 @@ CHECKS: dict[str, tuple[Callable[[Run, str], tuple[list[Line], dict[str, Any]]],
     "scores-vllm": (score, "vllm"),
     "sample": (sample, "vllm"),
     "live": (live, "vllm"),
+    "parallel-tensor": (parallel, "vllm"),
+    "parallel-data": (parallel, "vllm"),
 }
 
 
@@ -403,16 +454,33 @@ def found_before(run: Run, check: str, made_by: dict[str, Any]) -> dict[str, Any
     return before if before and before["made_by"] == made_by else None
 
 
-def chosen(settings: GpuCheckSettings) -> Iterator[tuple[str, str]]:
-    """Every check with why it is not run ('': it is). Raises UserError for an unknown name."""
+def devices(on_gpu: bool) -> int:
+    """GPUs that this process may use, or cores."""
+    if not on_gpu:
+        return len(os.sched_getaffinity(0))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (
+        len([part for part in visible.split(",") if part]) if visible else len(list(Path("/dev").glob("nvidia[0-9]*")))
+    )
+
+
+def chosen(settings: GpuCheckSettings, count: int) -> Iterator[tuple[str, str, str]]:
+    """Every check with PASS if it shall run, else LEFT_OUT or NOT_RUN and why. count: devices.
+
+    Raises UserError for an unknown name.
+    """
     unknown = set(settings.only or ()) - set(CHECKS)
     if unknown:
         raise UserError(f"--only: there is no check {min(unknown)!r}; they are {', '.join(CHECKS)}")
-    for check, (_, needs) in CHECKS.items():
+    for check, (function, needs) in CHECKS.items():
         if needs in settings.without:
-            yield check, LEFT_OUT
+            yield check, LEFT_OUT, f"--without {needs}"
+        elif function is parallel and count < 2:
+            yield check, LEFT_OUT, "there is one device"
+        elif settings.only and check not in settings.only:
+            yield check, NOT_RUN, "not among --only"
         else:
-            yield check, NOT_RUN if settings.only and check not in settings.only else ""
+            yield check, PASS, ""
 
 
 def write_reference(found: dict[str, dict[str, Any]], weights: str, settings: GpuCheckSettings) -> None:
@@ -441,7 +509,6 @@ def write_reference(found: dict[str, dict[str, Any]], weights: str, settings: Gp
 @command
 def main() -> None:
     settings = config.parse(GpuCheckSettings, None, __doc__)
-    plan = list(chosen(settings))
     on_gpu = runtime.has_gpu() and not settings.cpu
     if not on_gpu:
         print("this machine has no NVIDIA GPU" if not runtime.has_gpu() else "on the CPU, as asked", end=": ")
@@ -449,10 +516,10 @@ def main() -> None:
     if settings.cpu and runtime.has_gpu() and "vllm" not in settings.without:
         print("vLLM's GPU build does not run on a CPU: its checks are left out")
         settings.without = [*settings.without, "vllm"]
-        plan = list(chosen(settings))
-    if settings.write_reference and (on_gpu or settings.dtype == "bfloat16"):
+    plan = list(chosen(settings, devices(on_gpu)))
+    if settings.write_reference and (on_gpu or settings.dtype not in ("auto", "float32")):
         raise UserError("--write-reference keeps what a CPU computes in float32: give --cpu")
-    dtype = settings.dtype if settings.dtype != "auto" else "bfloat16" if on_gpu else "float32"
+    dtype = settings.dtype if settings.dtype != "auto" else runtime.compute_dtype("auto") if on_gpu else "float32"
     folder = Path(settings.output)
     base = models.from_package(SMOL)
     weights = models.weights_hash(base)
@@ -464,14 +531,13 @@ def main() -> None:
     here = machine(on_gpu)
     made_by = {"machine": here, "dtype": dtype, "reference": manifest.file_hash(ROOT / REFERENCE) if kept else None}
     started, lines, found = time.monotonic(), [], {}
-    for check, why_not in plan:
-        if why_not == NOT_RUN and (before := found_before(run, check, made_by)):
+    for check, plan_is, why in plan:
+        if plan_is == NOT_RUN and (before := found_before(run, check, made_by)):
             found[check] = before
             lines += [Line(**line) for line in before["lines"]]
             continue
-        if why_not:
-            said = f"--without {CHECKS[check][1]}" if why_not == LEFT_OUT else "not among --only"
-            lines.append(Line(check, said, "", "", why_not))
+        if plan_is != PASS:
+            lines.append(Line(check, why, "", "", plan_is))
             continue
         print(f"{check}: ", end="", flush=True)
         found[check] = outcome(run, check, made_by)

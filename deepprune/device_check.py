@@ -39,6 +39,12 @@ def at_most(check: str, compared: str, value: float, limit: float, more: str = "
     return Line(check, compared, f"{value:.4g}{more}", f"at most {limit:g}", PASS if passed else FAIL)
 
 
+def at_least(check: str, compared: str, value: float, limit: float) -> Line:
+    """PASS if the value is finite and at least the limit."""
+    passed = math.isfinite(value) and value >= limit
+    return Line(check, compared, f"{value:.4g}", f"at least {limit:g}", PASS if passed else FAIL)
+
+
 def equal(check: str, compared: str, value: Any, wanted: Any) -> Line:
     """PASS if the two are equal."""
     return Line(check, compared, f"{value}", f"{wanted}", PASS if value == wanted else FAIL)

@@ -32,6 +32,7 @@ class Copies:
         self.thread.start()
         self.tasks: dict[str, asyncio.Task] = {}  # of the open requests; used in the loop's thread only
         self.done: queue.SimpleQueue = queue.SimpleQueue()  # outputs, and what requests raised
+        self.held: list[Any] = []  # taken out of it, for the next step
 
         async def started():
             return make()
@@ -79,16 +80,25 @@ class Copies:
     def step(self) -> list[Any]:
         """The outputs of requests that have finished since the last step, one at least: waits for it.
 
-        Raises UserError for a request that vLLM refuses, and what else ended one (EngineDeadError).
+        Raises UserError for a request that vLLM refuses, and what else ended one (EngineDeadError), after what finished before it.
         """
-        outputs = [self.done.get()]
+        outputs, self.held = self.held or [self.done.get()], []
+        outputs += self._waiting()
+        first = next((i for i, output in enumerate(outputs) if isinstance(output, Exception)), None)
+        if first == 0:
+            self.held = outputs[1:]
+            raise outputs[0]
+        if first:
+            outputs, self.held = outputs[:first], outputs[first:]
+        return outputs
+
+    def _waiting(self) -> list[Any]:
+        """What has come out by now."""
+        found = []
         with contextlib.suppress(queue.Empty):
             while True:
-                outputs.append(self.done.get_nowait())
-        for output in outputs:
-            if isinstance(output, Exception):
-                raise output
-        return outputs
+                found.append(self.done.get_nowait())
+        return found
 
     def abort_request(self, names: Iterable[str]) -> None:
         """Abort open requests; when this returns, their names can be used again."""
@@ -100,9 +110,8 @@ class Copies:
             await asyncio.gather(*tasks, return_exceptions=True)
 
         self._in_loop(abort())
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self.done.get_nowait()
+        self.held = []
+        self._waiting()
 
     def shutdown(self) -> None:
         """Stop the copies' processes."""
