@@ -51,6 +51,7 @@ STEPS, ROWS_A_BATCH, BATCHES_A_STEP = 40, 2, 2
 LONGEST_ROW = 1000  # characters of a training row's prompt: 160 rows of 260 tokens on average
 PAIRS, TRACES, QUESTIONS, PARALLEL_PAIRS = 300, 64, 2, 64
 LEARNING_RATES = {"lora": 5e-4, "full": 2e-5}
+GRACE_SECONDS = 10  # in which a stage's processes may end after it
 ATTENTION = {"auto": "auto", "eager": "disabled"}
 
 # Limits. TODO measured
@@ -166,9 +167,9 @@ def most(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else max(one, other)
 
 
-def wait_gone(session: int, seconds: float = 10.0) -> int:
-    """How many processes of a session are left after so many seconds."""
-    until = time.monotonic() + seconds
+def wait_gone(session: int) -> int:
+    """How many processes of a session are left after GRACE_SECONDS."""
+    until = time.monotonic() + GRACE_SECONDS
     while (left := len(in_session(session))) and time.monotonic() < until:
         time.sleep(0.2)
     return left
