@@ -11,6 +11,7 @@ together there.
 import dataclasses
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -109,24 +110,40 @@ def lacking(have: Path) -> list[str]:
 
 
 def fetch_wheels(wanted: list[str], python: str, folder: Path) -> None:
-    """Download wheels for the other machine; packages that are published as source alone are built here."""
+    """Download wheels for the other machine. What is published as source alone is built here, and left out if it does not fit there.
+
+    Raises UserError for what can be had neither way.
+    """
     platforms = [part for name in PLATFORMS for part in ("--platform", name)]
+    binary = ("download", "--only-binary=:all:", "--python-version", python, "--implementation", "cp", *platforms, "-d")
     for requirement in wanted:
-        binary = ["download", "--only-binary=:all:", "--python-version", python, "--implementation", "cp", *platforms]
-        for how in (binary, ["wheel"]):
-            place = ["-d" if how is binary else "-w", str(folder)]
-            done = subprocess.run(
-                [sys.executable, "-m", "pip", *how, "-q", "--no-deps", *place, requirement],
-                capture_output=True,
-                text=True,
+        if pip(*binary, folder, requirement) is None:
+            print(f"  {requirement}")
+            continue
+        with tempfile.TemporaryDirectory() as built:
+            error = pip("wheel", "-w", built, requirement)
+            if error is not None:
+                raise UserError(f"{requirement}: no wheel for Python {python}, and none can be built here: {error}")
+            (wheel,) = Path(built).glob("*.whl")
+            fits = fits_everywhere(wheel.name) or python == f"{sys.version_info.major}.{sys.version_info.minor}"
+            if fits:
+                shutil.move(wheel, folder)
+            print(
+                f"  {requirement}{'' if fits else f': left out: it is published as source, and built here it is not for Python {python}'}"
             )
-            if not done.returncode:
-                break
-        else:
-            raise UserError(
-                f"{requirement}: no wheel for Python {python}: {(done.stderr.strip().splitlines() or [''])[-1]}"
-            )
-        print(f"  {requirement}")
+
+
+def fits_everywhere(wheel: str) -> bool:
+    """Whether a wheel, by its name, holds no compiled code."""
+    return wheel.endswith("-none-any.whl")
+
+
+def pip(what: str, *options: str | Path) -> str | None:
+    """Run pip without looking at what a package needs; its last line if it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", what, "-q", "--no-deps", *options], capture_output=True, text=True
+    )
+    return (done.stderr.strip().splitlines() or [""])[-1] if done.returncode else None
 
 
 @command
