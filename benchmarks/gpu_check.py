@@ -15,7 +15,7 @@ its own. Without a GPU everything runs on the CPU.
 - sample: 64 traces; recorded counts and texts against the engine's token ids, and its counter.
 - live: two questions pruned live, a reasoner and a judge on vLLM; its counts against the engine's, nothing left running.
 - parallel-tensor, parallel-data: p_same of 64 pairs by a random model that is spread over two devices, and by two copies of it,
-  against one process's; where there are two GPUs, or two cores on the CPU.
+  against one process's; traces by two copies of SmolLM2; where there are two GPUs, or two cores on the CPU.
 
 Writes OUTPUT/report.md, checks.csv, report.json, losses.png, p_same.png, and each check's log under OUTPUT/logs. Exit code 1 if
 a check fails. Run it again to continue: checks that passed are skipped unless machine, packages, code or settings are others.
@@ -407,7 +407,28 @@ def parallel(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
         check, p_same["vllm"], p_same["transformers"], SCORE_LIMITS["float32"], "one process's"
     )
     lines.append(device_check.equal(check, "processes left running", stage.alive, 0))
+    if check == "parallel-data":
+        lines += sampled_by_copies(run, check)
     return lines, {"shown": shown}
+
+
+def sampled_by_copies(run: Run, check: str) -> list[Line]:
+    """32 traces of one question by stage 01 and two copies of the model: with the same seed, and yet all different."""
+    output, count = run.folder / f"{check}-traces.jsonl", 32
+    run.stage(
+        check, "scripts/01_sample_traces.py", "--config", RECIPE, "--problems", PROBLEMS, "--limit", 1, "--model", SMOL, "--n", count,
+        "--max-tokens", 64, "--temperature", 1.0, "--data-parallel", 2, "--output", output, "--overwrite",
+    )  # fmt: skip
+    traces = list(records.read(records.Trace, output))
+    counted = sum(json.loads(manifest.manifest_path(output).read_text())["engine_tokens"])
+    return [
+        device_check.equal(
+            check, "different traces of one question by two copies", len({t.text for t in traces}), count
+        ),
+        device_check.equal(
+            check, "their tokens, against the engines' counters", sum(t.n_tokens for t in traces), counted
+        ),
+    ]
 
 
 # name: (the check, what it needs)

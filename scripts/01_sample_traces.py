@@ -38,7 +38,7 @@ class SampleSettings(SamplingSettings):
     confidence_stride: int = setting(512, "keep a window mean every so many tokens", at_least=1)
     dtype: str = config.dtype("the weights' type in vLLM")
     max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=1)
-    max_num_seqs: int = setting(64, "traces generated at once", free=True, at_least=1)
+    max_num_seqs: int = setting(64, "traces generated at once, by each copy of the model", free=True, at_least=1)
     tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True, at_least=1)
     data_parallel: int = setting(1, "copies of the model", free=True, at_least=1)
     overwrite: bool = setting(False, "replace an existing output")
@@ -135,7 +135,7 @@ def generate(settings: SampleSettings, llm, tokenizer, name: str, todo: list, se
 
     tokens = 0
     with progress.bar(total=len(todo), desc="traces", unit="trace") as bar:
-        for request, output in engine.run(llm, requests(), window=2 * settings.max_num_seqs):
+        for request, output in engine.run(llm, requests(), window=2 * settings.max_num_seqs * settings.data_parallel):
             problem, index = open_requests.pop(request)
             completion = output.outputs[0]
             summary = None

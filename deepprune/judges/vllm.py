@@ -37,7 +37,7 @@ class VLLMJudge(Judge):
             max_logprobs=max(len(self.labels), TOP), extra={"hf_overrides": {"head_dtype": "float32"}},
         )  # fmt: skip
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1
-        self.window = 4 * batch
+        self.window = 4 * batch * data_parallel
 
     def _params(self, labels: Sequence[int]):
         """Sampling parameters of a request whose answer is one of these label tokens.
