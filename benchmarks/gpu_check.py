@@ -63,9 +63,9 @@ SCORE_LIMITS = {"float32": 0.02, "bfloat16": 0.1, "float16": 0.1}
 class GpuCheckSettings:
     output: str = setting("results/gpu_check", "folder of the report, and of what the checks make")
     cpu: bool = setting(False, "run on the CPU (vLLM's GPU build cannot: on a machine with a GPU it is left out)")
-    compute_in: str = setting(
-        "auto", "type to train in, and to score in beside float32 (auto: on a GPU bfloat16 if it has it, on a CPU float32)",
-        choices=config.DTYPES,
+    compute_in: str | None = setting(
+        None, "type to train in, and to score in beside float32 (default: on a GPU bfloat16 if it has it, on a CPU float32)",
+        choices=("float32", "bfloat16", "float16"),
     )  # fmt: skip
     only: list[str] | None = setting(None, "only these checks", choices=None)
     without: list[str] = setting([], "leave out the checks that need these", choices=("vllm", "llamafactory"))
@@ -539,11 +539,9 @@ def main() -> None:
         print("vLLM's GPU build does not run on a CPU: its checks are left out")
         settings.without = [*settings.without, "vllm"]
     plan = list(chosen(settings, devices(on_gpu)))
-    if settings.write_reference and (on_gpu or settings.compute_in not in ("auto", "float32")):
+    if settings.write_reference and (on_gpu or settings.compute_in not in (None, "float32")):
         raise UserError("--write-reference keeps what a CPU computes in float32: give --cpu")
-    dtype = (
-        settings.compute_in if settings.compute_in != "auto" else runtime.compute_dtype("auto") if on_gpu else "float32"
-    )
+    dtype = settings.compute_in or (runtime.compute_dtype("auto") if on_gpu else "float32")
     folder = Path(settings.output)
     base = models.from_package(SMOL)
     weights = models.weights_hash(base)
