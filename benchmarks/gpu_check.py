@@ -298,7 +298,7 @@ def train(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
         f"fp16={str(run.dtype == 'float16').lower()}",
         f"dataset_dir={run.folder / 'data'}", "dataset=gpu_check", f"output_dir={output}", f"max_steps={STEPS}",
         f"per_device_train_batch_size={ROWS_A_BATCH}", f"gradient_accumulation_steps={BATCHES_A_STEP}", "disable_shuffling=true",
-        f"learning_rate={LEARNING_RATES[kind]}", "logging_steps=1", "save_strategy=no",
+        f"learning_rate={LEARNING_RATES[kind]}", "logging_steps=1", "save_strategy='no'",
     )  # fmt: skip
     log = [row for row in json.loads((output / "trainer_state.json").read_text())["log_history"] if "loss" in row]
     seconds = json.loads((output / "manifest.json").read_text())["wall_seconds"]
@@ -565,7 +565,11 @@ def main() -> None:
         found[check] = outcome(run, check, made_by)
         own = [Line(**line) for line in found[check]["lines"]]
         lines += own
-        bad = [f"{line.compared}: {line.figure}, not {line.limit}" for line in own if line.result == FAIL]
+        bad = [
+            f"{line.compared}: {line.figure}{line.limit and f', not {line.limit}'}"
+            for line in own
+            if line.result == FAIL
+        ]
         before = " (as before)" if found[check].get("before") else ""
         print(
             f"{FAIL if bad else PASS}, {found[check]['seconds']:.0f} s{before}{''.join(f'; {b}' for b in bad)}",
@@ -595,7 +599,9 @@ def report(run: Run, here: dict[str, Any], lines: list[Line], found: dict[str, d
     device_check.write(run.folder, lines, here, times, measured, figures)
     width = max(len(line.check) for line in lines)
     for line in lines:
-        print(f"{line.result:<9}{line.check:<{width + 2}}{line.compared}: {line.figure} ({line.limit})")
+        print(
+            f"{line.result:<9}{line.check:<{width + 2}}{line.compared}: {line.figure}{line.limit and f' ({line.limit})'}"
+        )
     count = {result: sum(line.result == result for line in lines) for result in (PASS, FAIL, LEFT_OUT, NOT_RUN)}
     print(f"{', '.join(f'{n} {result}' for result, n in count.items())}; {seconds:.0f} s; {run.folder / 'report.md'}")
 

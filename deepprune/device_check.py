@@ -52,7 +52,7 @@ def equal(check: str, compared: str, value: Any, wanted: Any) -> Line:
 
 def broken(check: str, error: str) -> Line:
     """The line of a check that did not run to its end. error: its last error line."""
-    return Line(check, "runs to its end", " ".join(error.split()) or "no message", "no error", FAIL)
+    return Line(check, "runs to its end", " ".join(error.split()) or "no message", "", FAIL)
 
 
 def losses(
