@@ -336,7 +336,8 @@ def score(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
             whose = f"transformers' ({dtype})"
             lines += device_check.scores(check, p_same[dtype], other, SCORE_LIMITS[dtype], whose)
         speed = re.search(r"^([0-9.]+) pairs/s$", stage.text, re.MULTILINE)
-        shown[f"{dtype}:"] = f"{speed[1] if speed else 'unknown'} pairs/s, {stage.peak()}".replace("'", "").strip("{}")
+        memory = ", ".join(f"{name} {value}" for name, value in stage.peak().items())
+        shown[f"{dtype}:"] = f"{speed[1] if speed else 'unknown'} pairs/s, {memory}"
     return lines, {"p_same": p_same, "shown": shown}
 
 
