@@ -601,7 +601,7 @@ def report(run: Run, here: dict[str, Any], lines: list[Line], found: dict[str, d
     width = max(len(line.check) for line in lines)
     for line in lines:
         print(
-            f"{line.result:<9}{line.check:<{width + 2}}{line.compared}: {line.figure}{line.limit and f' ({line.limit})'}"
+            f"{line.result:<9}{line.check:<{width + 2}}{line.compared}{line.figure and f': {line.figure}'}{line.limit and f' (limit: {line.limit})'}"
         )
     count = {result: sum(line.result == result for line in lines) for result in (PASS, FAIL, LEFT_OUT, NOT_RUN)}
     print(f"{', '.join(f'{n} {result}' for result, n in count.items())}; {seconds:.0f} s; {run.folder / 'report.md'}")
