@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deepprune import config, device_check, jsonl, manifest, models, records, runtime
+from deepprune import config, console, device_check, jsonl, manifest, models, records, runtime
 from deepprune.config import setting
 from deepprune.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line
 from deepprune.errors import UserError, command
@@ -54,7 +54,7 @@ LEARNING_RATES = {"lora": 5e-4, "full": 2e-5}
 GRACE_SECONDS = 10  # in which a stage's processes may end after it
 ATTENTION = {"auto": "auto", "eager": "disabled"}
 
-# Limits. TODO measured
+# Limits; docs/gpu.md says why.
 LOSS_LIMITS = {"float32": 0.002, "bfloat16": 0.02, "float16": 0.02}  # nats a target, mean over the steps
 SCORE_LIMITS = {"float32": 0.02, "bfloat16": 0.1, "float16": 0.1}
 
@@ -108,6 +108,7 @@ class Run:
         """Of every stage: this checkout's code, the packaged weights under the hub's name, no network."""
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
         env |= {"DEEPPRUNE_CACHE": str((self.folder / "cache").resolve()), "HF_HUB_OFFLINE": "1"}
+        env.pop(console.DESCRIPTORS, None)  # all of a stage's lines go to the check's log
         return env if self.on_gpu else env | {"CUDA_VISIBLE_DEVICES": ""}
 
     def stage(self, check: str, script: str, *options: Any) -> Stage:
