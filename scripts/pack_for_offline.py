@@ -27,7 +27,7 @@ from deepprune.errors import UserError, command
 ROOT = Path(__file__).resolve().parent.parent
 DIRECT, LOCK, UPSTREAM = "requirements.txt", "requirements-cpu.txt", "requirements-llamafactory.txt"
 NOT_CARRIED = {"torch", "triton"}  # another build than a GPU machine's
-NOT_NEEDED = {"ipykernel", "nbclient", "nbconvert", "pytest", "hypothesis", "ruff"}  # notebooks and tests
+NOT_NEEDED = "# notebooks, tests"  # the comment above what is left out
 PLATFORMS = [f"manylinux_2_{n}_x86_64" for n in (39, 36, 35, 34, 31, 28, 27, 24, 17, 5)] + [
     "manylinux2014_x86_64",
     "manylinux1_x86_64",
@@ -76,8 +76,11 @@ def plain(name: str) -> str:
 
 
 def pinned(path: Path) -> dict[str, str]:
-    """Plain name -> NAME==VERSION of a list of requirements."""
-    rows = (re.match(r"([\w.-]+)(?:\[[^\]]*\])?\s*(?:==|@)", line) for line in path.read_text().splitlines())
+    """Plain name -> NAME==VERSION of a list of requirements, without those for notebooks and tests."""
+    rows = (
+        re.match(r"([\w.-]+)(?:\[[^\]]*\])?\s*(?:==|@)", line)
+        for line in path.read_text().partition(NOT_NEEDED)[0].splitlines()
+    )
     return {plain(row[1]): row.string for row in rows if row}
 
 
@@ -101,7 +104,7 @@ def lacking(have: Path) -> list[str]:
     """NAME==VERSION of what the stages need and the other machine has in no version."""
     if not have.is_file():
         raise UserError(f"{have}: no such file (the output of: python3 -m pip list --format=freeze)")
-    needed = needed_by(set(pinned(ROOT / DIRECT)) - NOT_NEEDED - NOT_CARRIED)
+    needed = needed_by(set(pinned(ROOT / DIRECT)) - NOT_CARRIED)
     there = {*pinned(have), *NOT_CARRIED}
     locked = pinned(ROOT / LOCK)
     return [locked[name] for name in sorted(needed - there) if name in locked] + [
