@@ -1,14 +1,13 @@
 """What bfloat16 changes: the same judge on the same pairs in float32 and in bfloat16, side by side in one run.
 
-    python benchmarks/judge_dtype.py --models Offline/DeepPrune-Judge-mini Qwen/Qwen2.5-Coder-0.5B-Instruct \
-        --pairs DeepPrune_data/study/miniature/pairs.jsonl.gz --problems DeepPrune_data/problems/{arithmetic,words}.jsonl \
-        --traces DeepPrune_data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz --output Offline/results/dtype.jsonl
+    OMP_NUM_THREADS=1 python benchmarks/judge_dtype.py --judge transformers --models Offline/DeepPrune-Judge-mini --batch 8 \
+        --pairs DeepPrune_data/study/miniature/pairs.jsonl.gz --problems DeepPrune_data/problems/{arithmetic,words}.jsonl --count 300 \
+        --traces DeepPrune_data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz --limit 4 --n 8 --output Offline/results/dtype.jsonl
 
 Weights and all that follows from them are in the one type or the other; the logits are in float32 both times, as in every
-judge of ours. Test pairs: AUROC, TNR@0.2, how far p_same moves, pairs/s (start-up is not timed; on a
-busy machine --judge transformers, by CPU time, with OMP_NUM_THREADS=1). Clusters: the paper's rule on
-each problem's first --n traces, every two of them asked about; then once more in the same type with a fourth of the batch, whose
-other rounding tells what of the change is bfloat16's.
+judge of ours. Test pairs: AUROC, TNR@0.2, how far p_same moves, pairs/s (start-up is not timed; --judge transformers: by CPU time, for
+a machine that is not idle). Clusters: the paper's rule on each problem's first --n traces, every two of them asked about; then once
+more in the same type with a fourth of the batch: other rounding alone.
 
 A row a judge in OUTPUT, which a killed or longer run goes on with; then OUTPUT's .md and its manifest.
 """
