@@ -8,7 +8,7 @@ from conftest import ROOT
 from deepprune import ablation, paper
 
 PAGE = (ROOT / "docs/paper_numbers.md").read_text()
-README = (ROOT / "README.md").read_text()
+RESULTS = (ROOT / "docs" / "results.md").read_text()
 
 
 def test_the_page_shows_every_figure():
@@ -37,7 +37,7 @@ def test_the_page_shows_every_figure():
 def test_the_readmes_ablation_table_has_each_figure_in_its_cell():
     for loss, oversampled in itertools.product(ablation.LOSSES, (False, True)):
         start = f"| {'focal' if loss == 'focal' else 'cross-entropy'} | {'× 2' if oversampled else 'none'} |"
-        (line,) = [x for x in README.splitlines() if x.startswith(start)]
+        (line,) = [x for x in RESULTS.splitlines() if x.startswith(start)]
         cells = [c.strip() for c in line.strip("|").split("|")]
         assert cells[3] == f"{paper.ABLATION['tokens', loss, oversampled]['AUROC']:.3f}"
         assert cells[5] == f"{paper.ABLATION['words', loss, oversampled]['AUROC']:.3f}"

@@ -1,4 +1,4 @@
-"""The README's commands at paper scale: every one is parsed, so that only the hub and the GPUs are missing."""
+"""The commands at paper scale (docs/gpu.md): every one is parsed, so that only the hub and the GPUs are missing."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ SAY = "import json, sys; print(json.dumps(sys.argv[1:]))"
 @pytest.fixture(scope="module")
 def commands():
     """The argument lists of the section's shell block, with its loops run and nothing started."""
-    section = (ROOT / "README.md").read_text().split("## Paper scale, on GPUs")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "gpu.md").read_text().split("## Paper scale, on GPUs")[1].split("\n## ")[0]
     (block,) = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
     say = f"{{ {sys.executable} -c '{SAY}' \"$@\"; }}"
     done = subprocess.run(
