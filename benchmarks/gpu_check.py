@@ -36,7 +36,7 @@ from typing import Any
 
 from deepprune import config, console, device_check, jsonl, manifest, models, records, runtime
 from deepprune.config import setting
-from deepprune.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line
+from deepprune.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line, LossLimits
 from deepprune.errors import UserError, command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +55,10 @@ GRACE_SECONDS = 10  # in which a stage's processes may end after it
 ATTENTION = {"auto": "auto", "eager": "disabled"}
 
 # Limits; docs/gpu.md says why.
-LOSS_LIMITS = {"float32": 0.002, "bfloat16": 0.02, "float16": 0.02}  # nats a target, mean over the steps
+LOSS_LIMITS = {
+    "float32": LossLimits(first=0.001, last=0.03), "bfloat16": LossLimits(first=0.03, last=0.15),
+    "float16": LossLimits(first=0.03, last=0.15),
+}  # fmt: skip
 SCORE_LIMITS = {"float32": 0.02, "bfloat16": 0.1, "float16": 0.1}
 
 
@@ -533,6 +536,7 @@ def write_reference(found: dict[str, dict[str, Any]], weights: str, settings: Gp
 @command
 def main() -> None:
     settings = config.parse(GpuCheckSettings, None, __doc__)
+    os.environ.update(console.quiet(os.environ))
     on_gpu = runtime.has_gpu() and not settings.cpu
     if not on_gpu:
         print("this machine has no NVIDIA GPU" if not runtime.has_gpu() else "on the CPU, as asked", end=": ")

@@ -24,18 +24,22 @@ def failed(lines):
 def test_losses_that_are_the_cpus_pass_and_wrong_ones_fail(kind):
     check = load_script("benchmarks/gpu_check.py")
     kept, norms = KEPT["losses"][kind], [1.0] * 40
-    for limit in check.LOSS_LIMITS.values():
+    for limits in check.LOSS_LIMITS.values():
 
-        def lines(here, gradients=norms, limit=limit):
-            return device_check.losses("train", here, gradients, 40, kept, limit)
+        def lines(here, gradients=norms, limits=limits):
+            return device_check.losses("train", here, gradients, 40, kept, limits)
 
-        assert failed(lines([x + limit / 2 for x in kept])) == []
-        assert len(failed(lines([x + 2 * limit for x in kept]))) == 1  # a loss that is a little off at every step
-        assert failed(lines([kept[0]] * 40)), "nothing is learned"
-        assert failed(lines([2 * x for x in kept])), "a batch counted twice"
-        assert failed(lines(kept[:39])), "a step is missing"
+        assert failed(lines([x * (1 + limits.first / 2) for x in kept])) == []
+        moved = [x + limits.last / 2 * (1 if i % 2 else -1) for i, x in enumerate(kept)]
+        assert failed(lines([*kept[:2], *moved[2:]])) == [], "as rounding does"
+        assert len(failed(lines([x * (1 + 2 * limits.first) for x in kept]))) >= 1  # a loss that is a little off
+        assert len(failed(lines([*kept[:2], *(x + 2 * limits.last for x in kept[2:])]))) == 1, "less is learned"
+        assert len(failed(lines(kept[:1] * 40))) == 2, "nothing is learned"
+        assert len(failed(lines([2 * x for x in kept]))) == 2, "a batch counted twice"
+        assert len(failed(lines(kept[:39]))) == 2, "a step is missing"
         assert failed(lines([])), "nothing was trained"
-        assert len(failed(lines([*kept[:8], math.nan, *kept[9:]]))) == 2, "as a line of its own, and in the comparison"
+        assert len(failed(lines([*kept[:8], math.nan, *kept[9:]]))) == 1
+        assert len(failed(lines([*kept[:28], math.nan, *kept[29:]]))) == 2, "a line of its own, and the comparison"
         assert len(failed(lines(kept, [1.0] * 8 + [math.nan] * 32))) == 1
         assert len(failed(lines(kept, [1.0] * 8 + [0.0] * 32))) == 1
 
