@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace as Some
 
 import pytest
-from conftest import ROOT, load_script, run_stage
+from conftest import ROOT, load_script
 
 from deepprune import device_check, jsonl, records
 from deepprune.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line
@@ -159,16 +158,16 @@ def test_what_is_left_out_never_passes(script, tmp_path):
     assert script("--only", "nothing") == (2, [])
 
 
-def test_a_missing_engine_fails(tmp_path):
-    """The stage really runs, on a machine whose vLLM cannot be imported."""
-    (tmp_path / "vllm").mkdir()
-    (tmp_path / "vllm" / "__init__.py").write_text("raise ImportError('no vLLM on this machine')\n")
-    done = run_stage(
-        "benchmarks/gpu_check.py", "--cpu", "--only", "sample", "--output", tmp_path / "out",
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr[-2000:]
-    assert "ImportError: no vLLM on this machine" in (tmp_path / "out" / "report.md").read_text()
+def test_a_missing_engine_fails(script, tmp_path, monkeypatch):
+    """A stage that ends in an import error: the check's line says which."""
+    stage = tmp_path / "stage.py"
+    stage.write_text("import an_engine_that_is_not_here\n")
+    check = sys.modules["gpu_check"]
+    monkeypatch.setitem(check.CHECKS, "live", (lambda run, name: run.stage(name, str(stage)), "vllm"))
+    assert script("--only", "live") == (1, [])
+    (line,) = (x for x in json.loads((tmp_path / "out" / "report.json").read_text())["lines"] if x["check"] == "live")
+    assert line["result"] == FAIL
+    assert line["figure"].startswith("ModuleNotFoundError: No module named 'an_engine_that_is_not_here' (")
 
 
 def runs(pid):
