@@ -59,7 +59,7 @@ LOSS_LIMITS = {
     "float32": LossLimits(first=0.001, last=0.03), "bfloat16": LossLimits(first=0.03, last=0.15),
     "float16": LossLimits(first=0.03, last=0.15),
 }  # fmt: skip
-SCORE_LIMITS = {"float32": 0.02, "bfloat16": 0.1, "float16": 0.1}
+SCORE_LIMITS = {"float32": 0.02, "bfloat16": 0.08, "float16": 0.08}
 
 
 @dataclasses.dataclass
