@@ -2,7 +2,7 @@
 # Is this machine's GPU right? Set up if needed, then benchmarks/gpu_check.py (further arguments go there; --help lists them).
 # Trains, scores, samples and prunes live with the models that set-up brings, and compares with what a CPU computed.
 #   scripts/run_gpu_check.sh          at most 10 minutes after set-up; the report is results/gpu_check/report.md
-# Where there is no GPU the same runs on the CPU, in more than half an hour. Run it again to continue after a kill.
+# Where there is no GPU the same runs on the CPU, which takes longer. Run it again to continue after a kill.
 # PYTHON_CHECK=python3 takes an interpreter as it is, without set-up (docs/gpu.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
