@@ -30,6 +30,6 @@ end_log() {
     echo "$0: stopped with exit code $code; every line: $log_file" >&4
   fi
   exec >&3 2>&4
-  wait $log_process || true
+  wait $log_process 2> /dev/null || true
   exit $code
 }
