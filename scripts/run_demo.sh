@@ -37,13 +37,14 @@ step "03 train the judge (SmolLM2-135M, LoRA, focal loss)"
 $python LLaMA-Factory/train.py Offline/SmolLM2_lora_cpu.yaml output_dir=$out/judge bf16=auto max_samples="${DEMO_ROWS:-null}"
 
 step "04 evaluate judges on held-out problems"
-$python Offline/test_model_performance_parallel.py $recipe --model $out/judge --output $out/scores_trained.jsonl
+$python Offline/test_model_performance_parallel.py $recipe --model $out/judge --output $out/scores_trained.jsonl \
+  --least-label-mass "${DEMO_LABEL_MASS:-0.5}"
 $python Preliminaries/zero_shot_exp.py $recipe --model $smol --least-label-mass 0 --output $out/scores_zero_shot.jsonl
 $python Preliminaries/sentence_bert_similarity.py --pairs $pairs --output $out/scores_sbert.jsonl
 
 step "05 prune: the trained judge by the paper's rule and by a cheaper one, and the two limits (oracle, random)"
 $python Online/greedy_cluster_threshold.py $recipe --problems "${pruned_problems[@]}" --traces $pruned_traces "${pruned[@]}" \
-  --model $out/judge --store $out/pruning.scores.sqlite --output $out/pruning_paper.jsonl \
+  --model $out/judge --least-label-mass "${DEMO_LABEL_MASS:-0.5}" --store $out/pruning.scores.sqlite --output $out/pruning_paper.jsonl \
   --then --assign largest --comparisons likely --finish staged --start 8 --output $out/pruning_cheaper.jsonl \
   --then --judge oracle --output $out/pruning_oracle.jsonl \
   --then --judge random --output $out/pruning_random.jsonl
