@@ -2,7 +2,7 @@
 # The whole pipeline, small, on recorded traces of real models: set up if needed, then stages 01 to 06 with the
 # CPU recipe. Results and the full log (log.txt) go to results/demo. Run it again to continue after a kill; finished
 # stages are skipped.
-#   scripts/run_demo.sh            about 17 minutes after set-up on two cores
+#   scripts/run_demo.sh            minutes after set-up on two cores (README)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh
