@@ -8,7 +8,7 @@ and again. Prints where each kill fell, and every number of the two report.json 
 again to go on: what is finished stays.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import random
@@ -19,6 +19,10 @@ import sys
 import time
 from pathlib import Path
 
+from deepprune import config
+from deepprune.config import setting
+from deepprune.errors import command
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path("results/kill")
 # After so few rows the model is no judge yet: its labels need not be likely.
@@ -26,12 +30,16 @@ SMALL = {"DEMO_ROWS": "40", "DEMO_TEST_PAIRS": "1", "DEMO_PROBLEMS": "3", "DEMO_
 NO_NUMBERS = ("inputs", "commit", "packages")  # hashes of files that hold times, and what made them
 
 
+@dataclasses.dataclass
+class KillSettings:
+    kills: int = setting(10, "how often the second run is killed", at_least=1)
+    seed: int = config.seed("seed of the moments")
+    whole_size: bool = setting(False, "the demo as it is, not a small one")
+
+
+@command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=10, help="how often the second run is killed")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
-    parser.add_argument("--whole-size", action="store_true", help="the demo as it is, not a small one")
-    args = parser.parse_args()
+    args = config.parse(KillSettings, None, __doc__)
     sizes = {} if args.whole_size else SMALL
     note = FOLDER / "seconds.json"
     if note.is_file():
