@@ -224,9 +224,7 @@ def write(results: list[dict], settings: CompareSettings, reasoner: str) -> None
     base = Path(settings.output).with_suffix("")
     jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
     what = f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}"
-    pictures = plotting.of_comparison(numbers, what)
-    for end, figure in pictures.items():
-        plotting.save(figure, f"{base}{end}.png")
+    pictures = plotting.save_comparison(numbers, what, base)
     page = comparison.to_markdown(
         comparison.digest(numbers),
         f"{what}, {settings.orders} orders",
@@ -236,7 +234,7 @@ def write(results: list[dict], settings: CompareSettings, reasoner: str) -> None
     costly = ["total", "reduction"]
     shown[costly] = shown[costly].astype(object).fillna(comparison.UNKNOWN)
     print(shown.to_string(index=False))
-    print(", ".join(f"{base}{end}" for end in (".csv", ".md", *(f"{name}.png" for name in pictures))))
+    print(", ".join([f"{base}.csv", f"{base}.md", *pictures]))
 
 
 if __name__ == "__main__":

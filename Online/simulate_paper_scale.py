@@ -70,9 +70,8 @@ def main() -> None:
     numbers = comparison.table(results, settings.resamples, settings.seed)
     jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
     names = ", ".join(sorted({r["dataset"] for r in results}))
-    pictures = plotting.of_comparison(numbers, f"{names}: {len(results)} problems, n = {results[0]['n']} traces")
-    for end, figure in pictures.items():
-        plotting.save(figure, f"{base}{end}.png")
+    title = f"{names}: {len(results)} problems, n = {results[0]['n']} traces"
+    pictures = plotting.save_comparison(numbers, title, base)
     columns = [
         "method",
         "judge",
@@ -88,9 +87,7 @@ def main() -> None:
         "over_cons high",
     ]
     print(numbers[columns].round(3).fillna("").to_string(index=False))
-    print(
-        f"{len(results)} problems, {settings.orders} orders; {base}.csv, {', '.join(f'{base}{end}.png' for end in pictures)}"
-    )
+    print(f"{len(results)} problems, {settings.orders} orders; {base}.csv, {', '.join(pictures)}")
     manifest.finish(len(results))
 
 

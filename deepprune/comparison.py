@@ -288,14 +288,19 @@ SHOWN = ["method", "judge", "tau", "K", "K1", "K2", "comparisons", "accuracy", "
          "coverage", "represented", "diversity"]  # fmt: skip
 
 
+def usual(pruned: pd.DataFrame) -> pd.DataFrame:
+    """Of pruned rows those with tau nearest 0.5 and the largest K and K2."""
+    taus = sorted(pruned["tau"].unique(), key=lambda tau: (abs(tau - 0.5), tau))
+    rows = pruned[pruned["tau"] == taus[0]] if taus else pruned
+    return rows[(rows["K"] == rows["K"].max()) & (rows["K2"] == rows["K2"].max())]
+
+
 def digest(numbers: pd.DataFrame) -> pd.DataFrame:
     """The rows to read first: every baseline; of each judge the paper's rule with the largest K1 and the first of the
     comparisons, and each rule with the last of them and the smallest and the largest K1; tau nearest 0.5, the largest K and K2.
     """
     pruned = numbers["judge"].notna()
-    taus = sorted(numbers.loc[pruned, "tau"].unique(), key=lambda t: (abs(t - 0.5), t))
-    rows = numbers[pruned & (numbers["tau"] == taus[0])] if taus else numbers[pruned]
-    rows = rows[(rows["K"] == rows["K"].max()) & (rows["K2"] == rows["K2"].max())]
+    rows = usual(numbers[pruned])
     compared = list(dict.fromkeys(rows["comparisons"]))
     full = (
         (rows["method"] == "paper")

@@ -68,11 +68,6 @@ def open_console() -> None:
     sys.stdout = _console[0]
 
 
-def has_log() -> bool:
-    """Whether a run script keeps a log of this process."""
-    return _console is not None
-
-
 def errors() -> Any:
     """The stream for errors and warnings of ours: stderr, under a run script the console's (with a copy in the log)."""
     return _console[1] if _console else sys.stderr

@@ -63,9 +63,8 @@ class LossLimits:
     last: float
 
 
-BEFORE_UPDATE = (
-    2  # steps: the first one's learning rate is 0 (warm-up), so that the second still has the weights of the start
-)
+# Steps with the weights of the start: the first one's learning rate is 0 (warm-up).
+BEFORE_UPDATE = 2
 
 
 def losses(

@@ -246,6 +246,14 @@ def of_comparison(numbers: pd.DataFrame, title: str) -> dict[str, Any]:
     return figures
 
 
+def save_comparison(numbers: pd.DataFrame, title: str, base: str | Path) -> list[str]:
+    """Write the figures of a comparison to BASE.png, BASE_latency.png, BASE_quality.png, those that there are; returns their paths."""
+    figures = of_comparison(numbers, title)
+    for end, figure in figures.items():
+        save(figure, f"{base}{end}.png")
+    return [f"{base}{end}.png" for end in figures]
+
+
 COSTS = {
     "total": "tokens a problem, judge counted (thousands, reasoner-equivalent)",
     "sequential": "longest chain of dependent tokens (thousands)",
@@ -331,10 +339,7 @@ def by_judge_quality(numbers: pd.DataFrame, title: str) -> Any:
     """
     pruned = numbers[numbers["judge"].str.startswith("AUROC ", na=False)]
     pruned = pruned.assign(auroc=pruned["judge"].str.removeprefix("AUROC ").astype(float)).sort_values("auroc")
-    taus = sorted(pruned["tau"].unique(), key=lambda tau: (abs(tau - 0.5), tau))
-    pruned = pruned[
-        (pruned["tau"] == taus[0]) & (pruned["K"] == pruned["K"].max()) & (pruned["K2"] == pruned["K2"].max())
-    ]
+    pruned = comparison.usual(pruned)
     asked = list(dict.fromkeys(pruned["comparisons"]))
     low, high = pruned["K1"].min(), pruned["K1"].max()
     cheap = pruned[(pruned["K1"] == low) & (pruned["comparisons"] == asked[-1])]
@@ -408,10 +413,7 @@ def redraw(table: str | Path) -> list[str]:
             )
     numbers, about = pd.read_csv(table), json.loads(manifest.read_text())
     what = f"{base.name}: {about['rows']} problems, n = {numbers['m'].max():.0f} traces"
-    figures = of_comparison(numbers, what)
-    for end, figure in figures.items():
-        save(figure, f"{base}{end}.png")
-    return [f"{base}{end}.png" for end in figures]
+    return save_comparison(numbers, what, base)
 
 
 @command

@@ -17,11 +17,8 @@ class Bar(tqdm):
     def __init__(self, *args: Any, **options: Any):
         stream = options.setdefault("file", console.bars())
         self.lines = not stream.isatty()
-        self.shown, self.quarter, self.last = (
-            0,
-            0,
-            0.0,
-        )  # of the last line: n, quarter of the way, seconds since the start
+        # Of the last line: n, quarter of the way, seconds since the start.
+        self.shown, self.quarter, self.last = 0, 0, 0.0
         if self.lines:
             options["disable"] = options.get("disable") or not options.get("leave", True)
         super().__init__(*args, **{"mininterval": 0.5, "dynamic_ncols": True} | options)

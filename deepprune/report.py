@@ -353,13 +353,12 @@ def summary(numbers: dict, trained: dict | None = None) -> list[str]:
         lines.append(
             ("trained", f"{of} ({settings['finetuning_type']}, {loss}) on {trained['rows']} pairs in {minutes:.1f} min")
         )
-    judges = {judge: row["all"] for judge, row in numbers["judges"].items()}
-    for at, (judge, row) in enumerate(judges.items()):
-        area = f"{judge}: AUROC {_interval(row['metrics']['auroc'])}"
-        if at == 0:
-            of = f"{row['pairs']} pairs of {row['problems']} problems"
-            lines.append(("judge", f"{area}, TNR@0.2 {_interval(row['metrics']['tnr_at_0.2_fnr'])}; {of}"))
-    beside = "; ".join(f"{judge} {_interval(row['metrics']['auroc'])}" for judge, row in list(judges.items())[1:])
+    judges = [(judge, row["all"]) for judge, row in numbers["judges"].items()]
+    for judge, row in judges[:1]:
+        area, rate = (_interval(row["metrics"][name]) for name in ("auroc", "tnr_at_0.2_fnr"))
+        of = f"{row['pairs']} pairs of {row['problems']} problems"
+        lines.append(("judge", f"{judge}: AUROC {area}, TNR@0.2 {rate}; {of}"))
+    beside = "; ".join(f"{judge} {_interval(row['metrics']['auroc'])}" for judge, row in judges[1:])
     if beside:
         lines.append(("beside it", f"AUROC of {beside}"))
     pruning = numbers.get("pruning")
