@@ -12,7 +12,7 @@ The YAML is a LLaMA-Factory YAML; key=value arguments override it. Four keys are
     focal_loss_scope   label (default): only the label token is learned; all: also the end-of-turn after it
 
 bf16 may also be auto: bfloat16 where the processor or GPU has it (elsewhere it is hundreds of times slower).
-model_name_or_path may be a local folder, a hub id, or a packaged fallback (deepprune/models.py).
+model_name_or_path may be a local folder, a hub id, or a packaged fallback (deepprune/engines/models.py).
 cutoff_len is the longest judge prompt in tokens, as stage 02's --cutoff is; longer rows are refused, not cut.
 Settings of LLaMA-Factory or transformers that would change the loss, the rows or the prompt in silence, or do
 nothing here, are refused by name (REFUSED below).
@@ -23,7 +23,7 @@ Reads the rows that dataset_dir/dataset_info.json lists, one JSON object a line:
 Writes the adapter or model and manifest.json into output_dir. A killed training goes on from its last whole
 checkpoint with the same command; a finished one is skipped; other settings or data for the same output_dir
 are refused (overwrite_output_dir=true starts anew). A loss, gradient or weight that is not finite stops the
-training at that step (deepprune/training_guard.py).
+training at that step (deepprune/judges/training_guard.py).
 """
 
 import contextlib
@@ -42,12 +42,16 @@ import types
 import typing
 from pathlib import Path
 
-from deepprune import config, console, jsonl, models, progress, prompts, runtime
-from deepprune.errors import UserError, command, places, storage_trouble
-from deepprune.focal_loss import ANSWER_TOKENS, LossSettings, trainer_class
-from deepprune.manifest import Manifest, manifest_path
-from deepprune.training_guard import ADVICE, weights_problem
-from deepprune.upstream import import_llamafactory
+from deepprune.base import config, console, jsonl, progress, runtime
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest, manifest_path
+from deepprune.base.stage import command, places
+from deepprune.base.storage import storage_trouble
+from deepprune.engines import models
+from deepprune.engines.upstream import import_llamafactory
+from deepprune.judges import prompts
+from deepprune.judges.focal_loss import ANSWER_TOKENS, LossSettings, trainer_class
+from deepprune.judges.training_guard import ADVICE, weights_problem
 
 # Where things lie and how often they are logged or saved does not change the judge: free on resume.
 FREE = ("logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers", "overwrite_cache",
@@ -57,7 +61,8 @@ PLACES = ("output_dir", "overwrite_output_dir", "model_name_or_path", "dataset_d
 
 # Every setting of LLaMA-Factory 0.9.5 and transformers 5.19 stands in one of two tables. ACCEPTED ones leave the loss,
 # the rows and the prompt as they are; a newer version's setting that stands in neither is refused.
-ACCEPTED = frozenset("""
+ACCEPTED = frozenset(
+    """
     model_name_or_path adapter_name_or_path adapter_folder cache_dir model_revision low_cpu_mem_usage flash_attn
     disable_gradient_checkpointing use_reentrant_gc upcast_layernorm upcast_lmhead_output train_from_scratch offload_folder
     use_kv_cache print_param_status quantization_method quantization_bit quantization_type double_quantization
@@ -86,7 +91,8 @@ ACCEPTED = frozenset("""
     use_llama_pro use_adam_mini use_muon freeze_vision_tower freeze_multi_modal_projector freeze_language_model
     compute_accuracy disable_shuffling early_stopping_steps plot_loss include_effective_tokens_per_second
     use_swanlab swanlab_project swanlab_workspace swanlab_run_name swanlab_mode swanlab_logdir
-    """.split())  # fmt: skip
+    """.split()
+)
 # Settings that are refused unless they have their default value, by the reason.
 REFUSED = {
     "does not go together with our loss": """label_smoothing_factor use_dft_loss use_eaft_loss eaft_alpha use_asft_loss
@@ -205,9 +211,11 @@ def main() -> None:
         losses = [entry["loss"] for entry in watch.log if "loss" in entry]
         final = losses[-1] if losses else None  # finite: training_guard stops at the first one that is not
         manifest.finish(
-            watch.rows, final_loss=final, steps=watch.steps,
+            watch.rows,
+            final_loss=final,
+            steps=watch.steps,
             mean_loss=sum(losses) / len(losses) if losses else None,
-        )  # fmt: skip
+        )
         seconds = manifest.data["wall_seconds"]
         shown = "not logged" if final is None else f"{final:.4f}"
         print(f"{output}: {watch.rows} pairs, {watch.steps} steps, final loss {shown}, {seconds:.0f} s")
@@ -250,8 +258,13 @@ def check_keys(args: dict, recipe: Path, overrides: list[str]) -> typing.Callabl
 
     known: dict[str, typing.Any] = {field.name: None for field in dataclasses.fields(LossSettings)}
     defaults: dict[str, typing.Any] = {}
-    for kind in (hparams.ModelArguments, hparams.DataArguments, hparams.TrainingArguments,
-                 hparams.FinetuningArguments, hparams.GeneratingArguments):  # fmt: skip
+    for kind in (
+        hparams.ModelArguments,
+        hparams.DataArguments,
+        hparams.TrainingArguments,
+        hparams.FinetuningArguments,
+        hparams.GeneratingArguments,
+    ):
         hints = typing.get_type_hints(kind)
         known |= {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
         defaults |= {field.name: field.default for field in dataclasses.fields(kind) if field.init}
@@ -266,8 +279,10 @@ def check_keys(args: dict, recipe: Path, overrides: list[str]) -> typing.Callabl
         if key in REASONS and value != defaults[key] and (value or defaults[key]):
             raise UserError(f"{where(key)}: {key} {REASONS[key]}; remove it")
         if key in defaults and key not in REASONS and key not in ACCEPTED:
-            raise UserError(f"{where(key)}: {key} is new in this version of LLaMA-Factory or transformers; whether it changes "
-                            "the judge's loss, rows or prompt was not looked at: remove it")  # fmt: skip
+            raise UserError(
+                f"{where(key)}: {key} is new in this version of LLaMA-Factory or transformers; whether it changes "
+                "the judge's loss, rows or prompt was not looked at: remove it"
+            )
     for key in ("model_name_or_path", "template", "dataset", "output_dir", "finetuning_type"):
         if not args.get(key):
             raise UserError(f"{where(key)}: {key} is required")
@@ -378,8 +393,10 @@ def find_datasets(args: dict, loss: LossSettings, where: typing.Callable) -> tup
     evaluated = files[len(dataset_names(args.get("dataset"))) :]
     both = problem_ids(files[: len(files) - len(evaluated)]) & problem_ids(evaluated) if evaluated else set()
     if both:
-        raise UserError(f"{where('eval_dataset')}: {len(both)} problems stand in dataset and eval_dataset, {min(both)} for one; "
-                        "evaluate on problems that the judge is not trained on")  # fmt: skip
+        raise UserError(
+            f"{where('eval_dataset')}: {len(both)} problems stand in dataset and eval_dataset, {min(both)} for one; "
+            "evaluate on problems that the judge is not trained on"
+        )
     return files, entries
 
 

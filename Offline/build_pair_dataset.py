@@ -20,11 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import config, console, jsonl, locks, models, pairs, prefixes, progress, prompts, records
-from deepprune.config import setting
-from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest, check_paths
-from deepprune.rules import CutSettings
+from deepprune.base import config, console, jsonl, locks, progress, records
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest, check_paths
+from deepprune.base.stage import command
+from deepprune.data import pairs
+from deepprune.engines import models
+from deepprune.judges import prompts
+from deepprune.prune import prefixes
+from deepprune.prune.rules import CutSettings
 
 
 @dataclasses.dataclass
@@ -170,8 +175,10 @@ def report_lengths(what: str, lengths: list[int], cutoff: int) -> None:
     """Print the distribution of prompt lengths."""
     if lengths:
         n = np.asarray(lengths)
-        console.detail(f"{what} prompts, tokens: median {np.median(n):.0f}, 95th percentile {np.percentile(n, 95):.0f}, "
-                       f"maximum {n.max()}, over the cutoff of {cutoff}: {np.mean(n > cutoff):.1%}")  # fmt: skip
+        console.detail(
+            f"{what} prompts, tokens: median {np.median(n):.0f}, 95th percentile {np.percentile(n, 95):.0f}, "
+            f"maximum {n.max()}, over the cutoff of {cutoff}: {np.mean(n > cutoff):.1%}"
+        )
 
 
 def balance(when: str, pairs: list[records.Pair]) -> None:

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from deepprune import config, jsonl, metrics, plotting, records, study
-from deepprune.config import setting
-from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest
+from deepprune.base import config, jsonl, metrics, records
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.stage import command
+from deepprune.evaluate import plotting, study
 
 SEEN = ("both traces partial", "one whole trace", "both traces whole")
 
@@ -40,10 +42,13 @@ def main() -> None:
     files = config.named("--scores", "NAME=FILE", settings.scores)
     data = study.frame(settings.pairs, files)
     manifest = Manifest.open(
-        f"{settings.output}.json", "tabulate", {"resamples": settings.resamples, "seed": settings.seed, "judges": list(files)},
-        [settings.pairs, *files.values(), *settings.traces], overwrite=True,
+        f"{settings.output}.json",
+        "tabulate",
+        {"resamples": settings.resamples, "seed": settings.seed, "judges": list(files)},
+        [settings.pairs, *files.values(), *settings.traces],
+        overwrite=True,
         also=[f"{settings.output}{end}" for end in (".csv", ".md", "_roc.png", "_auroc.png")],
-    )  # fmt: skip
+    )
     parts = [study.table(data, None, settings.resamples, settings.seed)]
     if data["reasoner"].nunique() > 1 or settings.traces:
         parts.append(study.table(data, "reasoner", settings.resamples, settings.seed))

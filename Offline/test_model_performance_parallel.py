@@ -12,9 +12,11 @@ A record: {"pair_id": "77ab...", "judge": "judge@1f3c9a2b", "p_same": 0.81, "ver
 
 import dataclasses
 
-from deepprune import config, judges, prompts, runtime, scoring
-from deepprune.config import setting
-from deepprune.errors import command
+from deepprune import judges
+from deepprune.base import config, runtime
+from deepprune.base.config import setting
+from deepprune.base.stage import command
+from deepprune.judges import prompts, scoring
 
 
 @dataclasses.dataclass

@@ -22,30 +22,19 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import (
-    comparison,
-    config,
-    costs,
-    jsonl,
-    judges,
-    models,
-    plotting,
-    prefixes,
-    progress,
-    prompts,
-    records,
-    runtime,
-    score_store,
-    scoring,
-    simulation,
-    study,
-)
-from deepprune.config import setting
-from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest
-from deepprune.prefixes import Prefixed
-from deepprune.rules import CutSettings
-from deepprune.score_store import ScoreStore
+from deepprune import judges
+from deepprune.base import config, jsonl, progress, records, runtime
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.stage import command
+from deepprune.engines import models
+from deepprune.evaluate import comparison, plotting, simulation, study
+from deepprune.judges import prompts, score_store, scoring
+from deepprune.judges.score_store import ScoreStore
+from deepprune.prune import costs, prefixes
+from deepprune.prune.prefixes import Prefixed
+from deepprune.prune.rules import CutSettings
 
 SIMULATED = prompts.Frame(60, 9, 26)  # a simulated judge's prompt beside the prefixes; the small judge's is about so
 
@@ -98,9 +87,15 @@ def main() -> None:
     made_from.pop("problems"), made_from.pop("traces"), made_from.pop("judges")
     inputs = [*settings.problems, *settings.traces, *([settings.only] if settings.only else [])]
     manifest = Manifest.open(
-        settings.output, "compare", made_from, inputs, config.free_settings(CompareSettings), settings.overwrite, names,
+        settings.output,
+        "compare",
+        made_from,
+        inputs,
+        config.free_settings(CompareSettings),
+        settings.overwrite,
+        names,
         also=places(settings.output, named),
-    )  # fmt: skip
+    )
     tables = {name: scored(name, model, settings, by_id, groups, tokenizer) for name, model in named.items()}
     sbert = encoded(settings, groups)
     with manifest.appender() as out:
@@ -161,14 +156,19 @@ def scored(
     identity = score_store.identity(judge_is, "vllm", settings.dtype, settings.cut(), settings.tokenizer)
     requests = [
         judges.Request(by_id[i].question, a.prefix, b.prefix, a.trace_id, b.trace_id)
-        for i, traces in groups.items() for a, b in itertools.combinations(traces, 2)
-    ]  # fmt: skip
+        for i, traces in groups.items()
+        for a, b in itertools.combinations(traces, 2)
+    ]
 
     def open_judge() -> judges.Judge:
         return judges.open_judge(
-            "vllm", model, dtype=settings.dtype, max_model_len=settings.max_model_len, batch=settings.batch,
+            "vllm",
+            model,
+            dtype=settings.dtype,
+            max_model_len=settings.max_model_len,
+            batch=settings.batch,
             least_label_mass=settings.least_label_mass,
-        )  # fmt: skip
+        )
 
     own, result = AutoTokenizer.from_pretrained(judges.folder_of(model)), {}
     at = f"{Path(settings.output).with_suffix('')}.{name}.sqlite"

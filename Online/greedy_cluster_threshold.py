@@ -23,32 +23,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepprune import (
-    answers,
-    clustering,
-    config,
-    console,
-    costs,
-    finishing,
-    judges,
-    models,
-    prefixes,
-    problems,
-    progress,
-    prompts,
-    records,
-    rules,
-    runtime,
-    score_store,
-)
-from deepprune.clustering import ClusterSettings
-from deepprune.config import setting
-from deepprune.errors import UserError, command
-from deepprune.finishing import FinishSettings
-from deepprune.manifest import Manifest, manifest_path
-from deepprune.prefixes import Prefixed
-from deepprune.rules import RuleSettings
-from deepprune.score_store import ScoreStore
+from deepprune import judges
+from deepprune.base import config, console, progress, records, runtime
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest, manifest_path
+from deepprune.base.stage import command
+from deepprune.data import answers, problems
+from deepprune.engines import models
+from deepprune.judges import prompts, score_store
+from deepprune.judges.score_store import ScoreStore
+from deepprune.prune import clustering, costs, finishing, prefixes, rules
+from deepprune.prune.clustering import ClusterSettings
+from deepprune.prune.finishing import FinishSettings
+from deepprune.prune.prefixes import Prefixed
+from deepprune.prune.rules import RuleSettings
 
 Asked = tuple[int, judges.Score]  # a comparison of a new trace: with which member, and what the judge said
 
@@ -109,9 +98,15 @@ def prune_all(settings: PruneSettings, opened: dict[tuple, judges.Judge]) -> Non
     kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     kept.pop("problems"), kept.pop("traces"), kept.pop("model")
     manifest = Manifest.open(
-        settings.output, "prune", kept, [*settings.problems, settings.traces],
-        config.free_settings(PruneSettings), settings.overwrite, {"judge": name}, also=[store_of(settings)],
-    )  # fmt: skip
+        settings.output,
+        "prune",
+        kept,
+        [*settings.problems, settings.traces],
+        config.free_settings(PruneSettings),
+        settings.overwrite,
+        {"judge": name},
+        also=[store_of(settings)],
+    )
     judges.note(manifest, described)
 
     with manifest.appender() as out:
@@ -133,11 +128,13 @@ def prune_all(settings: PruneSettings, opened: dict[tuple, judges.Judge]) -> Non
     if not rows:
         raise UserError(f"{settings.traces}: no problem to prune; give other traces or a larger --limit")
     total = {k: sum(p.tokens[k] for p in rows) for k in ("prefix", "rest", "total", "consensus")}
-    print(f"{len(rows)} problems, judge {name}: accuracy {sum(p.correct is True for p in rows) / len(rows):.3f}, "
-          f"tokens {total['total']:,} of {total['consensus']:,} for cons@n: reduction "
-          f"{costs.reduction(total['total'], total['consensus']):.1%} without the judge's cost; judge: "
-          f"{sum(p.judge_calls for p in rows):,} calls, {sum(p.judge_tokens for p in rows):,} prompt tokens, "
-          f"{sum(p.judge_cached_tokens for p in rows):,} of them in a perfect prefix cache")  # fmt: skip
+    print(
+        f"{len(rows)} problems, judge {name}: accuracy {sum(p.correct is True for p in rows) / len(rows):.3f}, "
+        f"tokens {total['total']:,} of {total['consensus']:,} for cons@n: reduction "
+        f"{costs.reduction(total['total'], total['consensus']):.1%} without the judge's cost; judge: "
+        f"{sum(p.judge_calls for p in rows):,} calls, {sum(p.judge_tokens for p in rows):,} prompt tokens, "
+        f"{sum(p.judge_cached_tokens for p in rows):,} of them in a perfect prefix cache"
+    )
     manifest.finish(len(rows), tokens=total)
 
 
@@ -152,8 +149,10 @@ def select(settings: PruneSettings, by_id: dict, tokenizer) -> dict[str, list[Pr
     groups = prefixes.select([settings.traces], settings.cut(), tokenizer, by_id, settings.reasoner, pruned=True)
     stopped = sum(t.pruned for group in groups.values() for t in group)
     if stopped:
-        print(f"{settings.traces}: {stopped} traces were stopped by live pruning: the clusters are those of whole traces, but votes "
-              "and tokens know only what was generated")  # fmt: skip
+        print(
+            f"{settings.traces}: {stopped} traces were stopped by live pruning: the clusters are those of whole traces, but votes "
+            "and tokens know only what was generated"
+        )
     keys = problems.spread(list(groups), settings.limit)
     return {key: prefixes.arrival(groups[key], settings.n, settings.order, settings.seed, key) for key in keys}
 
@@ -231,9 +230,14 @@ class Scorer:
         if self.judge is None:
             s = self.settings
             options = dict(
-                dtype=s.dtype, max_model_len=s.max_model_len, batch=s.batch, seed=s.seed, tensor_parallel=s.tensor_parallel,
-                data_parallel=s.data_parallel, least_label_mass=s.least_label_mass,
-            )  # fmt: skip
+                dtype=s.dtype,
+                max_model_len=s.max_model_len,
+                batch=s.batch,
+                seed=s.seed,
+                tensor_parallel=s.tensor_parallel,
+                data_parallel=s.data_parallel,
+                least_label_mass=s.least_label_mass,
+            )
             key = (s.judge, s.model, *options.values())
             if key not in self.opened:
                 self.opened[key] = judges.open_judge(s.judge, s.model, **options)
@@ -248,15 +252,24 @@ class Scorer:
         first, second = self.groups[problem][a], self.groups[problem][b]
         labels = self.labels[problem]
         return judges.Request(
-            self.by_id[problem].question, first.prefix, second.prefix, first.trace_id, second.trace_id,
+            self.by_id[problem].question,
+            first.prefix,
+            second.prefix,
+            first.trace_id,
+            second.trace_id,
             int(labels[a] is not None and labels[a] == labels[b]),
-        )  # fmt: skip
+        )
 
 
 def prune(
-    ids: list[str], groups: dict[str, list[Prefixed]], by_id: dict, scorer: Scorer, rule: ClusterSettings,
-    finish: FinishSettings, placed: Callable[[int], None],
-) -> list[records.Pruning]:  # fmt: skip
+    ids: list[str],
+    groups: dict[str, list[Prefixed]],
+    by_id: dict,
+    scorer: Scorer,
+    rule: ClusterSettings,
+    finish: FinishSettings,
+    placed: Callable[[int], None],
+) -> list[records.Pruning]:
     """Cluster a group of problems in lockstep, finish, vote. One Pruning record a problem."""
     # What the judge was asked, by new trace: a rule that opens fewer traces pays for those only.
     asked: dict[str, list[list[Asked]]] = {i: [[] for _ in groups[i]] for i in ids}
@@ -301,7 +314,7 @@ def prune(
                 calls,
                 tokens,
                 cached,
-            )  # fmt: skip
+            )
         )
     return result
 

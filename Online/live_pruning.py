@@ -22,15 +22,20 @@ import signal
 import time
 from pathlib import Path
 
-from deepprune import config, costs, jsonl, judges, live_setup, models, prefixes, prompts, records
-from deepprune.errors import UserError, command
-from deepprune.live import JudgeLost, JudgeQueue, LiveSettings, Question
-from deepprune.live_display import Display
-from deepprune.live_setup import LivePruneSettings
-from deepprune.manifest import Manifest
-from deepprune.problems import spread
-from deepprune.reasoners import ReasonerLost
-from deepprune.records import Problem
+from deepprune import judges
+from deepprune.base import config, jsonl, records
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.records import Problem
+from deepprune.base.stage import command
+from deepprune.data.problems import spread
+from deepprune.engines import models
+from deepprune.engines.reasoners import ReasonerLost
+from deepprune.judges import prompts
+from deepprune.prune import costs, live_setup, prefixes
+from deepprune.prune.live import JudgeLost, JudgeQueue, LiveSettings, Question
+from deepprune.prune.live_display import Display
+from deepprune.prune.live_setup import LivePruneSettings
 
 
 @command
@@ -55,9 +60,15 @@ def main() -> None:
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
         made_from.pop(place)
     manifest = Manifest.open(
-        settings.output, "live", made_from, settings.problems, config.free_settings(LivePruneSettings), settings.overwrite,
-        {"reasoner": models.resolve(settings.reasoner).name, "judge": name}, also=places(settings.output),
-    )  # fmt: skip
+        settings.output,
+        "live",
+        made_from,
+        settings.problems,
+        config.free_settings(LivePruneSettings),
+        settings.overwrite,
+        {"reasoner": models.resolve(settings.reasoner).name, "judge": name},
+        also=places(settings.output),
+    )
     judges.note(manifest, described)
     with Files(manifest) as files:
         todo = [p for p in problems if p.problem_id not in files.done]
@@ -72,9 +83,11 @@ def main() -> None:
     rows = list(records.read(records.Pruning, settings.output))
     total = {kind: sum(p.tokens[kind] for p in rows) for kind in ("prefix", "rest", "total", "consensus")}
     known = [p.correct is True for p in rows]
-    print(f"{len(rows)} questions: accuracy {sum(known) / len(known):.3f}, {total['total']:,} tokens generated; cons@{settings.n} would "
-          f"have taken about {total['consensus']:,} (from the lengths of finished traces): "
-          f"{costs.reduction(total['total'], total['consensus']):.1%} saved")  # fmt: skip
+    print(
+        f"{len(rows)} questions: accuracy {sum(known) / len(known):.3f}, {total['total']:,} tokens generated; cons@{settings.n} would "
+        f"have taken about {total['consensus']:,} (from the lengths of finished traces): "
+        f"{costs.reduction(total['total'], total['consensus']):.1%} saved"
+    )
     manifest.finish(len(rows), tokens=total)
 
 
@@ -176,8 +189,16 @@ async def answer(
 
         async def one(problem: Problem) -> records.Pruning:
             async with room:
-                question = Question(problem, reasoner, queue, how, slots, tokenizer, files.event if files else lambda e: None,
-                                    files.trace if files else lambda t: None)  # fmt: skip
+                question = Question(
+                    problem,
+                    reasoner,
+                    queue,
+                    how,
+                    slots,
+                    tokenizer,
+                    files.event if files else lambda e: None,
+                    files.trace if files else lambda t: None,
+                )
                 questions.append(question)
                 display.begin(question)
                 pruned = await question.run()
@@ -191,8 +212,11 @@ async def answer(
                     False: "wrong",
                     None: "not graded" if not problem.gold else "wrong (no answer)",
                 }[pruned.correct]
-                display.end(question, f"{pruned.answer} ({right}), {len(pruned.finished)} of {len(question.arrived)} traces finished, "
-                                      f"{len(pruned.clusters)} clusters, {pruned.tokens['total']:,} tokens")  # fmt: skip
+                display.end(
+                    question,
+                    f"{pruned.answer} ({right}), {len(pruned.finished)} of {len(question.arrived)} traces finished, "
+                    f"{len(pruned.clusters)} clusters, {pruned.tokens['total']:,} tokens",
+                )
                 return pruned
 
         tasks = [asyncio.create_task(one(problem)) for problem in problems]
@@ -229,8 +253,10 @@ async def answer(
 def show(outcome: Outcome, settings: LivePruneSettings) -> None:
     """What the run cost, by our count and the engine's; for one question, its answer and vote."""
     counted = "not readable" if outcome.counted is None else f"{outcome.counted:,}"
-    print(f"{outcome.reported:,} tokens generated by our count, {counted} by the engine's own; {outcome.seconds:.1f} s; requests left "
-          f"running: {'unknown' if outcome.left_running is None else outcome.left_running}")  # fmt: skip
+    print(
+        f"{outcome.reported:,} tokens generated by our count, {counted} by the engine's own; {outcome.seconds:.1f} s; requests left "
+        f"running: {'unknown' if outcome.left_running is None else outcome.left_running}"
+    )
     print(outcome.whole)
     if settings.question:
         (done,) = outcome.pruned
@@ -240,8 +266,10 @@ def show(outcome: Outcome, settings: LivePruneSettings) -> None:
             f"vote of {len(done.finished)} finished traces of {settings.n}; clusters by size: {' '.join(map(str, sizes))}"
         )
         if done.tokens["consensus"]:
-            print(f"tokens: {done.tokens['total']:,} spent, about {done.tokens['consensus'] - done.tokens['total']:,} saved "
-                  f"({costs.reduction(done.tokens['total'], done.tokens['consensus']):.0%} of cons@{settings.n}, estimated from finished traces)")  # fmt: skip
+            print(
+                f"tokens: {done.tokens['total']:,} spent, about {done.tokens['consensus'] - done.tokens['total']:,} saved "
+                f"({costs.reduction(done.tokens['total'], done.tokens['consensus']):.0%} of cons@{settings.n}, estimated from finished traces)"
+            )
         print(
             f"judge: {done.judge_calls} calls, {done.judge_tokens:,} prompt tokens, {done.judge_cached_tokens:,} of them cached"
         )

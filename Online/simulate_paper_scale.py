@@ -16,10 +16,13 @@ Writes one row a problem (a killed run goes on), OUTPUT.csv with a row a method,
 import dataclasses
 from pathlib import Path
 
-from deepprune import comparison, config, jsonl, plotting, progress, prompts, simulation
-from deepprune.config import setting
-from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest
+from deepprune.base import config, jsonl, progress
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.stage import command
+from deepprune.evaluate import comparison, plotting, simulation
+from deepprune.judges import prompts
 
 
 @dataclasses.dataclass
@@ -52,18 +55,26 @@ def main() -> None:
     made_from.pop("answers")
     base = Path(settings.output).with_suffix("")
     manifest = Manifest.open(
-        settings.output, "simulate", made_from, settings.answers, config.free_settings(SimulateSettings), settings.overwrite,
+        settings.output,
+        "simulate",
+        made_from,
+        settings.answers,
+        config.free_settings(SimulateSettings),
+        settings.overwrite,
         also=[f"{base}.csv", *(f"{base}{end}.png" for end in plotting.COMPARISON_ENDS)],
-    )  # fmt: skip
+    )
     with manifest.appender() as out:
         rows = {(r["dataset"], r["problem_id"]): r for _, r in jsonl.read(settings.output)}
         todo = [q for q in answered if (q.dataset, q.problem_id) not in rows]
         for question in progress.bar(todo, desc="problems", unit="problem"):
             prefixes = [min(x, settings.prefix_tokens) for x in question.lengths]
             row = comparison.compare(
-                comparison.Question(question.problem_id, question.dataset, question.labels, question.right, question.lengths, prefixes),
-                settings, lambda number, q=question, p=prefixes: judges(q, p, number, settings),
-            )  # fmt: skip
+                comparison.Question(
+                    question.problem_id, question.dataset, question.labels, question.right, question.lengths, prefixes
+                ),
+                settings,
+                lambda number, q=question, p=prefixes: judges(q, p, number, settings),
+            )
             out.append(row)
             rows[question.dataset, question.problem_id] = row
     results = [rows[q.dataset, q.problem_id] for q in answered]
@@ -105,11 +116,13 @@ def judges(question, prefixes, number: int, settings: SimulateSettings) -> dict[
     key = f"{question.dataset}/{question.problem_id}/{number}"
     return {
         f"AUROC {auroc:g}": comparison.Judged(
-            simulation.simulated_scores(question.labels, auroc, settings.seed, key, settings.shared), settings.judge_ratio,
-            prefixes, prompts.Frame(*settings.frame),
+            simulation.simulated_scores(question.labels, auroc, settings.seed, key, settings.shared),
+            settings.judge_ratio,
+            prefixes,
+            prompts.Frame(*settings.frame),
         )
         for auroc in settings.aurocs
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ A record: {"pair_id": "77ab...", "judge": "sbert:sentence-transformers/all-MiniL
 import dataclasses
 from pathlib import Path
 
-from deepprune import config, judges, manifest, scoring
-from deepprune.config import setting
-from deepprune.errors import command
+from deepprune import judges
+from deepprune.base import config, manifest
+from deepprune.base.config import setting
+from deepprune.base.stage import command
+from deepprune.judges import scoring
 
 
 @dataclasses.dataclass

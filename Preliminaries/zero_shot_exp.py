@@ -17,9 +17,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-from deepprune import config, judges, manifest, models, prompts, runtime, scoring
-from deepprune.config import setting
-from deepprune.errors import UserError, command
+from deepprune import judges
+from deepprune.base import config, manifest, runtime
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
+from deepprune.engines import models
+from deepprune.judges import prompts, scoring
 
 
 @dataclasses.dataclass

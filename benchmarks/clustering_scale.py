@@ -18,11 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from deepprune import models, prefixes, records, score_store
-from deepprune.errors import command
-from deepprune.judges import Score, describe
-from deepprune.records import Problem, Trace, content_hash
-from deepprune.truncation import Truncation
+from deepprune.base import records
+from deepprune.base.records import Problem, Trace, content_hash
+from deepprune.base.stage import command
+from deepprune.data.truncation import Truncation
+from deepprune.engines import models
+from deepprune.judges import Score, describe, score_store
+from deepprune.prune import prefixes
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WORDS = ("we", "add", "so", "the", "sum", "of", "x", "and", "12", "then", "gives", "since", "it", "is", "even,", "\n")
@@ -63,17 +65,42 @@ def clustering(folder: Path) -> None:
     with score_store.ScoreStore(folder / "scores.sqlite", identity) as store:
         for traces in by_problem.values():
             rng = random.Random(0)
-            store.add([
-                (a.trace_id, b.trace_id, Score(min(1.0, rng.random() * (1.6 if a.answer == b.answer else 0.8)), 300, 150))
-                for a, b in itertools.combinations(traces, 2)
-            ])  # fmt: skip
+            store.add(
+                [
+                    (
+                        a.trace_id,
+                        b.trace_id,
+                        Score(min(1.0, rng.random() * (1.6 if a.answer == b.answer else 0.8)), 300, 150),
+                    )
+                    for a, b in itertools.combinations(traces, 2)
+                ]
+            )
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "Online/greedy_cluster_threshold.py", "--problems", folder / "problems.jsonl", "--traces", folder / "traces.jsonl",
-         "--judge", "transformers", "--model", SMOL, "--tokenizer", SMOL, "--truncation-k", "3", "--store", folder / "scores.sqlite",
-         "--output", folder / "pruning.jsonl"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "Online/greedy_cluster_threshold.py",
+            "--problems",
+            folder / "problems.jsonl",
+            "--traces",
+            folder / "traces.jsonl",
+            "--judge",
+            "transformers",
+            "--model",
+            SMOL,
+            "--tokenizer",
+            SMOL,
+            "--truncation-k",
+            "3",
+            "--store",
+            folder / "scores.sqlite",
+            "--output",
+            folder / "pruning.jsonl",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     print(f"clustering 8 problems x 512 traces with stored scores, whole process: {time.monotonic() - started:.1f} s")
     print("  " + "\n  ".join(done.stdout.strip().splitlines()))
     calls = [json.loads(line)["judge_calls"] for line in open(folder / "pruning.jsonl")]
@@ -91,8 +118,10 @@ def memory(folder: Path) -> None:
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     size = (folder / "traces.jsonl").stat().st_size / 2**30
-    print(f"streaming {len(groups)} problems x {count // len(groups)} traces, {size:.2f} GiB of JSON: {seconds:.0f} s, "
-          f"{count / seconds:.0f} traces/s, peak memory {peak:.2f} GiB")  # fmt: skip
+    print(
+        f"streaming {len(groups)} problems x {count // len(groups)} traces, {size:.2f} GiB of JSON: {seconds:.0f} s, "
+        f"{count / seconds:.0f} traces/s, peak memory {peak:.2f} GiB"
+    )
 
 
 @command

@@ -34,10 +34,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deepprune import config, console, device_check, jsonl, manifest, models, records, runtime
-from deepprune.config import setting
-from deepprune.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line, LossLimits
-from deepprune.errors import UserError, command
+from deepprune.base import config, console, jsonl, manifest, records, runtime
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
+from deepprune.engines import models
+from deepprune.evaluate import device_check
+from deepprune.evaluate.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line, LossLimits
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -56,9 +59,10 @@ ATTENTION = {"auto": "auto", "eager": "disabled"}
 
 # Limits; docs/gpu.md says why.
 LOSS_LIMITS = {
-    "float32": LossLimits(first=0.001, last=0.03), "bfloat16": LossLimits(first=0.03, last=0.15),
+    "float32": LossLimits(first=0.001, last=0.03),
+    "bfloat16": LossLimits(first=0.03, last=0.15),
     "float16": LossLimits(first=0.03, last=0.15),
-}  # fmt: skip
+}
 SCORE_LIMITS = {"float32": 0.02, "bfloat16": 0.08, "float16": 0.08}
 
 
@@ -67,9 +71,10 @@ class GpuCheckSettings:
     output: str = setting("results/gpu_check", "folder of the report, and of what the checks make")
     cpu: bool = setting(False, "run on the CPU (vLLM's GPU build cannot: on a machine with a GPU it is left out)")
     compute_in: str | None = setting(
-        None, "type to train in, and to score in beside float32 (default: on a GPU bfloat16 if it has it, on a CPU float32)",
+        None,
+        "type to train in, and to score in beside float32 (default: on a GPU bfloat16 if it has it, on a CPU float32)",
         choices=("float32", "bfloat16", "float16"),
-    )  # fmt: skip
+    )
     only: list[str] | None = setting(None, "only these checks", choices=None)
     without: list[str] = setting([], "leave out the checks that need these", choices=("vllm", "llamafactory"))
     limit_seconds: int = setting(1800, "a check that takes longer fails", at_least=1)
@@ -124,9 +129,13 @@ class Run:
             out.flush()
             started = time.monotonic()
             process = subprocess.Popen(
-                [sys.executable, str(ROOT / script), *map(str, options)], cwd=ROOT, env=self.environment(), stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, str(ROOT / script), *map(str, options)],
+                cwd=ROOT,
+                env=self.environment(),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             memory, on_gpu = 0, None
             try:
                 while process.poll() is None:
@@ -209,8 +218,11 @@ def query_card(what: str) -> list[str]:
     try:
         done = subprocess.run(
             ["nvidia-smi", f"--id={first}", f"--query-gpu={what}", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=20, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return []
     return [cell.strip() for cell in done.stdout.strip().split(",")]
@@ -264,10 +276,18 @@ def model_for_two(run: Run) -> Path:
         tokenizer.save_pretrained(folder)
         torch.manual_seed(0)
         shape = LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=2048, bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.1,
-        )  # fmt: skip
+            vocab_size=len(tokenizer),
+            hidden_size=256,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=2048,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            initializer_range=0.1,
+        )
         LlamaForCausalLM(shape).save_pretrained(folder)
     return folder
 
@@ -297,13 +317,26 @@ def train(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
     shutil.rmtree(output, ignore_errors=True)
     start = [f"adapter_name_or_path={starting_adapter(run)}"] if kind == "lora" else []
     stage = run.stage(
-        check, "LLaMA-Factory/train.py", "Offline/SmolLM2_lora_cpu.yaml", f"finetuning_type={kind}", *start,
-        f"flash_attn={ATTENTION[attention]}", f"use_cpu={str(not run.on_gpu).lower()}", f"bf16={str(run.dtype == 'bfloat16').lower()}",
+        check,
+        "LLaMA-Factory/train.py",
+        "Offline/SmolLM2_lora_cpu.yaml",
+        f"finetuning_type={kind}",
+        *start,
+        f"flash_attn={ATTENTION[attention]}",
+        f"use_cpu={str(not run.on_gpu).lower()}",
+        f"bf16={str(run.dtype == 'bfloat16').lower()}",
         f"fp16={str(run.dtype == 'float16').lower()}",
-        f"dataset_dir={run.folder / 'data'}", "dataset=gpu_check", f"output_dir={output}", f"max_steps={STEPS}",
-        f"per_device_train_batch_size={ROWS_A_BATCH}", f"gradient_accumulation_steps={BATCHES_A_STEP}", "disable_shuffling=true",
-        f"learning_rate={LEARNING_RATES[kind]}", "logging_steps=1", "save_strategy='no'",
-    )  # fmt: skip
+        f"dataset_dir={run.folder / 'data'}",
+        "dataset=gpu_check",
+        f"output_dir={output}",
+        f"max_steps={STEPS}",
+        f"per_device_train_batch_size={ROWS_A_BATCH}",
+        f"gradient_accumulation_steps={BATCHES_A_STEP}",
+        "disable_shuffling=true",
+        f"learning_rate={LEARNING_RATES[kind]}",
+        "logging_steps=1",
+        "save_strategy='no'",
+    )
     log = [row for row in json.loads((output / "trainer_state.json").read_text())["log_history"] if "loss" in row]
     seconds = json.loads((output / "manifest.json").read_text())["wall_seconds"]
     shutil.rmtree(output)  # weights of up to 540 MB
@@ -327,10 +360,26 @@ def score(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
     for dtype in dict.fromkeys(("float32", run.dtype)):
         output = run.folder / f"{judge}-{dtype}.jsonl"
         stage = run.stage(
-            check, "Offline/test_model_performance_parallel.py", "--judge", judge, "--model", JUDGE, "--pairs", run.folder / "pairs.jsonl",
-            "--dtype", dtype, "--max-model-len", 2048, "--batch", 64 if judge == "vllm" else 16, "--resamples", 10,
-            "--output", output, "--overwrite",
-        )  # fmt: skip
+            check,
+            "Offline/test_model_performance_parallel.py",
+            "--judge",
+            judge,
+            "--model",
+            JUDGE,
+            "--pairs",
+            run.folder / "pairs.jsonl",
+            "--dtype",
+            dtype,
+            "--max-model-len",
+            2048,
+            "--batch",
+            64 if judge == "vllm" else 16,
+            "--resamples",
+            10,
+            "--output",
+            output,
+            "--overwrite",
+        )
         p_same[dtype] = scored(run, judge, dtype)
         if run.kept:
             whose = f"the CPU's ({dtype} here)"
@@ -353,9 +402,25 @@ def sample(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
     ids.unlink(missing_ok=True)
     per_problem = 4
     stage = run.stage(
-        check, "benchmarks/gpu_check_sample.py", ids, "--config", RECIPE, "--problems", PROBLEMS, "--model", SMOL, "--n", per_problem,
-        "--limit", TRACES // per_problem, "--max-tokens", 192, "--output", output, "--overwrite",
-    )  # fmt: skip
+        check,
+        "benchmarks/gpu_check_sample.py",
+        ids,
+        "--config",
+        RECIPE,
+        "--problems",
+        PROBLEMS,
+        "--model",
+        SMOL,
+        "--n",
+        per_problem,
+        "--limit",
+        TRACES // per_problem,
+        "--max-tokens",
+        192,
+        "--output",
+        output,
+        "--overwrite",
+    )
     traces = {f"{t.problem_id}/{t.sample_index}": (t.n_tokens, t.text) for t in records.read(records.Trace, output)}
     token_ids = {row["request"]: row["token_ids"] for _, row in jsonl.read(ids)}
     tokenizer = AutoTokenizer.from_pretrained(run.folder / "cache" / "models" / SMOL.split("/")[1])
@@ -374,17 +439,40 @@ def live(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
     """Two questions by Online/live_pruning.py."""
     output = run.folder / "live.jsonl"
     stage = run.stage(
-        check, "Online/live_pruning.py", "--config", RECIPE, "--reasoner", SMOL, "--judge", "vllm", "--judge-model", JUDGE, "--problems",
-        PROBLEMS, "--limit", QUESTIONS, "--max-tokens", 192, "--output", output, "--overwrite",
-    )  # fmt: skip
+        check,
+        "Online/live_pruning.py",
+        "--config",
+        RECIPE,
+        "--reasoner",
+        SMOL,
+        "--judge",
+        "vllm",
+        "--judge-model",
+        JUDGE,
+        "--problems",
+        PROBLEMS,
+        "--limit",
+        QUESTIONS,
+        "--max-tokens",
+        192,
+        "--output",
+        output,
+        "--overwrite",
+    )
     rows = list(records.read(records.Pruning, output))
     traces = records.read(records.Trace, run.folder / "live.traces.jsonl")
     counted = json.loads(manifest.manifest_path(output).read_text())["engine_tokens"]
     left = re.search(r"requests left running: (\d+)", stage.text)
     lines = device_check.live(
-        check, len(rows), QUESTIONS, sum(p.tokens["total"] for p in rows), sum(t.n_tokens for t in traces),
-        None if None in counted else sum(counted), int(left[1]) if left else None, stage.alive,
-    )  # fmt: skip
+        check,
+        len(rows),
+        QUESTIONS,
+        sum(p.tokens["total"] for p in rows),
+        sum(t.n_tokens for t in traces),
+        None if None in counted else sum(counted),
+        int(left[1]) if left else None,
+        stage.alive,
+    )
     return lines, {"shown": {"time": f"{stage.seconds:.0f} s with start-up", **stage.peak()}}
 
 
@@ -396,10 +484,25 @@ def parallel(run: Run, check: str) -> tuple[list[Line], dict[str, Any]]:
     for judge, more in (("transformers", ()), ("vllm", (f"--{check.removeprefix('parallel-')}-parallel", 2))):
         output = run.folder / f"{check}-{judge}.jsonl"
         stage = run.stage(
-            check, "Offline/test_model_performance_parallel.py", "--judge", judge, "--model", model_for_two(run), "--pairs",
-            run.folder / "pairs-parallel.jsonl", "--dtype", "float32", "--least-label-mass", 0, "--resamples", 10, "--output", output,
-            "--overwrite", *more,
-        )  # fmt: skip
+            check,
+            "Offline/test_model_performance_parallel.py",
+            "--judge",
+            judge,
+            "--model",
+            model_for_two(run),
+            "--pairs",
+            run.folder / "pairs-parallel.jsonl",
+            "--dtype",
+            "float32",
+            "--least-label-mass",
+            0,
+            "--resamples",
+            10,
+            "--output",
+            output,
+            "--overwrite",
+            *more,
+        )
         p_same[judge] = {s.pair_id: s.p_same for s in records.read(records.PairScore, output)}
         shown[f"{judge}:"] = f"{stage.seconds:.0f} s with start-up"
     spread = max(p_same["transformers"].values()) - min(p_same["transformers"].values())
@@ -421,9 +524,28 @@ def sampled_by_copies(run: Run, check: str) -> list[Line]:
     """32 traces of one question by stage 01 and two copies of the model: with the same seed, and yet all different."""
     output, count = run.folder / f"{check}-traces.jsonl", 32
     run.stage(
-        check, "scripts/01_sample_traces.py", "--config", RECIPE, "--problems", PROBLEMS, "--limit", 1, "--model", SMOL, "--n", count,
-        "--max-tokens", 64, "--temperature", 1.0, "--data-parallel", 2, "--output", output, "--overwrite",
-    )  # fmt: skip
+        check,
+        "scripts/01_sample_traces.py",
+        "--config",
+        RECIPE,
+        "--problems",
+        PROBLEMS,
+        "--limit",
+        1,
+        "--model",
+        SMOL,
+        "--n",
+        count,
+        "--max-tokens",
+        64,
+        "--temperature",
+        1.0,
+        "--data-parallel",
+        2,
+        "--output",
+        output,
+        "--overwrite",
+    )
     traces = list(records.read(records.Trace, output))
     counted = sum(json.loads(manifest.manifest_path(output).read_text())["engine_tokens"])
     return [
@@ -463,9 +585,11 @@ def outcome(run: Run, check: str, made_by: dict[str, Any]) -> dict[str, Any]:
         said = str(error) if isinstance(error, CheckBroken | UserError) else f"{type(error).__name__}: {error}"
         lines, measured = [device_check.broken(check, said)], {}
     found = {
-        "lines": [dataclasses.asdict(line) for line in lines], "measured": measured, "seconds": time.monotonic() - started,
+        "lines": [dataclasses.asdict(line) for line in lines],
+        "measured": measured,
+        "seconds": time.monotonic() - started,
         "made_by": made_by,
-    }  # fmt: skip
+    }
     jsonl.write_json(outcome_file(run, check), found)
     return found
 
@@ -519,9 +643,13 @@ def write_reference(found: dict[str, dict[str, Any]], weights: str, settings: Gp
     target = ROOT / REFERENCE
     inputs = [ROOT / STUDY / name for name in ("train.jsonl.gz", "pairs.jsonl.gz")]
     note = manifest.Manifest.open(
-        target, "gpu_check", {"dtype": "float32", "steps": STEPS, "learning_rates": LEARNING_RATES}, inputs, overwrite=True,
+        target,
+        "gpu_check",
+        {"dtype": "float32", "steps": STEPS, "learning_rates": LEARNING_RATES},
+        inputs,
+        overwrite=True,
         models={"judge": JUDGE, "base": f"{SMOL} ({models.PACKAGED[SMOL].requirement})"},
-    )  # fmt: skip
+    )
     p_same = found["scores-transformers"]["measured"]["p_same"]["float32"]
     kept = {
         "weights": weights,
@@ -595,7 +723,7 @@ def report(run: Run, here: dict[str, Any], lines: list[Line], found: dict[str, d
     trained = {check: f["measured"]["losses"] for check, f in found.items() if "losses" in f["measured"]}
     judged = {
         f"{check}, {dtype}": p for check, f in found.items() for dtype, p in f["measured"].get("p_same", {}).items()
-    }  # fmt: skip
+    }
     kept = run.kept or json.loads((ROOT / REFERENCE).read_text())
     try:
         figures = device_check.draw(run.folder, trained, judged, kept, here["device"])

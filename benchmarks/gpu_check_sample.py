@@ -11,7 +11,8 @@ import runpy
 import sys
 from pathlib import Path
 
-from deepprune import engine, jsonl, runtime
+from deepprune.base import jsonl, runtime
+from deepprune.engines import engine
 
 STAGE = Path(__file__).resolve().parent.parent / "scripts" / "01_sample_traces.py"
 

@@ -14,10 +14,11 @@ import time
 
 from transformers import AutoTokenizer
 
-from deepprune import config, models
-from deepprune.config import setting
-from deepprune.errors import command
-from deepprune.truncation import REASONING_WORDS, Truncation
+from deepprune.base import config
+from deepprune.base.config import setting
+from deepprune.base.stage import command
+from deepprune.data.truncation import REASONING_WORDS, Truncation
+from deepprune.engines import models
 
 FILLER = "we add the two numbers 12 and 30 \\frac{1}{2} x = 4. The sum is\n\n equal to this value, which divides it by 7".split(
     " "

@@ -27,41 +27,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from deepprune import (
-    answers,
-    clustering,
-    comparison,
-    config,
-    costs,
-    finishing,
-    jsonl,
-    judges,
-    locks,
-    manifest,
-    metrics,
-    models,
-    plotting,
-    prefixes,
-    problems,
-    progress,
-    records,
-    runtime,
-    score_store,
-    scoring,
-    simulation,
-)
-from deepprune.clustering import ClusterSettings
-from deepprune.config import like, setting
-from deepprune.errors import UserError, command
-from deepprune.finishing import FinishSettings
-from deepprune.judges import Request
-from deepprune.rules import CutSettings
+from deepprune import judges
+from deepprune.base import config, jsonl, locks, manifest, metrics, progress, records, runtime
+from deepprune.base.config import like, setting
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
+from deepprune.data import answers, problems
+from deepprune.engines import models
+from deepprune.evaluate import comparison, plotting, simulation
+from deepprune.judges import Request, score_store, scoring
+from deepprune.prune import clustering, costs, finishing, prefixes
+from deepprune.prune.clustering import ClusterSettings
+from deepprune.prune.finishing import FinishSettings
+from deepprune.prune.rules import CutSettings
 
 FULL = "full rule"
 EXACT = "exact savings"
 COUNTED = {  # mode: comparisons, and assign where it is not the reading's
-    FULL: ("all", None), EXACT: ("needed", None), "likely": ("likely", None), "largest first, likely": ("likely", "largest"),
-}  # fmt: skip
+    FULL: ("all", None),
+    EXACT: ("needed", None),
+    "likely": ("likely", None),
+    "largest first, likely": ("likely", "largest"),
+}
 JUDGES = ("vllm", "sbert", "simulated")
 LEAST = "least possible, exact"
 READINGS = [f"{similarity}/{assign}" for similarity in clustering.SIMILARITIES for assign in clustering.ASSIGNMENTS]
@@ -92,9 +79,11 @@ class CostSettings(CutSettings):
     k1: int = like(ClusterSettings, "k1")
     tau: float = like(ClusterSettings, "tau")
     readings: list[str] = setting(
-        READINGS[:1], "of the paper: mean of what, and which of the clusters above tau a trace joins (the largest: ours); the "
-        "first is timed", choices=READINGS,
-    )  # fmt: skip
+        READINGS[:1],
+        "of the paper: mean of what, and which of the clusters above tau a trace joins (the largest: ours); the "
+        "first is timed",
+        choices=READINGS,
+    )
     surety: float = like(ClusterSettings, "surety")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
     dtype: str = config.dtype("the judge's weights' type")
@@ -216,8 +205,16 @@ class Data:
 
     def rule(self, comparisons: str, k: int, reading: str, assign: str | None = None) -> ClusterSettings:
         a, (similarity, usual) = self.args, reading.split("/")
-        return ClusterSettings(a.tau, k, a.k1, similarity=similarity, assign=assign or usual, comparisons=comparisons, surety=a.surety,
-                               seed=a.seed)  # fmt: skip
+        return ClusterSettings(
+            a.tau,
+            k,
+            a.k1,
+            similarity=similarity,
+            assign=assign or usual,
+            comparisons=comparisons,
+            surety=a.surety,
+            seed=a.seed,
+        )
 
 
 Table = dict[str, list[list[float]]]  # p_same[member][new] of each question's first traces
@@ -279,16 +276,25 @@ def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dic
     from sklearn.metrics import adjusted_rand_score
 
     n, group, labels = len(placed), data.groups[problem], data.labels[problem]
-    played = finishing.play(placed, labels[:n], [t.n_tokens for t in group[:n]], [t.prefix_tokens for t in group[:n]],
-                            FinishSettings(seed=data.args.seed), problem)  # fmt: skip
+    played = finishing.play(
+        placed,
+        labels[:n],
+        [t.n_tokens for t in group[:n]],
+        [t.prefix_tokens for t in group[:n]],
+        FinishSettings(seed=data.args.seed),
+        problem,
+    )
     right = answers.right_class(labels, [t.correct for t in group])
     # An unknown answer is like nothing.
     alone = [-1 - i if label is None else label for i, label in enumerate(labels[:n])]
     return {
-        "clusters": len(set(placed) - {-1}), "adjusted Rand index": adjusted_rand_score(full, placed),
-        "same clusters": full == placed, "adjusted Rand index to the answers": adjusted_rand_score(alone, placed), "accuracy": played.answer is not None and played.answer == right,
+        "clusters": len(set(placed) - {-1}),
+        "adjusted Rand index": adjusted_rand_score(full, placed),
+        "same clusters": full == placed,
+        "adjusted Rand index to the answers": adjusted_rand_score(alone, placed),
+        "accuracy": played.answer is not None and played.answer == right,
         "diversity": comparison.survivors(labels[:n], right, played.finished)[1],
-    }  # fmt: skip
+    }
 
 
 def counted(data: Data) -> pd.DataFrame:
@@ -371,9 +377,18 @@ def timed(data: Data, save: Callable[[list[dict]], None]) -> list[dict]:
         seconds = time.perf_counter() - started
         placed = {i: finishing.placed_of(clusters[i], n) for i in ids}
         full.setdefault("placed", placed)
-        rows.append({"mode": mode, "seconds": seconds, "calls": calls, "batches": spent[2], "prompt tokens": spent[0],
-                     "cached tokens": spent[1], "computed tokens": spent[0] - spent[1]}
-                    | summary([outcome(data, i, placed[i], full["placed"][i]) for i in ids]))  # fmt: skip
+        rows.append(
+            {
+                "mode": mode,
+                "seconds": seconds,
+                "calls": calls,
+                "batches": spent[2],
+                "prompt tokens": spent[0],
+                "cached tokens": spent[1],
+                "computed tokens": spent[0] - spent[1],
+            }
+            | summary([outcome(data, i, placed[i], full["placed"][i]) for i in ids])
+        )
         save(rows)
         print(
             f"  {mode:<44} {seconds:8.1f} s {calls:8,} calls {spent[0] - spent[1]:10,} tokens computed, {spent[1]:10,} cached"
@@ -381,10 +396,17 @@ def timed(data: Data, save: Callable[[list[dict]], None]) -> list[dict]:
 
     options = {"dtype": args.dtype, "max_model_len": args.max_model_len, "batch": args.batch}
     print(f"timed: {len(ids)} questions, n = {n}, K = {k}, K1 = {args.k1}")
-    for caching, modes in ((False, [(FULL, "all")]), (True, [
-        (f"{FULL}, prefix cache", "all"), (f"{FULL}, prefix cache, one question at a time", "all", None, False),
-        *((f"{mode}, prefix cache", *COUNTED[mode]) for mode in list(COUNTED)[1:]),
-    ])):  # fmt: skip
+    for caching, modes in (
+        (False, [(FULL, "all")]),
+        (
+            True,
+            [
+                (f"{FULL}, prefix cache", "all"),
+                (f"{FULL}, prefix cache, one question at a time", "all", None, False),
+                *((f"{mode}, prefix cache", *COUNTED[mode]) for mode in list(COUNTED)[1:]),
+            ],
+        ),
+    ):
         judge = judges.open_judge("vllm", args.model, prefix_caching=caching, **options)
         judge.score([Request("Warm-up?", f"one {i}", f"two {i}", "a", "b") for i in range(4)])
         for mode, *how in modes:
@@ -400,9 +422,17 @@ def timed(data: Data, save: Callable[[list[dict]], None]) -> list[dict]:
     judge.score(some[2:])
     each = (time.perf_counter() - started) / (len(some) - 2)
     calls = rows[0]["calls"]
-    rows.insert(0, {"mode": f"{FULL}, transformers, one pair at a time ({len(some) - 2} pairs timed, scaled)",
-                    "seconds": each * calls, "calls": calls, "prompt tokens": rows[0]["prompt tokens"],
-                    "cached tokens": 0, "computed tokens": rows[0]["prompt tokens"]})  # fmt: skip
+    rows.insert(
+        0,
+        {
+            "mode": f"{FULL}, transformers, one pair at a time ({len(some) - 2} pairs timed, scaled)",
+            "seconds": each * calls,
+            "calls": calls,
+            "prompt tokens": rows[0]["prompt tokens"],
+            "cached tokens": 0,
+            "computed tokens": rows[0]["prompt tokens"],
+        },
+    )
     for row in rows:
         row["seconds / full rule on vLLM"] = row["seconds"] / rows[1]["seconds"]
     return rows
@@ -437,8 +467,10 @@ def growth(axis, numbers: pd.DataFrame, x: str) -> None:
     for mode, rows in numbers.groupby("mode", sort=False):
         axis.plot(rows[x], rows["calls"], marker="o", ls="--" if mode == LEAST else "-", label=mode)
     axis.set(xlabel={"n": "traces a question, n", "K": "most clusters, K"}[x], ylabel="judge calls a question")
-    axis.set_title(f"{first['judge']}, {first['reading']}\n{fixed} = {numbers[fixed].max()}, mean of {first['questions']} questions",
-                   fontsize=10)  # fmt: skip
+    axis.set_title(
+        f"{first['judge']}, {first['reading']}\n{fixed} = {numbers[fixed].max()}, mean of {first['questions']} questions",
+        fontsize=10,
+    )
     if x == "n":
         axis.set(xscale="log", yscale="log")
         axis.set_xticks(sorted(numbers[x].unique()), [str(v) for v in sorted(numbers[x].unique())])
@@ -453,15 +485,22 @@ def trade_off(axis, numbers: pd.DataFrame) -> None:
     for mode, rows in numbers[numbers["mode"] != LEAST].groupby("mode", sort=False):
         axis.plot(rows["calls"], rows["adjusted Rand index to the answers"], marker="o", ms=4, label=mode)
         for _, row in rows.iterrows():
-            axis.annotate(short(row["judge"]), (row["calls"], row["adjusted Rand index to the answers"]), fontsize=6,
-                          xytext=(3, 3), textcoords="offset points")  # fmt: skip
+            axis.annotate(
+                short(row["judge"]),
+                (row["calls"], row["adjusted Rand index to the answers"]),
+                fontsize=6,
+                xytext=(3, 3),
+                textcoords="offset points",
+            )
     axis.set(xscale="log", xlabel="judge calls a question", ylabel="adjusted Rand index to the answers")
     low, high = numbers["calls"].min(), numbers["calls"].max()
     ticks = [digit * 10**power for power in range(7) for digit in (1, 2, 5) if low <= digit * 10**power <= high]
     axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axis.minorticks_off()
-    axis.set_title(f"{numbers['reading'].iloc[0]}, n = {numbers['n'].iloc[0]}, K = {numbers['K'].iloc[0]}; small numbers: the judge's AUROC",
-                   fontsize=10)  # fmt: skip
+    axis.set_title(
+        f"{numbers['reading'].iloc[0]}, n = {numbers['n'].iloc[0]}, K = {numbers['K'].iloc[0]}; small numbers: the judge's AUROC",
+        fontsize=10,
+    )
     axis.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.95))
 
 
@@ -496,17 +535,32 @@ def main() -> None:
     runtime.ensure()
     data = Data(args)
     numbers = counted(data)
-    shown = ["mode", *CASE, "calls", "calls / full rule", "computed tokens / full rule without a cache", "adjusted Rand index",
-             "same clusters", "accuracy", "diversity"]  # fmt: skip
+    shown = [
+        "mode",
+        *CASE,
+        "calls",
+        "calls / full rule",
+        "computed tokens / full rule without a cache",
+        "adjusted Rand index",
+        "same clusters",
+        "accuracy",
+        "diversity",
+    ]
     print(numbers[shown].round(3).to_string(index=False))
     jsonl.write_text(f"{args.output}.csv", numbers.to_csv(index=False))
     plotting.save(figure(numbers), f"{args.output}.png")
     about = {
-        "settings": {k: v for k, v in dataclasses.asdict(args).items() if k not in ("problems", "traces", "model", "only", "output", "store")},
-        "judges": list(numbers["judge"].unique()), "questions": list(data.groups), "commit": manifest.code_commit(),
+        "settings": {
+            k: v
+            for k, v in dataclasses.asdict(args).items()
+            if k not in ("problems", "traces", "model", "only", "output", "store")
+        },
+        "judges": list(numbers["judge"].unique()),
+        "questions": list(data.groups),
+        "commit": manifest.code_commit(),
         "packages": manifest.package_versions(),
         "inputs": {Path(p).name: manifest.file_hash(p) for p in [*args.problems, *args.traces]},
-    }  # fmt: skip
+    }
 
     def save(rows: list[dict]) -> None:
         jsonl.write_json(f"{args.output}.json", about | ({"timed": rows} if args.timed else {}))

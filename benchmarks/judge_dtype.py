@@ -20,24 +20,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepprune import (
-    config,
-    jsonl,
-    judges,
-    metrics,
-    models,
-    pairs,
-    prefixes,
-    problems,
-    records,
-    rules,
-    runtime,
-    simulation,
-)
-from deepprune.config import like, setting
-from deepprune.errors import UserError, command
+from deepprune import judges
+from deepprune.base import config, jsonl, metrics, records, runtime
+from deepprune.base.config import like, setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.stage import command
+from deepprune.data import pairs, problems
+from deepprune.engines import models
+from deepprune.evaluate import simulation
 from deepprune.judges import Request
-from deepprune.manifest import Manifest
+from deepprune.prune import prefixes, rules
 
 DTYPES = ("float32", "bfloat16")
 
@@ -84,9 +77,14 @@ def main() -> None:
     for place in ("pairs", "problems", "traces"):
         kept.pop(place)
     manifest = Manifest.open(
-        settings.output, "dtype", kept, [settings.pairs, *settings.problems, *settings.traces], config.free_settings(DtypeSettings),
-        settings.overwrite, also=[settings.output.replace(".jsonl", ".md")],
-    )  # fmt: skip
+        settings.output,
+        "dtype",
+        kept,
+        [settings.pairs, *settings.problems, *settings.traces],
+        config.free_settings(DtypeSettings),
+        settings.overwrite,
+        also=[settings.output.replace(".jsonl", ".md")],
+    )
     with manifest.appender() as out:
         rows = {row["judge"]: row for _, row in jsonl.read(settings.output)}
         for model in settings.models:
@@ -148,12 +146,13 @@ def measured(model: str, name: str, settings: DtypeSettings, tested: list, group
         "mean difference of p_same": float(np.abs(half - full).mean()),
         "verdicts changed": float(((half > 0.5) != (full > 0.5)).mean()),
         "distinct p_same": {dtype: len(set(scores[dtype].tolist())) for dtype in DTYPES},
-        "clustered problems": len(groups), "clustered traces": settings.n,
+        "clustered problems": len(groups),
+        "clustered traces": settings.n,
         "clusters": {
             "bfloat16 to float32": agreement(clusters["float32"], clusters["bfloat16"]),
             **{f"{dtype} twice": agreement(clusters[dtype], again[dtype]) for dtype in DTYPES},
         },
-    }  # fmt: skip
+    }
     return row
 
 
@@ -203,8 +202,11 @@ def table(rows: list[dict], pace: str) -> str:
         "|---" * (1 + 2 * len(rows)) + "|",
     ]
     for shown, name in (
-        ("AUROC", "auroc"), ("AUROC within problems", "within_problem_auroc"), ("TNR@0.2", "tnr_at_0.2_fnr"), ("accuracy", "accuracy"),
-    ):  # fmt: skip
+        ("AUROC", "auroc"),
+        ("AUROC within problems", "within_problem_auroc"),
+        ("TNR@0.2", "tnr_at_0.2_fnr"),
+        ("accuracy", "accuracy"),
+    ):
         lines.append(f"| {shown} | " + " | ".join(metric(r, d, name) for r in rows for d in DTYPES) + " |")
     lines.append(f"| {pace} | " + " | ".join(f"{r[f'{d} pairs/s']:.1f}" for r in rows for d in DTYPES) + " |")
     lines.append("| distinct p_same | " + " | ".join(str(r["distinct p_same"][d]) for r in rows for d in DTYPES) + " |")
@@ -222,7 +224,7 @@ def table(rows: list[dict], pace: str) -> str:
             f"{r['largest difference of p_same']:.4f} at most; {r['verdicts changed']:.1%} of the verdicts change. Clusters of "
             f"{r['clustered problems']} problems of {r['clustered traces']} traces, bfloat16's and float32's the same: "
             f"{clusters(r, 'bfloat16 to float32')}. {r['bfloat16 pairs/s'] / r['float32 pairs/s']:.2f} times the pace.",
-        ]  # fmt: skip
+        ]
     return "\n".join(lines) + "\n"
 
 

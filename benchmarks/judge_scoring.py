@@ -9,9 +9,12 @@ vLLM's prefix cache. Start-up is not timed; both compute in --dtype.
 import dataclasses
 import time
 
-from deepprune import config, jsonl, judges, manifest, pairs, records, runtime
-from deepprune.config import setting
-from deepprune.errors import UserError, command
+from deepprune import judges
+from deepprune.base import config, jsonl, manifest, records, runtime
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
+from deepprune.data import pairs
 
 
 def timed(kind: str, model: str, requests: list, batch: int, dtype: str) -> tuple[list, float]:
@@ -50,12 +53,18 @@ def main() -> None:
     fast, fast_seconds = timed("vllm", args.model, requests, args.batch, args.dtype)
     tokens, cached = sum(s.prompt_tokens for s in fast), sum(s.cached_tokens for s in fast)
     numbers = {
-        "pairs": len(chosen), "model": args.model, "dtype": args.dtype, "prompt_tokens": tokens, "cached_tokens": cached,
-        "transformers_pairs_per_second": len(chosen) / slow_seconds, "vllm_pairs_per_second": len(chosen) / fast_seconds,
+        "pairs": len(chosen),
+        "model": args.model,
+        "dtype": args.dtype,
+        "prompt_tokens": tokens,
+        "cached_tokens": cached,
+        "transformers_pairs_per_second": len(chosen) / slow_seconds,
+        "vllm_pairs_per_second": len(chosen) / fast_seconds,
         "ratio": slow_seconds / fast_seconds,
         "largest_difference": max(abs(a.p_same - b.p_same) for a, b in zip(fast, slow, strict=True)),
-        "commit": manifest.code_commit(), "packages": manifest.package_versions(),
-    }  # fmt: skip
+        "commit": manifest.code_commit(),
+        "packages": manifest.package_versions(),
+    }
     print(f"{len(chosen)} pairs, {tokens / len(chosen):.0f} prompt tokens each")
     print(f"transformers {numbers['transformers_pairs_per_second']:.2f} pairs/s")
     print(

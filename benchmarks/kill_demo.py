@@ -19,9 +19,9 @@ import sys
 import time
 from pathlib import Path
 
-from deepprune import config
-from deepprune.config import setting
-from deepprune.errors import command
+from deepprune.base import config
+from deepprune.base.config import setting
+from deepprune.base.stage import command
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path("results/kill")
@@ -71,9 +71,14 @@ def run(name: str, sizes: dict[str, str], wait: float | None = None) -> str:
     """Run the demo into a folder of that name; with `wait` kill it after so many seconds. Returns its last step."""
     (FOLDER / name).mkdir(parents=True, exist_ok=True)
     child = subprocess.Popen(
-        ["bash", "scripts/run_demo.sh"], cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, env=os.environ | sizes | {"DEMO_OUT": str(FOLDER / name)},
-    )  # fmt: skip
+        ["bash", "scripts/run_demo.sh"],
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | sizes | {"DEMO_OUT": str(FOLDER / name)},
+    )
     try:
         said, _ = child.communicate(timeout=wait)
         if child.returncode:

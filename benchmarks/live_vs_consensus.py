@@ -15,12 +15,16 @@ import contextlib
 import dataclasses
 import time
 
-from deepprune import config, costs, jsonl, live_setup, metrics, models, progress, prompts, records
-from deepprune.errors import UserError, command
-from deepprune.live import JudgeQueue, LiveSettings, Question
-from deepprune.manifest import Manifest
-from deepprune.problems import spread
-from deepprune.records import Problem, Pruning
+from deepprune.base import config, jsonl, metrics, progress, records
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.records import Problem, Pruning
+from deepprune.base.stage import command
+from deepprune.data.problems import spread
+from deepprune.engines import models
+from deepprune.judges import prompts
+from deepprune.prune import costs, live_setup
+from deepprune.prune.live import JudgeQueue, LiveSettings, Question
 
 WAYS = ("consensus", "live")
 
@@ -37,9 +41,14 @@ def main() -> None:
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
         made_from.pop(place)
     manifest = Manifest.open(
-        settings.output, "live against consensus", made_from, settings.problems, ("timeout", "retries", "least_label_mass"), settings.overwrite,
+        settings.output,
+        "live against consensus",
+        made_from,
+        settings.problems,
+        ("timeout", "retries", "least_label_mass"),
+        settings.overwrite,
         {"reasoner": models.resolve(settings.reasoner).name, "judge": live_setup.judge_name(settings)},
-    )  # fmt: skip
+    )
     with manifest.appender() as output:
         done = {(row["group"], row["way"]) for _, row in jsonl.read(settings.output)}
         todo = [(g, way) for g in range(len(groups)) for way in WAYS if (g, way) not in done]
@@ -49,14 +58,21 @@ def main() -> None:
         if todo:
             asyncio.run(measure(groups, todo, settings, output))
     judge_parameters = live_setup.describe_judge(settings)["parameters"]
-    numbers = summary([row for _, row in jsonl.read(settings.output)], judge_parameters,
-                      costs.parameters_from_name(models.resolve(settings.reasoner).name))  # fmt: skip
+    numbers = summary(
+        [row for _, row in jsonl.read(settings.output)],
+        judge_parameters,
+        costs.parameters_from_name(models.resolve(settings.reasoner).name),
+    )
     show(numbers, settings)
     manifest.finish(2 * len(groups), judge_parameters=judge_parameters, result=numbers)
 
 
-async def measure(groups: list[list[Problem]], todo: list[tuple[int, str]], settings: live_setup.LivePruneSettings,
-                  output: jsonl.Appender) -> None:  # fmt: skip
+async def measure(
+    groups: list[list[Problem]],
+    todo: list[tuple[int, str]],
+    settings: live_setup.LivePruneSettings,
+    output: jsonl.Appender,
+) -> None:
     """Run (group, way) after (group, way) on one engine, each appended when it is done."""
     how = live_setup.how(settings)
     async with contextlib.AsyncExitStack() as stack:
@@ -80,17 +96,31 @@ async def measure(groups: list[list[Problem]], todo: list[tuple[int, str]], sett
             after = await reasoner.generated()
             counted = None if None in (before, after) else after - before
             output.append(
-                {"group": group, "way": way, "seconds": round(seconds, 2), "engine_tokens": counted,
-                 "questions": [row_of(one) for one in pruned]}
-            )  # fmt: skip
+                {
+                    "group": group,
+                    "way": way,
+                    "seconds": round(seconds, 2),
+                    "engine_tokens": counted,
+                    "questions": [row_of(one) for one in pruned],
+                }
+            )
 
 
 def row_of(pruned: Pruning) -> dict:
     """What the summary needs of one answered question."""
-    return {"problem_id": pruned.problem_id, "answer": pruned.answer, "correct": pruned.correct is True, "tokens": pruned.tokens["total"],
-            "prefix_tokens": pruned.tokens["prefix"], "sequential_tokens": pruned.tokens["sequential"], "clusters": len(pruned.clusters),
-            "finished": len(pruned.finished), "judge_calls": pruned.judge_calls, "judge_tokens": pruned.judge_tokens,
-            "judge_cached_tokens": pruned.judge_cached_tokens}  # fmt: skip
+    return {
+        "problem_id": pruned.problem_id,
+        "answer": pruned.answer,
+        "correct": pruned.correct is True,
+        "tokens": pruned.tokens["total"],
+        "prefix_tokens": pruned.tokens["prefix"],
+        "sequential_tokens": pruned.tokens["sequential"],
+        "clusters": len(pruned.clusters),
+        "finished": len(pruned.finished),
+        "judge_calls": pruned.judge_calls,
+        "judge_tokens": pruned.judge_tokens,
+        "judge_cached_tokens": pruned.judge_cached_tokens,
+    }
 
 
 def summary(runs: list[dict], judge_parameters: float | None, reasoner_parameters: float | None) -> dict:
@@ -107,8 +137,10 @@ def summary(runs: list[dict], judge_parameters: float | None, reasoner_parameter
             "tokens": sum(row["tokens"] for row in rows[way]),
             "engine_tokens": total([run["engine_tokens"] for run in mine]),
             "sequential_tokens": sum(row["sequential_tokens"] for row in rows[way]),
-            "accuracy": metrics.bootstrap(range(len(rows[way])), lambda chosen, way=way: mean(rows[way], chosen, "correct")),
-        }  # fmt: skip
+            "accuracy": metrics.bootstrap(
+                range(len(rows[way])), lambda chosen, way=way: mean(rows[way], chosen, "correct")
+            ),
+        }
     consensus, live = (rows[way] for way in WAYS)
 
     def saved(chosen, judge: float = 0.0) -> float:
@@ -152,8 +184,10 @@ def show(numbers: dict, settings: live_setup.LivePruneSettings) -> None:
         row = numbers[way]
         value, low, high = row["accuracy"]
         counted = "not readable" if row["engine_tokens"] is None else f"{row['engine_tokens']:,}"
-        print(f"  {way:<10} {row['seconds']:8.1f} s  {row['tokens']:>9,} tokens (engine: {counted})  "
-              f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} {metrics.in_brackets(low, high)}")  # fmt: skip
+        print(
+            f"  {way:<10} {row['seconds']:8.1f} s  {row['tokens']:>9,} tokens (engine: {counted})  "
+            f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} {metrics.in_brackets(low, high)}"
+        )
     for name, row in numbers["ratios"].items():
         found = "unknown (a size is not known)" if row is None else f"{row[0]:.3f} {metrics.in_brackets(*row[1:])}"
         print(f"  {name}: {found}")

@@ -11,10 +11,12 @@ A record: {"problem_id": "6c1f...", "dataset": "reasoning-gym", "question": "...
 import dataclasses
 from pathlib import Path
 
-from deepprune import answers, config, locks, problems, records
-from deepprune.config import setting
-from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest
+from deepprune.base import config, locks, records
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.stage import command
+from deepprune.data import answers, problems
 
 
 @dataclasses.dataclass

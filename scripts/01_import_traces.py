@@ -5,7 +5,7 @@ r"""Stage 01, for traces that you already have: any JSONL with question, gold an
         --output-problems DeepPrune_data/problems/mine.jsonl --output-traces DeepPrune_data/traces/mine.jsonl
 
 Fields with other names are named by options (--text-field completion). The answer is what the text states last, after its
-thinking, in a box, a tag, a field, a line or a sentence (deepprune/extraction.py); nothing stated is unknown. Two options say
+thinking, in a box, a tag, a field, a line or a sentence (deepprune/data/extraction.py); nothing stated is unknown. Two options say
 it better where the file knows better: --answer-field NAME (the file's own reading; null or missing: none) and --answer-pattern REGEX
 (what to look for in the text). A file of answers and token counts without texts is imported with --answer-field too: for votes
 and costs, no judge can read it. What is doubtful in the file is counted and shown at the end.
@@ -15,10 +15,13 @@ import dataclasses
 import re
 from pathlib import Path
 
-from deepprune import config, imports, locks, models, progress, records, traces
-from deepprune.config import setting
-from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest, check_paths
+from deepprune.base import config, locks, progress, records
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest, check_paths
+from deepprune.base.stage import command
+from deepprune.data import imports, traces
+from deepprune.engines import models
 
 FIELDS = (
     "question",

@@ -12,11 +12,15 @@ A record: {"trace_id": "b0e1...", "problem_id": "6c1f...", "model": "Qwen/Qwen2.
 
 import dataclasses
 
-from deepprune import confidence, config, jsonl, models, progress, prompts, records, runtime, traces
-from deepprune.config import setting
-from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest
-from deepprune.sampling import SamplingSettings, check_context
+from deepprune.base import config, jsonl, progress, records, runtime
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.stage import command
+from deepprune.data import confidence, traces
+from deepprune.data.sampling import SamplingSettings, check_context
+from deepprune.engines import models
+from deepprune.judges import prompts
 
 
 @dataclasses.dataclass
@@ -62,9 +66,14 @@ def main() -> None:
     made_from = config.resolved(settings) | {"model_name": name}
     made_from.pop("problems"), made_from.pop("model")
     manifest = Manifest.open(
-        settings.output, "sample", made_from, [settings.problems], config.free_settings(SampleSettings),
-        settings.overwrite, {"reasoner": f"{name} ({model.source})"},
-    )  # fmt: skip
+        settings.output,
+        "sample",
+        made_from,
+        [settings.problems],
+        config.free_settings(SampleSettings),
+        settings.overwrite,
+        {"reasoner": f"{name} ({model.source})"},
+    )
     with manifest.appender() as out:
         if out.repaired:
             print(f"{settings.output}: removed a cut-off last line left by a killed run")
@@ -91,16 +100,22 @@ def sample(
     """
     from transformers import AutoTokenizer
 
-    from deepprune import engine
+    from deepprune.engines import engine
 
     tokenizer = AutoTokenizer.from_pretrained(path)
     prompts.reasoner_prompt_ids(tokenizer, todo[0][0].question, settings.system)  # refused before the engine starts
     seed = engine.resume_seed(settings.seed, done)
     with engine.running(
-        path, seed=seed, dtype=settings.dtype, max_model_len=settings.max_model_len,
-        max_num_seqs=settings.max_num_seqs, tensor_parallel=settings.tensor_parallel,
-        data_parallel=settings.data_parallel, max_logprobs=max(settings.confidence_top_k, 1), count_tokens=True,
-    ) as llm:  # fmt: skip
+        path,
+        seed=seed,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        tensor_parallel=settings.tensor_parallel,
+        data_parallel=settings.data_parallel,
+        max_logprobs=max(settings.confidence_top_k, 1),
+        count_tokens=True,
+    ) as llm:
         before = engine.generated_tokens() or 0
         tokens, counted = generate(settings, llm, tokenizer, name, todo, seed, out), engine.generated_tokens()
         return tokens, None if counted is None else counted - before
@@ -113,22 +128,27 @@ def generate(settings: SampleSettings, llm, tokenizer, name: str, todo: list, se
     """
     from vllm import SamplingParams
 
-    from deepprune import engine
+    from deepprune.engines import engine
 
     top_k, longest = settings.confidence_top_k, llm.llm_engine.model_config.max_model_len
     params = SamplingParams(**settings.sampling().recorded(), logprobs=top_k or None, detokenize=True)
     sampling = settings.sampling().recorded() | {
-        "system": settings.system, "suffix": settings.suffix, "seed": settings.seed, "engine_seed": seed,
+        "system": settings.system,
+        "suffix": settings.suffix,
+        "seed": settings.seed,
+        "engine_seed": seed,
         "dtype": settings.dtype,
-    }  # fmt: skip
+    }
     open_requests = {}
 
     def requests():
         for problem, index in todo:
             ids = prompts.reasoner_prompt_ids(tokenizer, problem.question, settings.system, settings.suffix)
             if len(ids) >= longest:
-                raise UserError(f"problem {problem.problem_id}: its prompt is {len(ids)} tokens, {name} reads {longest - 1} at most: raise "
-                                "--max-model-len")  # fmt: skip
+                raise UserError(
+                    f"problem {problem.problem_id}: its prompt is {len(ids)} tokens, {name} reads {longest - 1} at most: raise "
+                    "--max-model-len"
+                )
             request = f"{problem.problem_id}/{index}"
             open_requests[request] = (problem, index)
             yield request, {"prompt_token_ids": ids}, params
@@ -146,9 +166,15 @@ def generate(settings: SampleSettings, llm, tokenizer, name: str, todo: list, se
                 ]
                 summary = confidence.summarise(per_token, top_k, settings.confidence_window, settings.confidence_stride)
             trace = traces.make(
-                problem, name, index, completion.text, max(1, len(completion.token_ids)),
-                completion.finish_reason or "unknown", sampling, summary,
-            )  # fmt: skip
+                problem,
+                name,
+                index,
+                completion.text,
+                max(1, len(completion.token_ids)),
+                completion.finish_reason or "unknown",
+                sampling,
+                summary,
+            )
             out.append(records.to_row(trace))
             tokens += len(completion.token_ids)
             bar.update()

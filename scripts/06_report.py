@@ -15,9 +15,12 @@ import dataclasses
 import json
 from pathlib import Path
 
-from deepprune import config, console, jsonl, locks, manifest, plotting, records, report, scoring
-from deepprune.config import setting
-from deepprune.errors import UserError, command
+from deepprune.base import config, console, jsonl, locks, manifest, records
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
+from deepprune.evaluate import plotting, report
+from deepprune.judges import scoring
 
 
 @dataclasses.dataclass
@@ -61,16 +64,23 @@ def main() -> None:
         manifest.check_paths([out / name], inputs)
     locks.hold(out)
     numbers = {
-        "run": settings.run, "scale": settings.scale, "resamples": settings.resamples, "seed": settings.seed,
-        "commit": manifest.code_commit(), "packages": manifest.package_versions(),
+        "run": settings.run,
+        "scale": settings.scale,
+        "resamples": settings.resamples,
+        "seed": settings.seed,
+        "commit": manifest.code_commit(),
+        "packages": manifest.package_versions(),
         "inputs": [describe(path) for path in inputs],
         "judges": report.judge_numbers(pairs, scores, settings.resamples, settings.seed),
-    }  # fmt: skip
+    }
     curves = {
-        judge: ([p.label for p in pairs], [by_id[p.pair_id].p_same for p in pairs],
-                numbers["judges"][judge]["all"]["metrics"]["auroc"]["value"])
+        judge: (
+            [p.label for p in pairs],
+            [by_id[p.pair_id].p_same for p in pairs],
+            numbers["judges"][judge]["all"]["metrics"]["auroc"]["value"],
+        )
         for judge, by_id in scores.items()
-    }  # fmt: skip
+    }
     if scores:
         title = f"{len(pairs)} pairs of {len({p.problem_id for p in pairs})} unseen problems"
         plotting.save(plotting.roc(curves, title), out / "roc.png")
@@ -160,8 +170,9 @@ def figure(p: dict):
             left_out.append(judge)
         elif row["judge_tokens"] and row["judge_parameters"]:
             points[f"DeepPrune, {judge}, judge counted"] = {
-                "tokens": triple(row["tokens_with_judge"]), "accuracy": triple(row["accuracy"]),
-            }  # fmt: skip
+                "tokens": triple(row["tokens_with_judge"]),
+                "accuracy": triple(row["accuracy"]),
+            }
     title = "; ".join(f"{b['problems']} problems, {name}" for name, b in p["baselines"].items()) + ", 95 % intervals"
     if left_out:
         title += f"\nwith the judge counted not drawn, because a size is not known: {'; '.join(left_out)}"
@@ -174,9 +185,11 @@ def describe(path: str) -> dict[str, str]:
     data = json.loads(made.read_text()) if made.is_file() else None
     commits = ["no manifest"] if data is None else manifest.commits(data)
     return {
-        "file": Path(path).name, "sha256": manifest.file_hash(path), "commit": ", ".join(commits),
+        "file": Path(path).name,
+        "sha256": manifest.file_hash(path),
+        "commit": ", ".join(commits),
         "complete": data is None or data.get("complete", True),
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # Sourced by the run scripts. `keep_log FILE`: from there on stdout and stderr are FILE, appended to, a time stamp a line;
-# DEEPPRUNE_CONSOLE names the console's descriptors, to which deepprune/console.py writes what a person should see.
+# DEEPPRUNE_CONSOLE names the console's descriptors, to which deepprune/base/console.py writes what a person should see.
 # `say LINE` writes to both.
 
 keep_log() {

@@ -20,9 +20,11 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from deepprune import config, models
-from deepprune.config import setting
-from deepprune.errors import UserError, command
+from deepprune.base import config
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
+from deepprune.engines import models
 
 ROOT = Path(__file__).resolve().parent.parent
 DIRECT, LOCK, UPSTREAM = "requirements.txt", "requirements-cpu.txt", "requirements-llamafactory.txt"

@@ -18,11 +18,13 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from deepprune import answers, config, manifest, progress, records, traces
-from deepprune.config import setting
-from deepprune.errors import UserError, command
-from deepprune.manifest import Manifest
-from deepprune.records import Problem, Trace
+from deepprune.base import config, manifest, progress, records
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.records import Problem, Trace
+from deepprune.base.stage import command
+from deepprune.data import answers, traces
 
 ANSWERS = ("found", "lost", "another value", "another spelling")  # how an answer changes
 VERDICTS = ("now right", "no longer right", "wrong or unknown")  # how `correct` changes
@@ -157,8 +159,11 @@ class Changes:
 
     def show(self) -> None:
         """A row a family and one for all: what changed, and what a set of traces looks like before and after."""
-        print(f"{'family':<22}{'traces':>8}" + "".join(f"{kind:>17}" for kind in (*ANSWERS, *VERDICTS))
-              + f"{'pass@1':>18}{'unknown':>18}{'same pairs':>18}")  # fmt: skip
+        print(
+            f"{'family':<22}{'traces':>8}"
+            + "".join(f"{kind:>17}" for kind in (*ANSWERS, *VERDICTS))
+            + f"{'pass@1':>18}{'unknown':>18}{'same pairs':>18}"
+        )
         groups = sorted(self.traces.items())
         everything = ([t for _, (b, _) in groups for t in b], [t for _, (_, a) in groups for t in a])
         for name, (before, after) in [*groups, ("all", everything)]:

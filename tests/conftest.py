@@ -12,8 +12,9 @@ import forks
 import hypothesis
 import pytest
 
-from deepprune import models, records
-from deepprune.records import Problem, Trace, content_hash
+from deepprune.base import records
+from deepprune.base.records import Problem, Trace, content_hash
+from deepprune.engines import models
 
 # The same examples on every run, however long one takes: a busy machine fails no test.
 # `pytest --hypothesis-profile default` draws new ones.
@@ -40,7 +41,8 @@ def run_process(*args, timeout=1800):
 
 SCORE = """
 import json, os, sys
-from deepprune import judges, runtime
+from deepprune import judges
+from deepprune.base import runtime
 from deepprune.judges import Request
 if __name__ == "__main__":
     runtime.ensure()
@@ -77,9 +79,16 @@ def make_problem(number=1, gold="4", **fields) -> Problem:
 def make_trace(problem, index, answer, *, text=None, n_tokens=10, model="reasoner-1B") -> Trace:
     text = text if text is not None else f"First we add. So the sum is {answer}, then \\boxed{{{answer}}} #{index}"
     return Trace(
-        content_hash("trace", problem.problem_id, model, index), problem.problem_id, model, index, text, n_tokens,
-        "stop", answer, None if answer is None else answer == problem.gold,
-    )  # fmt: skip
+        content_hash("trace", problem.problem_id, model, index),
+        problem.problem_id,
+        model,
+        index,
+        text,
+        n_tokens,
+        "stop",
+        answer,
+        None if answer is None else answer == problem.gold,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -125,10 +134,18 @@ def tiny(tmp_path_factory, smol) -> str:
     tokenizer = AutoTokenizer.from_pretrained(smol)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=1024, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.3,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

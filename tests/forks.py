@@ -18,7 +18,7 @@ import sys
 import tempfile
 from unittest import mock
 
-from deepprune import runtime
+from deepprune.base import runtime
 
 # Loaded before the forks. Not deepprune: its modules remember the process that imported them.
 PACKAGES = [

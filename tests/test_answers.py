@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepprune import answers
-from deepprune.math_worker import Outcome, Values
+from deepprune.data import answers
+from deepprune.data.math_worker import Outcome, Values
 
 
 @pytest.mark.parametrize(

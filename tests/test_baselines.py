@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate
 
-from deepprune import baselines, confidence
-from deepprune.errors import UserError
+from deepprune.base.errors import UserError
+from deepprune.data import confidence
+from deepprune.evaluate import baselines
+from deepprune.prune import voting
 
 
 @given(st.floats(0, 60), st.floats(0, 60))
@@ -17,7 +19,7 @@ def test_beta_criterion_is_the_papers_integral(first, second):
 
     above, whole = integrate.quad(density, 0.5, 1)[0], integrate.quad(density, 0, 1)[0]
     if whole > 1e-9:
-        assert baselines.beta_confidence(first, second) == pytest.approx(above / whole, abs=1e-6)
+        assert voting.beta_confidence(first, second) == pytest.approx(above / whole, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_the_vote_settles_by_hand(labels, settles):
 @given(st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=30))
 def test_the_vote_has_settled_where_every_later_one_is_the_last(labels):
     at = baselines.settles_at(labels)
-    running = [baselines.vote(labels[:used]) for used in range(len(labels) + 1)]
+    running = [voting.vote(labels[:used]) for used in range(len(labels) + 1)]
     assert all(v == running[-1] for v in running[at:]) and (at == 0 or running[at - 1] != running[-1])
 
 
@@ -53,7 +55,7 @@ def test_adaptive_consistency_by_hand():
     # 1-1, then 2-1 ... never decided within 6: P(x > 1/2 | 4, 2) = 0.773.
     done = baselines.adaptive_consistency([1, 2, 1, 2, 1, 1], [5] * 6)
     assert (done.answer, done.opened, done.tokens) == (1, 6, 30)
-    assert baselines.beta_confidence(4, 2) == pytest.approx(99 / 128)  # sum of C(7, i), i <= 4, over 2^7
+    assert voting.beta_confidence(4, 2) == pytest.approx(99 / 128)  # sum of C(7, i), i <= 4, over 2^7
     # 5 to 1 is 0.9375, 6 to 1 is 0.965: decided at the 7th vote.
     assert baselines.adaptive_consistency([1, 2, 1, 1, 1, 1, 1, 1], [5] * 8).opened == 7
     assert baselines.adaptive_consistency([None, None], [5, 6]) == baselines.Outcome(None, 11, 11, (0, 1), 2)
@@ -113,5 +115,5 @@ def test_deepconf_low_stops_more_than_high():
 def test_consensus_and_votes():
     assert baselines.consensus([1, 2, 2, None], [5, 7, 6, 9]) == baselines.Outcome(2, 27, 9, (0, 1, 2, 3), 4)
     assert baselines.consensus([1, 2, 2, None], [5, 7, 6, 9], 1) == baselines.Outcome(1, 5, 5, (0,), 1)
-    assert baselines.vote([None, 3, 1, 1, 3]) == 3 and baselines.vote([1, 2], [1.0, 1.5]) == 2
-    assert baselines.vote([None]) is None
+    assert voting.vote([None, 3, 1, 1, 3]) == 3 and voting.vote([1, 2], [1.0, 1.5]) == 2
+    assert voting.vote([None]) is None

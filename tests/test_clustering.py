@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepprune import clustering, finishing
-from deepprune.clustering import ClusterSettings
-from deepprune.errors import UserError
-from deepprune.finishing import FinishSettings
+from deepprune.base.errors import UserError
+from deepprune.prune import clustering, finishing
+from deepprune.prune.clustering import ClusterSettings
+from deepprune.prune.finishing import FinishSettings
 
 
 def run(count, rule, p_same, key=""):
@@ -45,10 +45,15 @@ def paper_text(count, rule, p_same, key=""):
 
 
 rules = st.builds(
-    ClusterSettings, tau=st.sampled_from([0.25, 0.5, 0.75]), k=st.integers(1, 6), k1=st.integers(1, 4),
-    overflow=st.sampled_from(["join", "drop"]), similarity=st.sampled_from(["p_same", "verdict"]),
-    assign=st.sampled_from(["best", "first", "largest"]), seed=st.integers(0, 3),
-)  # fmt: skip
+    ClusterSettings,
+    tau=st.sampled_from([0.25, 0.5, 0.75]),
+    k=st.integers(1, 6),
+    k1=st.integers(1, 4),
+    overflow=st.sampled_from(["join", "drop"]),
+    similarity=st.sampled_from(["p_same", "verdict"]),
+    assign=st.sampled_from(["best", "first", "largest"]),
+    seed=st.integers(0, 3),
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -125,8 +130,11 @@ def test_needed_comparisons_of_a_sure_judge_by_hand():
     labels = [0] * 10 + [1] * 10 + [2] * 10
 
     def last(kin, **rule):
-        _, asked = counted(31, ClusterSettings(comparisons="needed", **rule),
-                           lambda a, b: float(labels[a] == (kin if b == 30 else labels[b])))  # fmt: skip
+        _, asked = counted(
+            31,
+            ClusterSettings(comparisons="needed", **rule),
+            lambda a, b: float(labels[a] == (kin if b == 30 else labels[b])),
+        )
         found = [a // 10 for a, b in asked if b == 30]
         return [found.count(cluster) for cluster in range(3)]
 
@@ -142,9 +150,11 @@ def test_needed_comparisons_of_a_sure_judge_by_hand():
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(1, 6), st.sampled_from(["join", "drop"]),
+    st.lists(st.integers(0, 6), min_size=1, max_size=40),
+    st.integers(1, 6),
+    st.sampled_from(["join", "drop"]),
     st.sampled_from(["best", "first", "largest"]),
-)  # fmt: skip
+)
 def test_likely_comparisons_are_exact_with_a_clear_judge(labels, k1, overflow, assign):
     rule = ClusterSettings(k=5, k1=k1, overflow=overflow, assign=assign)
 

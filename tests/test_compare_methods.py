@@ -90,8 +90,26 @@ def test_a_sweep_over_tau_asks_no_more_than_its_first_value(sample, tmp_path, mo
     monkeypatch.setattr(script.runtime, "ensure", lambda: None)
 
     def run(output, *taus):
-        arguments = ["compare", "--problems", sample[0], "--traces", sample[1], "--output", tmp_path / output, *OPTIONS, "--sbert", "none",
-                     "--judges", f"mine={smol}", "--k1s", "1", "2", "6", "--taus", *taus]  # fmt: skip
+        arguments = [
+            "compare",
+            "--problems",
+            sample[0],
+            "--traces",
+            sample[1],
+            "--output",
+            tmp_path / output,
+            *OPTIONS,
+            "--sbert",
+            "none",
+            "--judges",
+            f"mine={smol}",
+            "--k1s",
+            "1",
+            "2",
+            "6",
+            "--taus",
+            *taus,
+        ]
         monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
         script.main()
         return [json.loads(line) for line in open(tmp_path / output)]

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepprune import baselines, comparison, confidence, metrics, plotting, simulation
-from deepprune.clustering import ClusterSettings
-from deepprune.comparison import Grid, Judged, Question
-from deepprune.errors import UserError
-from deepprune.prompts import Frame
+from deepprune.base import metrics
+from deepprune.base.errors import UserError
+from deepprune.data import confidence
+from deepprune.evaluate import baselines, comparison, plotting, simulation
+from deepprune.evaluate.comparison import Grid, Judged, Question
+from deepprune.judges.prompts import Frame
+from deepprune.prune.clustering import ClusterSettings
 
 RNG = np.random.default_rng(5)
 
@@ -49,8 +51,11 @@ def test_baselines_are_those_of_the_module_in_the_recorded_order():
     ):
         found = method(row, name)
         assert (found["accuracy"], found["tokens"], found["total"], found["sequential"]) == (
-            done.answer == 1, done.tokens, done.tokens, done.sequential,
-        )  # fmt: skip
+            done.answer == 1,
+            done.tokens,
+            done.tokens,
+            done.sequential,
+        )
         assert found["finished"] == len(done.finished)
         assert found["diversity"] == len({q.labels[i] for i in done.finished} - {None}) / len(set(q.labels) - {None})
     counts = [q.labels.count(i) for i in range(4)]
@@ -91,9 +96,10 @@ def test_the_judges_cost_by_hand():
     one = grid(taus=(0.5,), k1s=(10,), k2s=(1,), rules=("paper",), orders=1)
     n = 3
     judges = {
-        "pairs": Judged(np.ones((n, n)), 0.5, [5, 7, 9], Frame(1, 1, 2)), "traces": Judged(np.ones((n, n)), 0.1, [5, 7, 9], per_trace=True),
+        "pairs": Judged(np.ones((n, n)), 0.5, [5, 7, 9], Frame(1, 1, 2)),
+        "traces": Judged(np.ones((n, n)), 0.1, [5, 7, 9], per_trace=True),
         "free": Judged(np.ones((n, n))),
-    }  # fmt: skip
+    }
     row = comparison.compare(q, one, lambda number: judges)
     pairs, traces, free = (method(row, "paper", judge=j) for j in ("pairs", "traces", "free"))
     tokens = 30 + 40  # prefixes, and the rest of the first trace
@@ -154,10 +160,26 @@ def numbers_of(rows):
     """A comparison's table from (method, judge, total, accuracy) rows; cons@1 and cons@4 have m."""
     m = {"cons@1": 1.0, "cons@4": 4.0}
     return pd.DataFrame(
-        [{"method": a, "judge": j, "m": m.get(a), "total": t, "sequential": t, "accuracy": y, "accuracy low": y - 0.1, "accuracy high": y + 0.1,
-          "over_cons": 0.0, "over_cons_n": 0.0, "over_cons_n low": 0.0, "over_cons_n high": 0.0,
-          **dict.fromkeys(("tau", "K", "K1", "K2"), 1.0 if j else None), "comparisons": "all" if j else None} for a, j, t, y in rows]
-    )  # fmt: skip
+        [
+            {
+                "method": a,
+                "judge": j,
+                "m": m.get(a),
+                "total": t,
+                "sequential": t,
+                "accuracy": y,
+                "accuracy low": y - 0.1,
+                "accuracy high": y + 0.1,
+                "over_cons": 0.0,
+                "over_cons_n": 0.0,
+                "over_cons_n low": 0.0,
+                "over_cons_n high": 0.0,
+                **dict.fromkeys(("tau", "K", "K1", "K2"), 1.0 if j else None),
+                "comparisons": "all" if j else None,
+            }
+            for a, j, t, y in rows
+        ]
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0, math.nan]), st.sampled_from([0.1, 0.2, 0.3])), min_size=1))
@@ -196,8 +218,9 @@ def test_comparisons_may_name_the_cluster_that_is_joined():
     row = comparison.compare(q, one, lambda number: {"judge": Judged(scores, 0.5, [5] * len(q.labels), Frame(1, 1, 1))})
     calls = {}
     for name, settings in (
-        ("all", ClusterSettings(k1=10)), ("likely/largest", ClusterSettings(k1=10, assign="largest", comparisons="likely"))
-    ):  # fmt: skip
+        ("all", ClusterSettings(k1=10)),
+        ("likely/largest", ClusterSettings(k1=10, assign="largest", comparisons="likely")),
+    ):
         done = simulation.cluster(scores, settings, f"{q.dataset}/{q.problem_id}/0")
         calls[name] = sum(map(len, done.asked))
         found = method(row, "paper", judge="judge", comparisons=name)
@@ -226,5 +249,6 @@ def test_the_digest_is_the_baselines_and_each_judges_main_settings():
     kept = short[short["judge"].notna()]
     assert (kept["tau"] == 0.5).all() and (kept["K"] == 8).all()
     assert set(zip(kept["method"], kept["K1"], kept["comparisons"], strict=True)) == {
-        ("paper", 3, "all"), *((rule, k1, "needed") for rule in ("paper", "staged") for k1 in (1, 3))
-    }  # fmt: skip
+        ("paper", 3, "all"),
+        *((rule, k1, "needed") for rule in ("paper", "staged") for k1 in (1, 3)),
+    }

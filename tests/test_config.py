@@ -8,11 +8,11 @@ import pytest
 from conftest import ROOT
 
 import deepprune
-from deepprune import config, runtime
-from deepprune.clustering import ClusterSettings
-from deepprune.config import setting
-from deepprune.errors import UserError
-from deepprune.sampling import check_context
+from deepprune.base import config, runtime
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.data.sampling import check_context
+from deepprune.prune.clustering import ClusterSettings
 
 
 @dataclasses.dataclass
@@ -169,8 +169,10 @@ def classes() -> dict[str, type]:
         f"{kind.__module__}.{kind.__name__}": kind
         for module in modules
         for kind in vars(module).values()
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and any("help" in f.metadata for f in dataclasses.fields(kind))
-    }  # fmt: skip
+        if isinstance(kind, type)
+        and dataclasses.is_dataclass(kind)
+        and any("help" in f.metadata for f in dataclasses.fields(kind))
+    }
 
 
 def test_every_number_has_a_range_that_its_default_is_in(classes):

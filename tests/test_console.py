@@ -8,12 +8,13 @@ import subprocess
 import pytest
 from conftest import ROOT
 
-from deepprune import console, progress
+from deepprune.base import console, progress
 
 STAGE = """
 import logging, os, subprocess, sys, time
-from deepprune import console, progress
-from deepprune.errors import UserError, command
+from deepprune.base import console, progress
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
 
 @command
 def main():
@@ -86,9 +87,14 @@ def test_the_log_holds_everything_and_the_console_what_a_stage_says(run, how, co
 def test_ctrl_c_ends_a_run_script_quietly(run):
     command, log = run
     child = subprocess.Popen(
-        command("wait"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command("wait"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     while child.stdout.readline() not in ("up\n", ""):
         pass
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to every process

@@ -9,9 +9,10 @@ from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from deepprune import engine, runtime
-from deepprune.engine_copies import Copies
-from deepprune.errors import UserError
+from deepprune.base import runtime
+from deepprune.base.errors import UserError
+from deepprune.engines import engine
+from deepprune.engines.engine_copies import Copies
 
 
 class Asynchronous:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from deepprune.errors import UserError, command, without_credentials
+from deepprune.base.errors import UserError, without_credentials
+from deepprune.base.stage import command
 
 CHILD = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
-from deepprune.errors import command
+from deepprune.base.stage import command
 @command
 def main():
     try:
@@ -58,8 +59,8 @@ def test_other_errors_keep_their_traceback():
 
 SWALLOWS = """
 import os, signal, sys
-from deepprune import jsonl
-from deepprune.errors import command
+from deepprune.base import jsonl
+from deepprune.base.stage import command
 @command
 def main():
     with jsonl.Appender(sys.argv[1]) as out:
@@ -97,7 +98,8 @@ def test_urls_lose_their_credentials(text, clean):
 def test_no_credentials_in_an_error_or_a_traceback(tmp_path):
     for kind, code in (("UserError", 2), ("ValueError", 1)):
         program = f"""
-from deepprune.errors import UserError, command
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
 @command
 def main():
     raise {kind}("http://me:secret@" + "host/v1 is gone")
@@ -127,7 +129,7 @@ class Engine:
 
 
 def test_a_refused_request_is_one_line_and_leaves_none_behind():
-    from deepprune import engine
+    from deepprune.engines import engine
 
     fake = Engine()
     asked = [("1", "short", None), ("2", "long", None)]
@@ -137,7 +139,7 @@ def test_a_refused_request_is_one_line_and_leaves_none_behind():
 
 
 def test_a_run_that_is_left_early_leaves_no_request_behind():
-    from deepprune import engine
+    from deepprune.engines import engine
 
     fake = Engine()
     running = engine.run(types.SimpleNamespace(llm_engine=fake), [(str(i), "short", None) for i in range(9)], window=4)
@@ -148,8 +150,9 @@ def test_a_run_that_is_left_early_leaves_no_request_behind():
 
 STARTS = """
 import multiprocessing, signal, sys, time
-from deepprune import engine, runtime
-from deepprune.errors import command
+from deepprune.base import runtime
+from deepprune.engines import engine
+from deepprune.base.stage import command
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 
@@ -193,9 +196,12 @@ def start_engine(folder, *arguments):
     """A process, with a process group of its own, that starts an engine (or what stands in for one)."""
     (folder / "starts.py").write_text(STARTS)
     return subprocess.Popen(
-        [sys.executable, folder / "starts.py", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, folder / "starts.py", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def of_group(number: int) -> list[str]:
@@ -249,7 +255,7 @@ def test_an_engine_ends_when_its_stage_is_killed(tmp_path):
 
 
 def test_what_an_engine_refuses_is_one_line():
-    from deepprune import engine
+    from deepprune.engines import engine
 
     start = multiprocessing.process.BaseProcess.start
     with pytest.raises(UserError, match="vLLM could not start folder: too small"):
@@ -264,7 +270,7 @@ def test_what_an_engine_refuses_is_one_line():
 def test_a_dead_engine_is_one_line_that_says_how_to_go_on():
     from vllm.v1.engine.exceptions import EngineDeadError
 
-    from deepprune import engine
+    from deepprune.engines import engine
 
     class Dead:
         def add_request(self, *args):

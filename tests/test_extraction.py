@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepprune import answer_readers, answers, extraction
-from deepprune.extraction import extract
+from deepprune.data import answer_readers, answers, extraction
+from deepprune.data.extraction import extract
 
 # ---------------------------------------------------------------- mathematics
 
@@ -228,8 +228,10 @@ class Counting:
 
     def __init__(self, monkeypatch):
         self.calls = 0
-        for module, names in ((extraction, ("_cue_value", "_heading", "_sentence_before", "_letter_after", "whole")),
-                              (answer_readers, ("_box_at", "_closing", "_unwrap"))):  # fmt: skip
+        for module, names in (
+            (extraction, ("_cue_value", "_heading", "_sentence_before", "_letter_after", "whole")),
+            (answer_readers, ("_box_at", "_closing", "_unwrap")),
+        ):
             for name in names:
                 monkeypatch.setattr(module, name, self.counted(getattr(module, name)))
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepprune import finishing
-from deepprune.errors import UserError
-from deepprune.finishing import RULES, FinishSettings
+from deepprune.base.errors import UserError
+from deepprune.prune import finishing
+from deepprune.prune.finishing import RULES, FinishSettings
 
 
 def play(placed, labels, lengths=None, prefixes=None, key="", **options):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from deepprune.errors import UserError
-from deepprune.focal_loss import (
+from deepprune.base.errors import UserError
+from deepprune.judges.focal_loss import (
     ANSWER_TOKENS,
     IGNORE,
     FocalLoss,
@@ -140,9 +140,13 @@ def test_first_targets_are_the_label_tokens_also_when_samples_are_packed():
 def tiny_model():
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, max_position_embeddings=32,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+    )
     return LlamaForCausalLM(config)
 
 
@@ -177,15 +181,29 @@ def one_step(tmp_path, kind, accumulation, collator=pad):
             seen["gradient"] = torch.cat([p.grad.flatten().clone() for p in model.parameters()])
 
     args = TrainingArguments(
-        output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=8 // accumulation, max_steps=1,
-        gradient_accumulation_steps=accumulation, learning_rate=0.0, max_grad_norm=0.0, logging_steps=1,
-        save_strategy="no", report_to="none", disable_tqdm=True, remove_unused_columns=False, seed=1,
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        per_device_train_batch_size=8 // accumulation,
+        max_steps=1,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=0.0,
+        max_grad_norm=0.0,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        seed=1,
         label_names=["labels"],
-    )  # fmt: skip
+    )
     trainer = kind(
-        model=copy.deepcopy(tiny_model()), args=args, train_dataset=samples(), data_collator=collator,
-        callbacks=[Keep()], processing_class=SimpleNamespace(save_pretrained=None),
-    )  # fmt: skip
+        model=copy.deepcopy(tiny_model()),
+        args=args,
+        train_dataset=samples(),
+        data_collator=collator,
+        callbacks=[Keep()],
+        processing_class=SimpleNamespace(save_pretrained=None),
+    )
     trainer.train()
     return trainer.state.log_history[0]["loss"], seen["gradient"]
 

@@ -18,11 +18,13 @@ import sys
 import pytest
 from conftest import ROOT, load_script, run_stage
 
-from deepprune import errors, jsonl, locks, models, records
-from deepprune.errors import UserError, storage_trouble, writing
+from deepprune.base import jsonl, locks, records, storage
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.base.storage import storage_trouble, writing
+from deepprune.engines import models
 from deepprune.judges import Score, weights
-from deepprune.manifest import Manifest
-from deepprune.score_store import ScoreStore
+from deepprune.judges.score_store import ScoreStore
 
 
 @contextlib.contextmanager
@@ -79,12 +81,12 @@ def test_of_several_disks_the_full_one_is_named(tmp_path, monkeypatch):
     assert said.startswith(f"{tmp_path}/a/b.jsonl: no space left: ") and "0.0 of 2.0 MB free" in said
     no_inodes = os.statvfs_result((4096, 4096, 500, 400, 400, 100, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda place: no_inodes)
-    assert "no room for another file (its 100 inodes are used)" in errors.disk_of(tmp_path)
+    assert "no room for another file (its 100 inodes are used)" in storage.disk_of(tmp_path)
 
 
 STAGE = """
 import sys
-from deepprune.errors import command
+from deepprune.base.stage import command
 @command
 def main():
     CODE
@@ -173,8 +175,15 @@ def test_an_import_goes_on_after_room_is_made(tmp_path, monkeypatch, capsys):
         for i in range(30)
     ]
     jsonl.write(tmp_path / "mine.jsonl", rows)
-    args = ["scripts/01_import_traces.py", "--input", tmp_path / "mine.jsonl", "--output-problems", tmp_path / "p.jsonl",
-            "--output-traces", tmp_path / "t.jsonl"]  # fmt: skip
+    args = [
+        "scripts/01_import_traces.py",
+        "--input",
+        tmp_path / "mine.jsonl",
+        "--output-problems",
+        tmp_path / "p.jsonl",
+        "--output-traces",
+        tmp_path / "t.jsonl",
+    ]
 
     importing = load_script(args[0])
     monkeypatch.setattr(sys, "argv", [str(arg) for arg in args])
@@ -329,9 +338,14 @@ def test_set_up_says_which_disk_is_full_and_installs_anew_what_was_cut_off(tmp_p
         (packages / f"{name}.dist-info").mkdir(parents=True)
         (packages / f"{name}.dist-info/RECORD").write_text(rows)
     done = subprocess.run(
-        ["bash", "scripts/setup.sh"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-        env=os.environ | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PYTHON": sys.executable, "NVIDIA_DRIVER_FILE": "/no"},
-    )  # fmt: skip
+        ["bash", "scripts/setup.sh"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ
+        | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PYTHON": sys.executable, "NVIDIA_DRIVER_FILE": "/no"},
+    )
     assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     assert "No space left on device" in done.stderr and "only 2 MiB are free in .: make room" in done.stderr
     assert sorted(p.name for p in packages.iterdir()) == ["pip-1.dist-info", "whole-1.dist-info"]

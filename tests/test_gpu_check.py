@@ -9,8 +9,9 @@ from types import SimpleNamespace as Some
 import pytest
 from conftest import ROOT, load_script
 
-from deepprune import device_check, jsonl, records
-from deepprune.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line
+from deepprune.base import jsonl, records
+from deepprune.evaluate import device_check
+from deepprune.evaluate.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line
 
 KEPT = json.loads((ROOT / "benchmarks" / "gpu_check_cpu.json").read_text())
 
@@ -115,9 +116,15 @@ def script(monkeypatch, tmp_path):
         return [Line(name, "one and one", "3", "2", FAIL)], {}
 
     monkeypatch.setattr(
-        check, "CHECKS",
-        {"train-lora-auto": (good, "llamafactory"), "live": (breaks, "vllm"), "sample": (odd, None), "last": (good, None)},
-    )  # fmt: skip
+        check,
+        "CHECKS",
+        {
+            "train-lora-auto": (good, "llamafactory"),
+            "live": (breaks, "vllm"),
+            "sample": (odd, None),
+            "last": (good, None),
+        },
+    )
     monkeypatch.setattr(check.runtime, "has_gpu", lambda: False)
 
     def run(*arguments):
@@ -153,8 +160,11 @@ def test_what_is_left_out_never_passes(script, tmp_path):
     assert script("--without", "vllm", "llamafactory", "--only", "last", "live") == (0, ["last"])
     lines = json.loads((tmp_path / "out" / "report.json").read_text())["lines"]
     assert {line["check"]: line["result"] for line in lines} == {
-        "train-lora-auto": LEFT_OUT, "live": LEFT_OUT, "sample": NOT_RUN, "last": PASS,
-    }  # fmt: skip
+        "train-lora-auto": LEFT_OUT,
+        "live": LEFT_OUT,
+        "sample": NOT_RUN,
+        "last": PASS,
+    }
     assert script("--only", "nothing") == (2, [])
 
 
@@ -202,5 +212,6 @@ def test_token_ids_are_kept_as_the_stage_gets_them(tmp_path):
     run = keeping(lambda llm, requests, window: iter(outputs), str(tmp_path / "ids.jsonl"))
     assert list(run("llm", [], window=3)) == outputs
     assert [row for _, row in jsonl.read(tmp_path / "ids.jsonl")] == [
-        {"request": "p/0", "token_ids": [5, 6]}, {"request": "p/1", "token_ids": [7]},
-    ]  # fmt: skip
+        {"request": "p/0", "token_ids": [5, 6]},
+        {"request": "p/1", "token_ids": [7]},
+    ]

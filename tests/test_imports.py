@@ -5,18 +5,37 @@ import math
 import pytest
 from conftest import run_stage
 
-from deepprune import imports, jsonl, pairs, prefixes, records
-from deepprune.errors import UserError
-from deepprune.truncation import Truncation
+from deepprune.base import jsonl, records
+from deepprune.base.errors import UserError
+from deepprune.data import imports, pairs
+from deepprune.data.truncation import Truncation
+from deepprune.prune import prefixes
 
-FIELDS = {n: n for n in ("question", "gold", "text", "model", "dataset", "sample_id", "family", "answer_type",
-                         "n_tokens", "finish_reason")}  # fmt: skip
+FIELDS = {
+    n: n
+    for n in (
+        "question",
+        "gold",
+        "text",
+        "model",
+        "dataset",
+        "sample_id",
+        "family",
+        "answer_type",
+        "n_tokens",
+        "finish_reason",
+    )
+}
 DEFAULTS = {"model": "m", "dataset": "d", "answer_type": "math"}
 
 
 GOOD = {"question": "2*3?", "gold": "6", "text": r"so \boxed{6}", "n_tokens": 5}
-CHOICE = {"question": "Which?\nA) a solid\nB) A gas\nC. Dr. A. Smith\nD) plasma", "answer_type": "choice",
-          "text": r"So \boxed{B}", "n_tokens": 4}  # fmt: skip
+CHOICE = {
+    "question": "Which?\nA) a solid\nB) A gas\nC. Dr. A. Smith\nD) plasma",
+    "answer_type": "choice",
+    "text": r"So \boxed{B}",
+    "n_tokens": 4,
+}
 
 
 def write(tmp_path, *rows):
@@ -217,8 +236,10 @@ def test_rows_without_text_are_imported_by_their_answers_and_shown_to_no_judge(t
         read(tmp_path, row)
     found, doubts = read(tmp_path, row, row | {"answer": "7"}, row | {"answer": None}, answer="answer")
     assert [(t.text, t.answer, t.correct, t.n_tokens) for _, t in found] == [
-        ("", "6.0", True, 900), ("", "7", False, 900), ("", None, None, 900),
-    ]  # fmt: skip
+        ("", "6.0", True, 900),
+        ("", "7", False, 900),
+        ("", None, None, 900),
+    ]
     assert list(doubts.values()) == [3]
     with pytest.raises(UserError, match=r"mine\.jsonl:1: no token count in field 'n_tokens'; name it with"):
         read(tmp_path, {k: v for k, v in row.items() if k != "n_tokens"}, answer="answer")
@@ -245,8 +266,16 @@ def test_numbers_of_thousands_of_digits(tmp_path):
 
 
 def script(tmp_path, rows, *more, output="t.jsonl"):
-    return run_stage("scripts/01_import_traces.py", "--input", rows, "--output-problems", tmp_path / "p.jsonl",
-                     "--output-traces", tmp_path / output, *more)  # fmt: skip
+    return run_stage(
+        "scripts/01_import_traces.py",
+        "--input",
+        rows,
+        "--output-problems",
+        tmp_path / "p.jsonl",
+        "--output-traces",
+        tmp_path / output,
+        *more,
+    )
 
 
 def test_the_script_says_what_it_read(tmp_path):
@@ -254,8 +283,10 @@ def test_the_script_says_what_it_read(tmp_path):
     done = script(tmp_path, rows, "--answer-field", "a")
     assert done.returncode == 0, done.stderr
     assert "6 rows read: 1 problems, 6 traces, 1 of them without an answer" in done.stdout
-    assert "4 x an answer in field 'a' that disagrees with the text's; the field's counts: line 2: '7' in the field, " \
-           "'6' in the text; line 3" in done.stdout  # fmt: skip
+    assert (
+        "4 x an answer in field 'a' that disagrees with the text's; the field's counts: line 2: '7' in the field, "
+        "'6' in the text; line 3" in done.stdout
+    )
     assert "; ..." in done.stdout and "'10'" not in done.stdout  # the first three
     made = json.loads((tmp_path / "t.manifest.json").read_text(), parse_constant=pytest.fail)
     assert made["settings"]["answer_field"] == "a" and made["rows_read"] == 6 and made["rows"] == 6

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from deepprune import jsonl
-from deepprune.errors import UserError
+from deepprune.base import jsonl
+from deepprune.base.errors import UserError
 
 
 def test_names_the_line_of_broken_json(tmp_path):

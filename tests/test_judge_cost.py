@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from conftest import run_stage
 
-from deepprune import judges, records, score_store
-from deepprune.judges import Score
-from deepprune.truncation import Truncation
+from deepprune import judges
+from deepprune.base import records
+from deepprune.data.truncation import Truncation
+from deepprune.judges import Score, score_store
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -33,10 +34,31 @@ def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
                 p_same[i, a, b] = rng.random()
                 store.add([(g[a].trace_id, g[b].trace_id, Score(p_same[i, a, b], 100, 50))])
     done = run_stage(
-        "benchmarks/judge_cost.py", "--problems", problems, "--traces", traces, "--model", tiny, "--truncation-k", "1", "--tokenizer",
-        SMOL, "--n", "4", "6", "--k", "2", "6", "--k1", "10", "--readings", "p_same/best",
-        "verdict/first", "--output", tmp_path / "cost",
-    )  # fmt: skip
+        "benchmarks/judge_cost.py",
+        "--problems",
+        problems,
+        "--traces",
+        traces,
+        "--model",
+        tiny,
+        "--truncation-k",
+        "1",
+        "--tokenizer",
+        SMOL,
+        "--n",
+        "4",
+        "6",
+        "--k",
+        "2",
+        "6",
+        "--k1",
+        "10",
+        "--readings",
+        "p_same/best",
+        "verdict/first",
+        "--output",
+        tmp_path / "cost",
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     table = pd.read_csv(tmp_path / "cost.csv").set_index(["reading", "mode", "n", "K"])
     first = table.loc["verdict/first"]
@@ -58,17 +80,45 @@ def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
     )
     assert (tmp_path / "cost.png").stat().st_size > 5000
     done = run_stage(
-        "benchmarks/judge_cost.py", "--problems", problems, "--traces", traces, "--model", tiny, "--truncation-k", "1", "--tokenizer",
-        SMOL, "--n", "7", "--output", tmp_path / "cost",
-    )  # fmt: skip
+        "benchmarks/judge_cost.py",
+        "--problems",
+        problems,
+        "--traces",
+        traces,
+        "--model",
+        tiny,
+        "--truncation-k",
+        "1",
+        "--tokenizer",
+        SMOL,
+        "--n",
+        "7",
+        "--output",
+        tmp_path / "cost",
+    )
     assert done.returncode == 2 and "--n 7: a problem has 6 traces only" in done.stderr
 
 
 def test_a_simulated_oracle_asks_for_one_trace_of_each_answer(sample, tmp_path):
     """AUROC 1: clusters are answers (unknown ones alone), so the full rule's calls follow from the answers."""
     problems, traces = sample
-    common = ("benchmarks/judge_cost.py", "--problems", problems, "--traces", traces, "--truncation-k", "1", "--tokenizer", SMOL,
-              "--n", "6", "--k", "32", "--k1", "1")  # fmt: skip
+    common = (
+        "benchmarks/judge_cost.py",
+        "--problems",
+        problems,
+        "--traces",
+        traces,
+        "--truncation-k",
+        "1",
+        "--tokenizer",
+        SMOL,
+        "--n",
+        "6",
+        "--k",
+        "32",
+        "--k1",
+        "1",
+    )
     done = run_stage(*common, "--judge", "simulated", "--auroc", "1.0", "0.7", "--output", tmp_path / "cost")
     assert done.returncode == 0, done.stderr[-2000:]
     calls, groups = [], {}

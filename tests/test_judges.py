@@ -9,9 +9,10 @@ import pytest
 from conftest import engine_scores
 from transformers import AutoTokenizer
 
-from deepprune import judges, prompts, runtime
-from deepprune.errors import UserError
-from deepprune.judges import Request
+from deepprune import judges
+from deepprune.base import runtime
+from deepprune.base.errors import UserError
+from deepprune.judges import Request, prompts
 
 TRACE = "First we add the tens of {a} and {b}. Then we carry, so the sum is near {c}. Therefore we check {d} again."
 
@@ -23,8 +24,10 @@ def requests():
         question = f"Ann has {17 + q} apples and buys {25 * q} more, then gives away half. How many are left?"
         for a in range(2):
             first = TRACE.format(a=q, b=a, c=q + a, d=7)
-            made += [Request(question, first, TRACE.format(a=b, b=q, c=3 * b, d=b), f"{q}a{a}", f"{q}b{b}", b % 2)
-                     for b in range(4)]  # fmt: skip
+            made += [
+                Request(question, first, TRACE.format(a=b, b=q, c=3 * b, d=b), f"{q}a{a}", f"{q}b{b}", b % 2)
+                for b in range(4)
+            ]
     return made
 
 
@@ -168,7 +171,7 @@ def test_every_judge_computes_in_what_the_processor_has(monkeypatch, tiny, has):
     """dtype auto, on transformers and on vLLM (whose engine is not started): the same type; logits stay float32."""
     import torch
 
-    from deepprune import engine
+    from deepprune.engines import engine
 
     monkeypatch.setattr(runtime, "has_gpu", lambda: False)
     monkeypatch.setattr(runtime, "has_bfloat16", lambda: has)
@@ -281,8 +284,10 @@ def test_a_packed_adapter_is_the_same_in_bfloat16_under_another_name(tmp_path, m
     size = weights.pack(adapter, tmp_path / "packed")
     assert size < 0.6 * (adapter / "adapter_model.safetensors").stat().st_size
     assert sorted(p.name for p in (tmp_path / "packed").iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "manifest.json",
-    ]  # fmt: skip
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    ]
     for name, value in load_file(tmp_path / "packed/adapter_model.safetensors").items():
         assert value.dtype == torch.bfloat16 and torch.equal(value, tensors[name].to(torch.bfloat16))
     with pytest.raises(UserError, match="only LoRA adapters"):
@@ -317,7 +322,7 @@ def test_a_judge_is_known_by_all_its_weights(tmp_path, shards, monkeypatch):
     import torch
     from safetensors.torch import save_file
 
-    from deepprune import models
+    from deepprune.engines import models
     from deepprune.judges.weights import identify
 
     monkeypatch.setenv("DEEPPRUNE_CACHE", str(tmp_path / "cache"))
@@ -351,7 +356,7 @@ def test_a_judge_is_known_by_all_its_weights(tmp_path, shards, monkeypatch):
 
 def test_the_hubs_own_hashes_are_taken(tmp_path, monkeypatch):
     """In the hub's cache a file of weights is a link to one that is named by its SHA-256; a small file's name is another hash."""
-    from deepprune import models
+    from deepprune.engines import models
 
     monkeypatch.setenv("DEEPPRUNE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "blobs").mkdir()
@@ -437,8 +442,11 @@ class Said(judges.Judge):
 def test_a_model_that_does_not_answer_with_the_labels_is_stopped_before_its_first_score():
     pairs = [Request("q", "a", "b", f"a{i}", f"b{i}") for i in range(100)]
     judge, given = Said([0.3] * 31 + [0.2] + [0.9] * 68, 0.5), []
-    with pytest.raises(judges.NotAJudge, match=r"said: its labels \(no, yes\) have 0.297 .* first 32 prompts, less than 0.5; it would "
-                                               r"rather answer 'Yes' 0.40, 'a31' 0.10\. .*--least-label-mass 0"):  # fmt: skip
+    with pytest.raises(
+        judges.NotAJudge,
+        match=r"said: its labels \(no, yes\) have 0.297 .* first 32 prompts, less than 0.5; it would "
+        r"rather answer 'Yes' 0.40, 'a31' 0.10\. .*--least-label-mass 0",
+    ):
         given += judge.stream(pairs)
     assert not given and judge.asked == 32
     assert [p for p, _ in Said([0.3] * 100, 0.0).stream(pairs)] == list(range(100))
@@ -594,7 +602,7 @@ def test_embeddings_that_are_not_finite_are_an_error_and_not_kept(static, tmp_pa
 
 
 def test_an_engine_that_is_left_early_goes_on_with_nothing_open():
-    from deepprune import engine
+    from deepprune.engines import engine
 
     class Engine:
         def __init__(self):

@@ -6,15 +6,16 @@ import signal
 
 from conftest import make_problem, make_trace, run_stage
 
-from deepprune import pairs, records
-from deepprune.manifest import manifest_path
-from deepprune.records import PairScore, Trace
-from deepprune.truncation import Truncation
+from deepprune.base import records
+from deepprune.base.manifest import manifest_path
+from deepprune.base.records import PairScore, Trace
+from deepprune.data import pairs
+from deepprune.data.truncation import Truncation
 
 # Runs a stage that kills its process group when so many rows are written: in the middle, however busy the machine is.
 KILLED = """
 import os, runpy, signal, sys
-from deepprune import jsonl
+from deepprune.base import jsonl
 append, rows = jsonl.Appender.append, 0
 def counted(self, row):
     global rows
@@ -46,10 +47,33 @@ def test_sampling(tmp_path, tiny):
     records.write(tmp_path / "problems.jsonl", [make_problem(i) for i in range(8)])
 
     def command(output):
-        return ["scripts/01_sample_traces.py", "--problems", tmp_path / "problems.jsonl", "--model", tiny,
-                "--output", output, "--n", "8", "--temperature", "0", "--max-tokens", "40", "--dtype", "float32",
-                "--max-model-len", "256", "--max-num-seqs", "4", "--confidence-top-k", "5", "--confidence-window", "8",
-                "--confidence-stride", "4"]  # fmt: skip
+        return [
+            "scripts/01_sample_traces.py",
+            "--problems",
+            tmp_path / "problems.jsonl",
+            "--model",
+            tiny,
+            "--output",
+            output,
+            "--n",
+            "8",
+            "--temperature",
+            "0",
+            "--max-tokens",
+            "40",
+            "--dtype",
+            "float32",
+            "--max-model-len",
+            "256",
+            "--max-num-seqs",
+            "4",
+            "--confidence-top-k",
+            "5",
+            "--confidence-window",
+            "8",
+            "--confidence-stride",
+            "4",
+        ]
 
     killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
     before = kill_midway(command(killed), killed, 64)
@@ -81,9 +105,25 @@ def test_scoring(tmp_path, tiny):
     records.write(tmp_path / "pairs.jsonl", made)
 
     def command(output):
-        return ["Offline/test_model_performance_parallel.py", "--pairs", tmp_path / "pairs.jsonl", "--model", tiny,
-                "--least-label-mass", "0",
-                "--dtype", "float32", "--output", output, "--batch", "4", "--max-model-len", "512", "--resamples", "20"]  # fmt: skip
+        return [
+            "Offline/test_model_performance_parallel.py",
+            "--pairs",
+            tmp_path / "pairs.jsonl",
+            "--model",
+            tiny,
+            "--least-label-mass",
+            "0",
+            "--dtype",
+            "float32",
+            "--output",
+            output,
+            "--batch",
+            "4",
+            "--max-model-len",
+            "512",
+            "--resamples",
+            "20",
+        ]
 
     killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
     before = kill_midway(command(killed), killed, len(made))

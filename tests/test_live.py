@@ -7,12 +7,12 @@ import random
 import pytest
 from conftest import make_problem
 
-from deepprune import clustering, finishing, live, prefixes
-from deepprune.clustering import ClusterSettings
-from deepprune.finishing import FinishSettings
+from deepprune.data.truncation import Truncation
+from deepprune.engines.reasoners import Chunk, Reasoner, ReasonerLost, Sampling
 from deepprune.judges import Judge, Score
-from deepprune.reasoners import Chunk, Reasoner, ReasonerLost, Sampling
-from deepprune.truncation import Truncation
+from deepprune.prune import clustering, finishing, live, prefixes
+from deepprune.prune.clustering import ClusterSettings
+from deepprune.prune.finishing import FinishSettings
 
 PROBLEM = make_problem(2, "4")
 
@@ -222,9 +222,18 @@ def test_many_questions_share_judge_batches():
     async def main():
         queue, slots = live.JudgeQueue(judge), asyncio.Semaphore(32)
         questions = [
-            live.Question(dataclasses.replace(PROBLEM, problem_id=f"p{i}"), MadeUp(texts(8, i)), queue, settings(n=8), slots, None, lambda e: None, lambda t: None)
+            live.Question(
+                dataclasses.replace(PROBLEM, problem_id=f"p{i}"),
+                MadeUp(texts(8, i)),
+                queue,
+                settings(n=8),
+                slots,
+                None,
+                lambda e: None,
+                lambda t: None,
+            )
             for i in range(4)
-        ]  # fmt: skip
+        ]
         return await asyncio.gather(*(q.run() for q in questions))
 
     done = asyncio.run(main())

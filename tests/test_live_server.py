@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, make_problem, run_stage
 
-from deepprune import engine, judges, records, runtime
-from deepprune.reasoners import Sampling, ServerReasoner
+from deepprune import judges
+from deepprune.base import records, runtime
+from deepprune.engines import engine
+from deepprune.engines.reasoners import Sampling, ServerReasoner
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 N = 4
@@ -49,10 +51,31 @@ def server(smol, tmp_path_factory):
     log = open(tmp_path_factory.mktemp("server") / "log.txt", "w")
     process = subprocess.Popen(
         # What `vllm serve` runs; the CPU build's command line looks for its version under the other package name.
-        [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", smol, "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048",
-         "--max-num-seqs", "8", "--dtype", "float32", "--enforce-eager", "--block-size", "32"],
-        stdout=log, stderr=log, env=runtime.environment() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            smol,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--max-model-len",
+            "2048",
+            "--max-num-seqs",
+            "8",
+            "--dtype",
+            "float32",
+            "--enforce-eager",
+            "--block-size",
+            "32",
+        ],
+        stdout=log,
+        stderr=log,
+        env=runtime.environment() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
+        start_new_session=True,
+    )
     engine.end_when_killed(process.pid)  # with the tests
     url = f"http://127.0.0.1:{port}"
 
@@ -76,9 +99,41 @@ def problems(tmp_path):
 
 
 def options(server, problems, output):
-    return ["Online/live_pruning.py", "--reasoner", SMOL, "--reasoner-url", server[0], "--judge", "server", "--judge-model", SMOL,
-            "--judge-url", server[0], "--problems", problems, "--n", N, "--max-tokens", "120", "--temperature", "1.0", "--truncation-k", "1",
-            "--tau", "0.5", "--k1", "2", "--k2", "2", "--k3", "2", "--least-label-mass", "0", "--output", output]  # fmt: skip
+    return [
+        "Online/live_pruning.py",
+        "--reasoner",
+        SMOL,
+        "--reasoner-url",
+        server[0],
+        "--judge",
+        "server",
+        "--judge-model",
+        SMOL,
+        "--judge-url",
+        server[0],
+        "--problems",
+        problems,
+        "--n",
+        N,
+        "--max-tokens",
+        "120",
+        "--temperature",
+        "1.0",
+        "--truncation-k",
+        "1",
+        "--tau",
+        "0.5",
+        "--k1",
+        "2",
+        "--k2",
+        "2",
+        "--k3",
+        "2",
+        "--least-label-mass",
+        "0",
+        "--output",
+        output,
+    ]
 
 
 def by_our_count(stdout) -> tuple[int, int]:
@@ -110,9 +165,35 @@ def test_a_live_run_counts_as_the_server_does_and_replays(server, problems, tmp_
     events = [json.loads(x) for x in open(tmp_path / "live.events.jsonl")]
     assert sum(e["event"] == "started" for e in events) == 2 * N and sum(e["event"] == "answered" for e in events) == 2
     # The recorded prefixes through stage 05, with the same judge in this process: the same clusters.
-    replay = run_stage("Online/greedy_cluster_threshold.py", "--problems", problems, "--traces", tmp_path / "live.traces.jsonl", "--judge",
-                       "transformers", "--model", SMOL, "--tokenizer", SMOL, "--truncation-k", "1", "--k1", "2", "--k2", "2", "--k3", "2",
-                       "--tau", "0.5", "--dtype", "float32", "--least-label-mass", "0", "--output", tmp_path / "replay.jsonl")  # fmt: skip
+    replay = run_stage(
+        "Online/greedy_cluster_threshold.py",
+        "--problems",
+        problems,
+        "--traces",
+        tmp_path / "live.traces.jsonl",
+        "--judge",
+        "transformers",
+        "--model",
+        SMOL,
+        "--tokenizer",
+        SMOL,
+        "--truncation-k",
+        "1",
+        "--k1",
+        "2",
+        "--k2",
+        "2",
+        "--k3",
+        "2",
+        "--tau",
+        "0.5",
+        "--dtype",
+        "float32",
+        "--least-label-mass",
+        "0",
+        "--output",
+        tmp_path / "replay.jsonl",
+    )
     assert replay.returncode == 0, replay.stderr
     again = {p.problem_id: p.clusters for p in records.read(records.Pruning, tmp_path / "replay.jsonl")}
     assert {p.problem_id: p.clusters for p in pruned} == again
@@ -190,7 +271,11 @@ class Relay:
 def is_idle(server) -> bool:
     """Whether the server has no request, by its own metrics."""
     text = urllib.request.urlopen(server[0].removesuffix("/v1") + "/metrics", timeout=600).read().decode()
-    return not sum(float(x.split()[-1]) for x in text.splitlines() if x.startswith(("vllm:num_requests_running{", "vllm:num_requests_waiting{")))  # fmt: skip
+    return not sum(
+        float(x.split()[-1])
+        for x in text.splitlines()
+        if x.startswith(("vllm:num_requests_running{", "vllm:num_requests_waiting{"))
+    )
 
 
 def test_an_aborted_request_is_soon_gone(server, smol):
@@ -253,8 +338,12 @@ def test_a_stopped_run_leaves_no_request_and_goes_on(server, problems, tmp_path,
         "99",
     ]
     child = subprocess.Popen(
-        [sys.executable, *map(str, arguments), "--questions", "1"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
+        [sys.executable, *map(str, arguments), "--questions", "1"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     pruned = tmp_path / "live.jsonl"
     until(lambda: child.poll() is not None or pruned.is_file() and pruned.read_text().count("\n") >= 1)
     child.send_signal(number)

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import make_problem, run_stage
 
-from deepprune import jsonl, records
+from deepprune.base import jsonl, records
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 N = 4
@@ -14,9 +14,35 @@ N = 4
 def test_both_ways_are_counted_as_the_engine_does_and_go_on_after_a_kill(smol, tmp_path):
     problems, output = tmp_path / "problems.jsonl", tmp_path / "live.jsonl"
     records.write(problems, [make_problem(i, str(2 * i)) for i in (11, 12)])
-    command = ["benchmarks/live_vs_consensus.py", "--reasoner", SMOL, "--judge", "random", "--problems", problems, "--n", N,
-               "--max-tokens", "100", "--temperature", "1.0", "--truncation", "tokens", "--truncation-k", "20", "--k2", "1",
-               "--k3", "1", "--questions", "1", "--max-model-len", "1024", "--output", output]  # fmt: skip
+    command = [
+        "benchmarks/live_vs_consensus.py",
+        "--reasoner",
+        SMOL,
+        "--judge",
+        "random",
+        "--problems",
+        problems,
+        "--n",
+        N,
+        "--max-tokens",
+        "100",
+        "--temperature",
+        "1.0",
+        "--truncation",
+        "tokens",
+        "--truncation-k",
+        "20",
+        "--k2",
+        "1",
+        "--k3",
+        "1",
+        "--questions",
+        "1",
+        "--max-model-len",
+        "1024",
+        "--output",
+        output,
+    ]
     done = run_stage(*command)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     runs = [row for _, row in jsonl.read(output)]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from deepprune import locks, manifest
-from deepprune.errors import UserError
-from deepprune.score_store import ScoreStore
+from deepprune.base import locks, manifest
+from deepprune.base.errors import UserError
+from deepprune.judges.score_store import ScoreStore
 
 HOLD = """
 import os, sys, time
-from deepprune import locks
+from deepprune.base import locks
 locks.hold(sys.argv[1])
 if sys.argv[2] == "fork" and os.fork() == 0:
     time.sleep(600)
@@ -31,8 +31,13 @@ def holder(tmp_path):
 
     def start(path, how="alone", *more):
         processes.append(
-            subprocess.Popen([sys.executable, "-c", HOLD, path, how, *more], stdout=subprocess.PIPE, text=True, start_new_session=True)
-        )  # fmt: skip
+            subprocess.Popen(
+                [sys.executable, "-c", HOLD, path, how, *more],
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
         assert processes[-1].stdout.readline() == "held\n"
         return processes[-1]
 
@@ -93,9 +98,15 @@ def test_where_nothing_can_be_locked_it_is_said(tmp_path, monkeypatch, capsys):
 def test_waiting_for_a_short_write(tmp_path, holder):
     first = holder(tmp_path / "index.json")
     waiter = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from deepprune import locks; print('up', flush=True); locks.hold(sys.argv[1], wait=True); print('held')",
-         tmp_path / "index.json"], stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import sys; from deepprune.base import locks; print('up', flush=True); locks.hold(sys.argv[1], wait=True); print('held')",
+            tmp_path / "index.json",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert waiter.stdout.readline() == "up\n"
     time.sleep(0.2)
     assert waiter.poll() is None

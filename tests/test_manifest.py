@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from deepprune import manifest
-from deepprune.errors import UserError
-from deepprune.manifest import Manifest
+from deepprune.base import manifest
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
 
 
 def start(tmp_path, settings, *, free=(), **options):

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from deepprune import answers, math_worker
-from deepprune.errors import UserError
-from deepprune.math_worker import MathWorker, Outcome, Values
+from deepprune.base.errors import UserError
+from deepprune.data import answers, math_worker
+from deepprune.data.math_worker import MathWorker, Outcome, Values
 
 READY = 'import json, os, sys, time\nprint(json.dumps({"id": 0, "ready": True}), flush=True)\n'
 LOOP = "for line in sys.stdin:\n    r = json.loads(line)\n"
@@ -153,10 +153,15 @@ def test_a_forked_child_starts_a_worker_of_its_own():
 
 def test_the_worker_ends_with_a_killed_parent():
     parent = subprocess.Popen(
-        [sys.executable, "-c", "from deepprune.math_worker import MathWorker\nimport time\nw = MathWorker()\n"
-         "w.same('x', 'y', 60.0)\nprint(w.process.pid, flush=True)\ntime.sleep(1e6)"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "from deepprune.data.math_worker import MathWorker\nimport time\nw = MathWorker()\n"
+            "w.same('x', 'y', 60.0)\nprint(w.process.pid, flush=True)\ntime.sleep(1e6)",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     pid = int(parent.stdout.readline())
     parent.kill()
     parent.communicate()

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from deepprune import answers, confidence, costs, metrics
-from deepprune.errors import UserError
+from deepprune.base import metrics
+from deepprune.base.errors import UserError
+from deepprune.data import answers, confidence
+from deepprune.prune import costs
 
 rows = st.lists(
     st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.9])), min_size=2, max_size=40
@@ -112,8 +114,14 @@ def test_nothing_to_average_is_said():
 @pytest.mark.parametrize("number", [math.nan, math.inf, None])
 def test_a_score_that_is_not_finite_is_refused_by_every_metric(number):
     labels, scores = [1, 0, 1], [0.5, number, 0.2]
-    for metric in (metrics.auroc, metrics.tnr_at_fnr, metrics.accuracy, metrics.reliability, metrics.fit_temperature,
-                   metrics.expected_calibration_error):  # fmt: skip
+    for metric in (
+        metrics.auroc,
+        metrics.tnr_at_fnr,
+        metrics.accuracy,
+        metrics.reliability,
+        metrics.fit_temperature,
+        metrics.expected_calibration_error,
+    ):
         with pytest.raises(UserError, match="1 of 3 scores are not finite"):
             metric(labels, scores)
     for table in (metrics.within_problem_auroc, metrics.judge_table):
@@ -166,7 +174,7 @@ def test_cons_at_k_is_the_share_of_subsets_that_vote_right(sequence, data):
 
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=6))
 def test_the_shared_tie_is_the_first_to_arrive_in_a_random_order(sequence):
-    """deepprune.answers.majority gives a tie to the class seen first; over all orders that is cons@n's sharing."""
+    """deepprune.data.answers.majority gives a tie to the class seen first; over all orders that is cons@n's sharing."""
     wins = [answers.majority(order, "text") == "a" for order in itertools.permutations(sequence)]
     counts = [sequence.count(a) for a in "abc"]
     exact = metrics.cons_at_k(counts, 0, sequence.count(None), len(sequence))
@@ -211,9 +219,14 @@ def test_intervals_agree_with_scipys_percentile_bootstrap(seed):
     rng = np.random.default_rng(seed)
     labels, scores = rng.integers(0, 2, 60), rng.integers(0, 6, 60) / 5  # ties
     expected = stats.bootstrap(
-        (labels, scores), lambda y, p: metrics.auroc(y, p), paired=True, vectorized=False, n_resamples=300,
-        method="percentile", rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
+        (labels, scores),
+        lambda y, p: metrics.auroc(y, p),
+        paired=True,
+        vectorized=False,
+        n_resamples=300,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
     value, low, high = metrics.bootstrap(range(60), lambda r: metrics.auroc(labels[r], scores[r]), 300, seed)
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert value == metrics.auroc(labels, scores)

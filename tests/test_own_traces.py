@@ -8,9 +8,14 @@ import sys
 import pytest
 from conftest import load_script, make_problem, make_trace
 
-from deepprune import comparison, costs, judges, manifest, models, plotting, prompts, records, report
-from deepprune.errors import UserError
-from deepprune.records import Pruning
+from deepprune import judges
+from deepprune.base import manifest, records
+from deepprune.base.errors import UserError
+from deepprune.base.records import Pruning
+from deepprune.engines import models
+from deepprune.evaluate import comparison, plotting, report
+from deepprune.judges import prompts
+from deepprune.prune import costs
 
 PRUNE, COMPARE, REPORT = "Online/greedy_cluster_threshold.py", "Online/compare_methods.py", "scripts/06_report.py"
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -41,14 +46,40 @@ def run(monkeypatch, path, *args):
 
 
 def prune(monkeypatch, folder, name, *more, judge="oracle"):
-    run(monkeypatch, PRUNE, "--problems", folder / "problems.jsonl", "--traces", folder / "traces.jsonl", "--output",
-        folder / name, "--judge", judge, "--k2", "3", *CUT, *more)  # fmt: skip
+    run(
+        monkeypatch,
+        PRUNE,
+        "--problems",
+        folder / "problems.jsonl",
+        "--traces",
+        folder / "traces.jsonl",
+        "--output",
+        folder / name,
+        "--judge",
+        judge,
+        "--k2",
+        "3",
+        *CUT,
+        *more,
+    )
     return list(records.read(Pruning, folder / name))
 
 
 def reported(monkeypatch, folder, *names):
-    run(monkeypatch, REPORT, "--problems", folder / "problems.jsonl", "--traces", folder / "traces.jsonl", "--pruning",
-        *(folder / name for name in names), "--resamples", "20", "--output", folder / "report")  # fmt: skip
+    run(
+        monkeypatch,
+        REPORT,
+        "--problems",
+        folder / "problems.jsonl",
+        "--traces",
+        folder / "traces.jsonl",
+        "--pruning",
+        *(folder / name for name in names),
+        "--resamples",
+        "20",
+        "--output",
+        folder / "report",
+    )
     page = (folder / "report/report.md").read_text()
     return json.loads((folder / "report/report.json").read_text())["pruning"], page
 
@@ -56,8 +87,10 @@ def reported(monkeypatch, folder, *names):
 def test_a_run_of_fewer_traces_is_set_against_their_vote_and_their_tokens(sixteen, monkeypatch):
     folder, _, traces = sixteen
     rows = prune(monkeypatch, folder, "eight.jsonl", "--n", "8", "--order", "shuffled", "--seed", "3")
-    assert {(p.settings["n"], p.settings["order"], p.settings["truncation"], p.settings["truncation_k"], p.settings["seed"])
-            for p in rows} == {(8, "shuffled", "words", 2, 3)}  # fmt: skip
+    assert {
+        (p.settings["n"], p.settings["order"], p.settings["truncation"], p.settings["truncation_k"], p.settings["seed"])
+        for p in rows
+    } == {(8, "shuffled", "words", 2, 3)}
     found, page = reported(monkeypatch, folder, "eight.jsonl")
     consensus = sum(range(10, 18))
     assert found["n"] == 8 and found["cons@n"]["tokens"]["value"] == consensus
@@ -80,8 +113,15 @@ def test_runs_of_other_traces_stand_beside_each_other_each_with_its_own(sixteen,
     assert right == {"cons@8, 4 problems": 1.0, "cons@16": 0.0, "cons@8, 2 problems": 1.0}
     assert found["baselines"]["cons@16"]["pass@1"]["accuracy"]["value"] == 5 / 16
     against = {name: (row["against"], row["problems"]) for name, row in found["deepprune"].items()}
-    assert against == {"oracle, n 8": ("cons@8, 4 problems", 4), "oracle, n 16": ("cons@16", 4), "random-0": ("cons@8, 2 problems", 2)}  # fmt: skip
-    assert found["deepprune"]["oracle, n 16"]["accuracy_minus_cons@n"]["value"] == found["deepprune"]["oracle, n 16"]["accuracy"]["value"]  # fmt: skip
+    assert against == {
+        "oracle, n 8": ("cons@8, 4 problems", 4),
+        "oracle, n 16": ("cons@16", 4),
+        "random-0": ("cons@8, 2 problems", 2),
+    }
+    assert (
+        found["deepprune"]["oracle, n 16"]["accuracy_minus_cons@n"]["value"]
+        == found["deepprune"]["oracle, n 16"]["accuracy"]["value"]
+    )
     assert "did not prune the same traces" in page and "| cons@16 | | 0.000" in page
     assert "| pass@1 of 8, 2 problems | |" in page and "| DeepPrune, oracle, n 8 | cons@8, 4 problems |" in page
 
@@ -110,14 +150,26 @@ def test_a_run_whose_traces_are_not_all_given_is_refused(sixteen, monkeypatch):
 
 def test_names_tell_truncations_orders_and_numbers_of_problems_apart():
     def pruning(number, **settings):
-        return Pruning(f"p{number}", "judge", {"tau": 0.5, "truncation": "words", "truncation_k": 25, "n": 8, "order": "recorded"}
-                       | settings, [["a"]], ["a"], None, None, {}, 0, 0)  # fmt: skip
+        return Pruning(
+            f"p{number}",
+            "judge",
+            {"tau": 0.5, "truncation": "words", "truncation_k": 25, "n": 8, "order": "recorded"} | settings,
+            [["a"]],
+            ["a"],
+            None,
+            None,
+            {},
+            0,
+            0,
+        )
 
     runs = [[pruning(1)], [pruning(1, truncation_k=15)], [pruning(1, order="shuffled")], [pruning(1), pruning(2)]]
     assert report.names(runs) == [
-        "judge, truncation_k 25, order recorded, 1 problems", "judge, truncation_k 15, order recorded",
-        "judge, truncation_k 25, order shuffled", "judge, truncation_k 25, order recorded, 2 problems",
-    ]  # fmt: skip
+        "judge, truncation_k 25, order recorded, 1 problems",
+        "judge, truncation_k 15, order recorded",
+        "judge, truncation_k 25, order shuffled",
+        "judge, truncation_k 25, order recorded, 2 problems",
+    ]
     assert report.names([[pruning(1, n=6), pruning(2, n=8)]]) == ["judge"]
     assert report.names([[pruning(1, n=6), pruning(2, n=8)], [pruning(1), pruning(2)]]) == [
         "judge, n 6 to 8",
@@ -167,8 +219,21 @@ def test_a_live_run_in_which_every_opened_trace_finished_is_live_still(sixteen, 
     rows = []
     for problem in problems:
         ids = [t.trace_id for t in opened if t.problem_id == problem.problem_id]
-        rows.append(Pruning(problem.problem_id, "random-0", {"live": True, "n": 16, "order": "held"}, [ids], ids, problem.gold, True,
-                            {"prefix": 20, "rest": 26, "total": 46, "consensus": 184, "sequential": 12}, 6, 0, 0))  # fmt: skip
+        rows.append(
+            Pruning(
+                problem.problem_id,
+                "random-0",
+                {"live": True, "n": 16, "order": "held"},
+                [ids],
+                ids,
+                problem.gold,
+                True,
+                {"prefix": 20, "rest": 26, "total": 46, "consensus": 184, "sequential": 12},
+                6,
+                0,
+                0,
+            )
+        )
     records.write(folder / "live.jsonl", rows)
     records.write(folder / "traces.jsonl", opened)
     found, page = reported(monkeypatch, folder, "live.jsonl")
@@ -189,8 +254,24 @@ def test_one_problem_and_pairs_of_one_class_have_no_nan_in_their_report(sixteen,
     pair = records.Pair("pair", problems[0].problem_id, "a", "b", "x", "y", {"strategy": "words", "k": 2}, 1, "q")
     records.write(folder / "pairs.jsonl", [pair])
     records.write(folder / "scores.jsonl", [records.PairScore("pair", "judge", 0.7, True, 10, 0)])
-    run(monkeypatch, REPORT, "--problems", folder / "problems.jsonl", "--traces", folder / "traces.jsonl", "--pruning", folder / "one.jsonl",
-        "--pairs", folder / "pairs.jsonl", "--scores", folder / "scores.jsonl", "--resamples", "20", "--output", folder / "report")  # fmt: skip
+    run(
+        monkeypatch,
+        REPORT,
+        "--problems",
+        folder / "problems.jsonl",
+        "--traces",
+        folder / "traces.jsonl",
+        "--pruning",
+        folder / "one.jsonl",
+        "--pairs",
+        folder / "pairs.jsonl",
+        "--scores",
+        folder / "scores.jsonl",
+        "--resamples",
+        "20",
+        "--output",
+        folder / "report",
+    )
 
     def refuse(constant):
         raise AssertionError(constant)
@@ -209,8 +290,17 @@ def test_a_report_of_an_empty_file_is_one_line(sixteen, monkeypatch, capsys, wha
     (folder / "empty.jsonl").write_text("")
     given = ["--pruning", "empty.jsonl"] if what == "pruning" else ["--pairs", "empty.jsonl", "--scores", "empty.jsonl"]
     with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, REPORT, "--problems", folder / "problems.jsonl", "--traces", folder / "traces.jsonl", "--output", folder / "report",
-            *(folder / x if x.endswith(".jsonl") else x for x in given))  # fmt: skip
+        run(
+            monkeypatch,
+            REPORT,
+            "--problems",
+            folder / "problems.jsonl",
+            "--traces",
+            folder / "traces.jsonl",
+            "--output",
+            folder / "report",
+            *(folder / x if x.endswith(".jsonl") else x for x in given),
+        )
     said = capsys.readouterr().err
     assert ended.value.code == 2 and "empty.jsonl: no" in said and said.count("\n") == 1
 
@@ -234,7 +324,7 @@ class TelltaleJudge(judges.Judge):
 def telltale(monkeypatch, smol):
     from transformers import AutoTokenizer
 
-    from deepprune import runtime
+    from deepprune.base import runtime
 
     judge = TelltaleJudge(AutoTokenizer.from_pretrained(smol))
     monkeypatch.setattr(judges, "open_judge", lambda *a, **k: judge)
@@ -252,9 +342,39 @@ def test_what_a_cache_saves_is_one_number_whatever_was_measured(sixteen, monkeyp
     telltale.cached = 3
     second = prune(monkeypatch, folder, "second.jsonl", *model, "--store", folder / "shared.sqlite", judge="vllm")
     assert [p.judge_cached_tokens for p in first] == [p.judge_cached_tokens for p in second]
-    run(monkeypatch, COMPARE, "--problems", folder / "problems.jsonl", "--traces", folder / "traces.jsonl", "--output",
-        folder / "compare.jsonl", "--judges", f"mine={smol}", "--n", "8", "--orders", "1", "--taus", "0.5", "--ks", "32", "--k1s",
-        "10", "--k2s", "3", "--comparisons", "all", "--rules", "paper", "--sbert", "none", "--resamples", "5", *CUT)  # fmt: skip
+    run(
+        monkeypatch,
+        COMPARE,
+        "--problems",
+        folder / "problems.jsonl",
+        "--traces",
+        folder / "traces.jsonl",
+        "--output",
+        folder / "compare.jsonl",
+        "--judges",
+        f"mine={smol}",
+        "--n",
+        "8",
+        "--orders",
+        "1",
+        "--taus",
+        "0.5",
+        "--ks",
+        "32",
+        "--k1s",
+        "10",
+        "--k2s",
+        "3",
+        "--comparisons",
+        "all",
+        "--rules",
+        "paper",
+        "--sbert",
+        "none",
+        "--resamples",
+        "5",
+        *CUT,
+    )
     compared = {}
     for line in open(folder / "compare.jsonl"):
         row = json.loads(line)
@@ -263,8 +383,11 @@ def test_what_a_cache_saves_is_one_number_whatever_was_measured(sixteen, monkeyp
         row = compared[p.problem_id]
         # Members are sampled by another key there, but of 8 traces K1 = 10 takes all.
         assert (p.judge_calls, p.judge_tokens, p.judge_cached_tokens, p.tokens["total"]) == (
-            row["judge_calls"], row["judge_prompt"], row["judge_cached"], row["tokens"],
-        )  # fmt: skip
+            row["judge_calls"],
+            row["judge_prompt"],
+            row["judge_cached"],
+            row["tokens"],
+        )
         assert 0 < p.judge_cached_tokens < p.judge_tokens
     found, _ = reported(monkeypatch, folder, "first.jsonl")
     (row,) = found["deepprune"].values()
@@ -305,9 +428,37 @@ def test_a_run_that_was_killed_knows_its_judge(sixteen, monkeypatch, telltale, s
 def test_a_judge_of_unknown_size_is_unknown_in_the_comparison(sixteen, monkeypatch, telltale, smol):
     folder, _, _ = sixteen
     monkeypatch.setattr(judges, "parameters_of", lambda kind, model=None: None)
-    run(monkeypatch, COMPARE, "--problems", folder / "problems.jsonl", "--traces", folder / "traces.jsonl", "--output",
-        folder / "compare.jsonl", "--judges", f"mine={smol}", "--n", "6", "--orders", "1", "--taus", "0.5", "--k1s", "1", "--k2s", "3", "--comparisons",
-        "all", "--rules", "paper", "--sbert", "none", "--resamples", "5", *CUT)  # fmt: skip
+    run(
+        monkeypatch,
+        COMPARE,
+        "--problems",
+        folder / "problems.jsonl",
+        "--traces",
+        folder / "traces.jsonl",
+        "--output",
+        folder / "compare.jsonl",
+        "--judges",
+        f"mine={smol}",
+        "--n",
+        "6",
+        "--orders",
+        "1",
+        "--taus",
+        "0.5",
+        "--k1s",
+        "1",
+        "--k2s",
+        "3",
+        "--comparisons",
+        "all",
+        "--rules",
+        "paper",
+        "--sbert",
+        "none",
+        "--resamples",
+        "5",
+        *CUT,
+    )
     rows = [json.loads(line) for line in open(folder / "compare.jsonl")]
     (mine,) = [m for m in rows[0]["methods"] if m["judge"] == "mine"]
     assert mine["total"] is None and mine["total_uncached"] is None and mine["judge_prompt"] > 0 and mine["tokens"] > 0
@@ -324,8 +475,22 @@ def test_simulated_questions_have_equally_many_traces(tmp_path, monkeypatch, cap
         {"dataset": "D", "problem_id": p, "gold": "1", "answer": "1", "n_tokens": 10} for p in "ab" for _ in range(4)
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(r) + "\n" for r in [*rows, rows[0]]))
-    run(monkeypatch, "Online/simulate_paper_scale.py", "--answers", tmp_path / "answers.jsonl", "--output", tmp_path / "s.jsonl",
-        "--aurocs", "0.8", "--k1s", "1", "--orders", "1", "--resamples", "5")  # fmt: skip
+    run(
+        monkeypatch,
+        "Online/simulate_paper_scale.py",
+        "--answers",
+        tmp_path / "answers.jsonl",
+        "--output",
+        tmp_path / "s.jsonl",
+        "--aurocs",
+        "0.8",
+        "--k1s",
+        "1",
+        "--orders",
+        "1",
+        "--resamples",
+        "5",
+    )
     assert "the first 4 traces of each problem are used" in capsys.readouterr().out
     assert [json.loads(line)["n"] for line in open(tmp_path / "s.jsonl")] == [4, 4]
 
@@ -361,9 +526,14 @@ def test_live_against_consensus_with_a_judge_of_unknown_size_is_unknown():
         "sequential_tokens": 5,
     }
     runs = [
-        {"way": way, "seconds": 1.0, "engine_tokens": 9, "questions": [question | {"tokens": tokens, "problem_id": f"p{i}"} for i in range(2)]}
+        {
+            "way": way,
+            "seconds": 1.0,
+            "engine_tokens": 9,
+            "questions": [question | {"tokens": tokens, "problem_id": f"p{i}"} for i in range(2)],
+        }
         for way, tokens in zip(script.WAYS, (200, 100), strict=True)
-    ]  # fmt: skip
+    ]
     counted = "token reduction, judge counted"
     assert script.summary(runs, 5e8, 1e9)["ratios"][counted][0] == pytest.approx(1 - (100 + 40) / 200)
     assert script.summary(runs, 0, None)["ratios"][counted][0] == 0.5

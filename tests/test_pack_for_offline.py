@@ -7,8 +7,8 @@ import tarfile
 import pytest
 from conftest import ROOT, load_script, run_stage
 
-from deepprune import models
-from deepprune.errors import UserError
+from deepprune.base.errors import UserError
+from deepprune.engines import models
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 

@@ -3,11 +3,11 @@ from conftest import make_problem, make_trace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepprune import pairs
-from deepprune.errors import UserError
-from deepprune.problems import normalised_question
-from deepprune.records import Problem
-from deepprune.truncation import Truncation
+from deepprune.base.errors import UserError
+from deepprune.base.records import Problem
+from deepprune.data import pairs
+from deepprune.data.problems import normalised_question
+from deepprune.data.truncation import Truncation
 
 WORDS = Truncation("words", 1)
 

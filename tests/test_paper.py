@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 from conftest import ROOT
 
-from deepprune import ablation, paper
+from deepprune.evaluate import ablation, paper
 
 PAGE = (ROOT / "docs/paper_numbers.md").read_text()
 RESULTS = (ROOT / "docs" / "results.md").read_text()
@@ -15,8 +15,10 @@ def test_the_page_shows_every_figure():
     for reasoner, rows in paper.PRUNING.items():
         assert set(rows) == set(paper.BENCHMARKS)
         for benchmark, ((full, before), (pruned, after)) in rows.items():
-            line = (f"| {reasoner} | {benchmark} ({paper.BENCHMARKS[benchmark]}) | {full}, {before} | {pruned}, {after} "
-                    f"| {1 - pruned / full:.1%} |")  # fmt: skip
+            line = (
+                f"| {reasoner} | {benchmark} ({paper.BENCHMARKS[benchmark]}) | {full}, {before} | {pruned}, {after} "
+                f"| {1 - pruned / full:.1%} |"
+            )
             assert line.replace("%", " %") in PAGE
     for reasoner, share in paper.SAME_ANSWER.items():
         assert f"| {reasoner} | {share * 100:.1f} % |" in PAGE
@@ -54,9 +56,14 @@ def test_our_rows_on_the_page_are_our_results():
     for name, rule, problems, line in (
         ("aime", {"judge": "AUROC 0.87", "comparisons": "all"}, 60, "1.22, 78.3 | 0.21, 78.7 | 83.2 % | 27.7 %"),
         ("r1", {"judge": "AUROC 0.8", "comparisons": "all"}, 22, "0.037, 81.8 | 0.016, 80.7 | 57.6 % | -271.8 %"),
-        ("r1-8", {"judge": "trained", "comparisons": "all", "K2": 4}, 22, "0.0044, 81.8 | 0.0028, 78.2 | 36.9 % | 27.6 %"),
+        (
+            "r1-8",
+            {"judge": "trained", "comparisons": "all", "K2": 4},
+            22,
+            "0.0044, 81.8 | 0.0028, 78.2 | 36.9 % | 27.6 %",
+        ),
         ("deep", {"judge": "Sentence-BERT"}, 8, "0.0064, 87.5 | 0.0038, 87.5 | 40.2 % | 37.6 %"),
-    ):  # fmt: skip
+    ):
         table = pd.read_csv(ROOT / f"Online/results/{name}.csv")
         rows = table[(table["method"] == "paper") & (table["tau"] == 0.5) & (table["K"] == table["K"].max())]
         rows = rows[rows["K1"] == rows["K1"].max()]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deepprune import config
+from deepprune.base import config
 
 ROOT = Path(__file__).resolve().parent.parent
 SAY = "import json, sys; print(json.dumps(sys.argv[1:]))"

@@ -37,22 +37,80 @@ def run(tmp_path_factory):
     kept = [p for label in (0, 1) for p in [q for q in made if q["label"] == label][:8]]
     pairs = root / "pairs.jsonl"
     pairs.write_text("".join(json.dumps(p) + "\n" for p in kept))
-    stage("LLaMA-Factory/train.py", "Offline/SmolLM2_lora_cpu.yaml", f"dataset_dir={root}", f"output_dir={root}/judge",
-          "max_samples=8")  # fmt: skip
+    stage(
+        "LLaMA-Factory/train.py",
+        "Offline/SmolLM2_lora_cpu.yaml",
+        f"dataset_dir={root}",
+        f"output_dir={root}/judge",
+        "max_samples=8",
+    )
     for name, more, run in (
         ("trained", ["--model", root / "judge"], run_process),
         ("random", ["--judge", "random"], run_stage),
     ):
-        stage("Offline/test_model_performance_parallel.py", *RECIPE, "--pairs", pairs, "--output", root / f"scores_{name}.jsonl",
-              "--resamples", "50", *ANY, *more, run=run)  # fmt: skip
-    stage("Preliminaries/zero_shot_exp.py", *RECIPE, "--pairs", pairs, "--model", SMOL, "--output", root / "scores_zero_shot.jsonl",
-          "--resamples", "50", "--dtype", "float32", *ANY)  # fmt: skip
+        stage(
+            "Offline/test_model_performance_parallel.py",
+            *RECIPE,
+            "--pairs",
+            pairs,
+            "--output",
+            root / f"scores_{name}.jsonl",
+            "--resamples",
+            "50",
+            *ANY,
+            *more,
+            run=run,
+        )
+    stage(
+        "Preliminaries/zero_shot_exp.py",
+        *RECIPE,
+        "--pairs",
+        pairs,
+        "--model",
+        SMOL,
+        "--output",
+        root / "scores_zero_shot.jsonl",
+        "--resamples",
+        "50",
+        "--dtype",
+        "float32",
+        *ANY,
+    )
     for name, more in {"trained": ["--model", root / "judge"], "oracle": ["--judge", "oracle"]}.items():
-        stage("Online/greedy_cluster_threshold.py", *RECIPE, "--problems", PROBLEMS, "--limit", "2", "--traces",
-              root / "online_test_data/deepprune_pairs.jsonl", "--output", root / f"pruning_{name}.jsonl", *ANY, *more)  # fmt: skip
-    stage("scripts/06_report.py", "--output", root / "report", "--pairs", pairs, "--resamples", "50",
-          "--scores", root / "scores_trained.jsonl", root / "scores_random.jsonl", root / "scores_zero_shot.jsonl", "--problems", PROBLEMS,
-          "--traces", TRACES, "--pruning", root / "pruning_trained.jsonl", root / "pruning_oracle.jsonl")  # fmt: skip
+        stage(
+            "Online/greedy_cluster_threshold.py",
+            *RECIPE,
+            "--problems",
+            PROBLEMS,
+            "--limit",
+            "2",
+            "--traces",
+            root / "online_test_data/deepprune_pairs.jsonl",
+            "--output",
+            root / f"pruning_{name}.jsonl",
+            *ANY,
+            *more,
+        )
+    stage(
+        "scripts/06_report.py",
+        "--output",
+        root / "report",
+        "--pairs",
+        pairs,
+        "--resamples",
+        "50",
+        "--scores",
+        root / "scores_trained.jsonl",
+        root / "scores_random.jsonl",
+        root / "scores_zero_shot.jsonl",
+        "--problems",
+        PROBLEMS,
+        "--traces",
+        TRACES,
+        "--pruning",
+        root / "pruning_trained.jsonl",
+        root / "pruning_oracle.jsonl",
+    )
     return root
 
 
@@ -69,7 +127,7 @@ def test_auroc_again(run):
 
 
 def test_the_zero_shot_judge_is_the_untrained_model_on_the_same_pairs(run):
-    from deepprune import records
+    from deepprune.base import records
     from deepprune.judges import Request, name_of, open_judge
 
     scores = {s["pair_id"]: s for s in rows(run / "scores_zero_shot.jsonl")}
@@ -92,8 +150,12 @@ def test_tokens_and_accuracy_again(run):
         assert len(prunings) == 2
         total = sum(p["tokens"]["total"] for p in prunings)
         consensus = sum(n_tokens[p["problem_id"]] for p in prunings)
-        assert row["sums"] == {"prefix": sum(p["tokens"]["prefix"] for p in prunings),
-                               "rest": sum(p["tokens"]["rest"] for p in prunings), "total": total, "consensus": consensus}  # fmt: skip
+        assert row["sums"] == {
+            "prefix": sum(p["tokens"]["prefix"] for p in prunings),
+            "rest": sum(p["tokens"]["rest"] for p in prunings),
+            "total": total,
+            "consensus": consensus,
+        }
         assert row["reduction"]["value"] == pytest.approx(1 - total / consensus, abs=1e-12)
         assert row["accuracy"]["value"] == sum(p["correct"] is True for p in prunings) / 2
         computed = sum(p["judge_tokens"] - p["judge_cached_tokens"] for p in prunings)

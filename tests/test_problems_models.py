@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepprune import models, problems
-from deepprune.errors import UserError
+from deepprune.base.errors import UserError
+from deepprune.data import problems
+from deepprune.engines import models
 
 
 def test_families_are_seeded_distinct_and_exclusive():
@@ -36,16 +37,30 @@ def test_benchmarks_from_local_files_of_the_same_columns(tmp_path):
     math = write(tmp_path, "m.jsonl", [{"problem": "1+1?", "answer": "2", "subject": "Algebra"}])
     (one,) = problems.load_benchmark("MATH500", math)
     assert (one.question, one.gold, one.family, one.answer_type) == ("1+1?", "2", "Algebra", "math")
-    aime = write(tmp_path, "a.jsonl", [{"problem": f"{y}, {i}?", "answer": 10 + i, "url": f"x/{y}_AIME_I/1"}
-                                       for i, y in enumerate((2022, 2023, 2022))])  # fmt: skip
+    aime = write(
+        tmp_path,
+        "a.jsonl",
+        [
+            {"problem": f"{y}, {i}?", "answer": 10 + i, "url": f"x/{y}_AIME_I/1"}
+            for i, y in enumerate((2022, 2023, 2022))
+        ],
+    )
     assert [p.gold for p in problems.load_benchmark("AIME22", aime)] == ["10", "12"]
     assert [p.gold for p in problems.load_benchmark("AIME23", aime)] == ["11"]
     assert len(problems.load_benchmark("AIME24", aime)) == 3 == len(problems.load_benchmark("AIME25", aime))
 
 
 def test_gpqa_options_keep_their_order_and_the_gold_letter_is_right(tmp_path):
-    rows = [{"Question": f"Which {i}?", "Correct Answer": "right", "Incorrect Answer 1": "w1",
-             "Incorrect Answer 2": "w2", "Incorrect Answer 3": "w3"} for i in range(12)]  # fmt: skip
+    rows = [
+        {
+            "Question": f"Which {i}?",
+            "Correct Answer": "right",
+            "Incorrect Answer 1": "w1",
+            "Incorrect Answer 2": "w2",
+            "Incorrect Answer 3": "w3",
+        }
+        for i in range(12)
+    ]
     path = write(tmp_path, "g.jsonl", rows)
     loaded = problems.load_benchmark("GPQA-diamond", path)
     assert loaded == problems.load_benchmark("GPQA-diamond", path)
@@ -75,8 +90,13 @@ def test_benchmark_rows_that_cannot_be_graded_are_refused(tmp_path):
         problems.load_benchmark("MATH500", two)
     with pytest.raises(UserError, match=r"m3\.jsonl:1: .*answer"):
         problems.load_benchmark("MATH500", write(tmp_path, "m3.jsonl", [{"problem": "Is it?", "answer": True}]))
-    options = {"Question": "Which?", "Correct Answer": "a gas", "Incorrect Answer 1": "w", "Incorrect Answer 2": "a gas ",
-               "Incorrect Answer 3": "v"}  # fmt: skip
+    options = {
+        "Question": "Which?",
+        "Correct Answer": "a gas",
+        "Incorrect Answer 1": "w",
+        "Incorrect Answer 2": "a gas ",
+        "Incorrect Answer 3": "v",
+    }
     with pytest.raises(UserError, match=r"g\.jsonl:1: two of the four options are the same"):
         problems.load_benchmark("GPQA-diamond", write(tmp_path, "g.jsonl", [options]))
     del options["Incorrect Answer 2"]

@@ -8,8 +8,9 @@ import pytest
 from conftest import ROOT, make_problem
 from transformers import AutoTokenizer
 
-from deepprune import engine, prompts
-from deepprune.errors import UserError
+from deepprune.base.errors import UserError
+from deepprune.engines import engine
+from deepprune.judges import prompts
 
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -90,7 +91,7 @@ def test_a_template_without_a_system_role_gets_the_system_text_before_the_questi
 
 
 def test_llamafactory_writes_the_same_for_gemma(tokenizer):
-    from deepprune.upstream import import_llamafactory
+    from deepprune.engines.upstream import import_llamafactory
 
     import_llamafactory()
     from llamafactory.data.template import TEMPLATES

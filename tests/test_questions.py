@@ -1,6 +1,6 @@
 import pytest
 
-from deepprune.questions import checked_gold, choice_letter, listed_options, normalised_question
+from deepprune.base.questions import checked_gold, choice_letter, listed_options, normalised_question
 
 TWO_QUESTIONS = [
     ("Compute 2 + 2.", "Compute 2 * 2."), ("Solve x^2 = 4", "Solve x - 2 = 4"), ("-3 + 2", "3 + 2"),

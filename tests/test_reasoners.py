@@ -9,15 +9,21 @@ import types
 import pytest
 from transformers import AutoTokenizer
 
-from deepprune import reasoners, traces
-from deepprune.errors import UserError
+from deepprune.base.errors import UserError
+from deepprune.data import traces
+from deepprune.data.sampling import NEUTRAL, Sampling
+from deepprune.engines import reasoners
+from deepprune.engines.reasoners import ReasonerLost, ServerReasoner
 from deepprune.judges import Request
 from deepprune.judges.server import ServerJudge
-from deepprune.reasoners import ReasonerLost, ServerReasoner
-from deepprune.sampling import NEUTRAL, Sampling
 
-EVENT = {"id": "1", "object": "text_completion", "created": 1, "model": "m",
-         "choices": [{"index": 0, "text": " 4", "token_ids": [7], "finish_reason": "stop", "logprobs": None}]}  # fmt: skip
+EVENT = {
+    "id": "1",
+    "object": "text_completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "text": " 4", "token_ids": [7], "finish_reason": "stop", "logprobs": None}],
+}
 
 
 class Server:
@@ -105,8 +111,12 @@ def test_every_sampling_parameter_is_sent(server, smol):
     assert [c.token_ids for c in chunks] == [[7]] and chunks[-1].finish_reason == "stop"
     (body,) = server.asked
     assert {name: body[name] for name in NEUTRAL} == {
-        "top_k": 0, "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0,
-    }  # fmt: skip
+        "top_k": 0,
+        "min_p": 0.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "repetition_penalty": 1.0,
+    }
     assert (body["temperature"], body["top_p"], body["max_tokens"], body["prompt"]) == (0.6, 0.9, 5, [1, 2])
     assert (generated, running) == (None, None)  # no metrics there: unknown, not 0
     generate(server, smol, Sampling(top_k=20, min_p=0.1, repetition_penalty=1.1, presence_penalty=0.5))

@@ -7,9 +7,10 @@ import re
 import pytest
 from conftest import ROOT
 
-from deepprune import manifest, pairs, records, traces
-from deepprune.problems import normalised_question
-from deepprune.records import Problem, Trace
+from deepprune.base import manifest, records
+from deepprune.base.records import Problem, Trace
+from deepprune.data import pairs, traces
+from deepprune.data.problems import normalised_question
 
 DATA = ROOT / "DeepPrune_data"
 SETS = {

@@ -3,9 +3,9 @@ import json
 import pytest
 from conftest import make_problem, make_trace
 
-from deepprune import records
-from deepprune.errors import UserError
-from deepprune.records import Pair, Problem, Trace
+from deepprune.base import records
+from deepprune.base.errors import UserError
+from deepprune.base.records import Pair, Problem, Trace
 
 
 def test_round_trip_and_stable_ids(tmp_path):
@@ -76,8 +76,17 @@ def test_duplicate_ids_are_refused_across_files(tmp_path):
 
 
 def test_labels_and_scores_are_bounded():
-    row = dict(pair_id="p", problem_id="q", trace_a="a", trace_b="b", prefix_a="", prefix_b="",
-               truncation={}, label=2, question="?")  # fmt: skip
+    row = dict(
+        pair_id="p",
+        problem_id="q",
+        trace_a="a",
+        trace_b="b",
+        prefix_a="",
+        prefix_b="",
+        truncation={},
+        label=2,
+        question="?",
+    )
     with pytest.raises(UserError, match="label must be 0 or 1"):
         records.from_row(Pair, row, "x:1")
     score = dict(pair_id="p", judge="j", p_same=1.2, verdict=True, prompt_tokens=1, cached_tokens=0)

@@ -6,9 +6,12 @@ import sys
 import pytest
 from conftest import load_script
 
-from deepprune import baselines, finishing, judges, registry
-from deepprune.comparison import Grid, Question, compare
-from deepprune.errors import UserError
+from deepprune import judges
+from deepprune.base import registry
+from deepprune.base.errors import UserError
+from deepprune.evaluate import baselines
+from deepprune.evaluate.comparison import Grid, Question, compare
+from deepprune.prune import finishing
 
 
 @pytest.fixture
@@ -40,9 +43,28 @@ def test_stage_05_takes_a_new_judge_and_a_new_rule(toys, sample, tmp_path, monke
     problems, traces = sample
     output = tmp_path / "pruned.jsonl"
     monkeypatch.setattr(
-        sys, "argv", ["prune", "--problems", str(problems), "--traces", str(traces), "--judge", "length", "--finish", "paper", "--tau", "0.8",
-                      "--tokenizer", "HuggingFaceTB/SmolLM2-135M-Instruct", "--truncation-k", "1", "--output", str(output)],
-    )  # fmt: skip
+        sys,
+        "argv",
+        [
+            "prune",
+            "--problems",
+            str(problems),
+            "--traces",
+            str(traces),
+            "--judge",
+            "length",
+            "--finish",
+            "paper",
+            "--tau",
+            "0.8",
+            "--tokenizer",
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "--truncation-k",
+            "1",
+            "--output",
+            str(output),
+        ],
+    )
     load_script("Online/greedy_cluster_threshold.py").main()
     rows = [json.loads(line) for line in open(output)]
     assert len(rows) == 6 and {row["judge"] for row in rows} == {"length"}

@@ -7,8 +7,8 @@ import sys
 import pytest
 from conftest import load_script, make_problem, make_trace, run_stage
 
-from deepprune import records
-from deepprune.records import Trace
+from deepprune.base import records
+from deepprune.base.records import Trace
 
 SCRIPT = "scripts/regrade.py"
 
@@ -42,8 +42,13 @@ def test_what_changed_is_counted_and_shown_and_the_input_stays(stored):
     assert (folder / "traces.jsonl").read_bytes() == before
     again = list(records.read(Trace, folder / "again.jsonl.gz"))
     assert [(t.answer, t.correct) for t in again] == [
-        ("2", True), ("2", True), (None, None), ("2", True), ("5", False), (None, None),
-    ]  # fmt: skip
+        ("2", True),
+        ("2", True),
+        (None, None),
+        ("2", True),
+        ("5", False),
+        (None, None),
+    ]
     for old, new in zip(traces, again, strict=True):
         assert dataclasses.replace(old, answer=new.answer, correct=new.correct) == new
     lines = {
@@ -55,8 +60,15 @@ def test_what_changed_is_counted_and_shown_and_the_input_stays(stored):
     assert "'9' -> '2' (gold '2')" in done.stdout and "\nlost:\n" in done.stdout
     made = json.loads((folder / "again.manifest.json").read_text())
     assert made["stage"] == "regrade" and made["complete"] and made["rows"] == 6
-    assert made["changed"] == {"found": 1, "lost": 1, "another value": 2, "another spelling": 0, "now right": 2,
-                               "no longer right": 1, "wrong or unknown": 1}  # fmt: skip
+    assert made["changed"] == {
+        "found": 1,
+        "lost": 1,
+        "another value": 2,
+        "another spelling": 0,
+        "now right": 2,
+        "no longer right": 1,
+        "wrong or unknown": 1,
+    }
     assert [i["file"] for i in made["inputs"]] == ["problems.jsonl", "traces.jsonl"]
     refused = regrade(folder, "--output", folder / "traces.jsonl", "--overwrite")
     assert refused.returncode == 2 and "would overwrite the input" in refused.stderr
@@ -70,8 +82,18 @@ def quietly(stored, monkeypatch, capsys):
     folder, _ = stored
 
     def run(*more):
-        monkeypatch.setattr(sys, "argv", ["regrade", "--problems", str(folder / "problems.jsonl"), "--traces", str(folder / "traces.jsonl"),
-                                          *map(str, more)])  # fmt: skip
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            [
+                "regrade",
+                "--problems",
+                str(folder / "problems.jsonl"),
+                "--traces",
+                str(folder / "traces.jsonl"),
+                *map(str, more),
+            ],
+        )
         code = 0
         try:
             load_script(SCRIPT).main()

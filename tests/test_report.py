@@ -6,10 +6,12 @@ import json
 import pytest
 from conftest import make_problem, make_trace, run_stage
 
-from deepprune import pairs, records, report, study
-from deepprune.errors import UserError
-from deepprune.records import Pruning
-from deepprune.truncation import Truncation
+from deepprune.base import records
+from deepprune.base.errors import UserError
+from deepprune.base.records import Pruning
+from deepprune.data import pairs
+from deepprune.data.truncation import Truncation
+from deepprune.evaluate import report, study
 
 REPORT = "scripts/06_report.py"
 
@@ -25,9 +27,20 @@ def live(tmp_path):
             group[i] = dataclasses.replace(group[i], n_tokens=3, finish_reason="abort", answer=None, correct=None)
         ids = [t.trace_id for t in group]
         prunings.append(
-            Pruning(problem.problem_id, "judge", {"live": True}, [ids], ids[:2], answer, answer == problem.gold,
-                    {"prefix": 12, "rest": 14, "total": 26, "consensus": 40, "sequential": 10}, 6, 600, 100)
-        )  # fmt: skip
+            Pruning(
+                problem.problem_id,
+                "judge",
+                {"live": True},
+                [ids],
+                ids[:2],
+                answer,
+                answer == problem.gold,
+                {"prefix": 12, "rest": 14, "total": 26, "consensus": 40, "sequential": 10},
+                6,
+                600,
+                100,
+            )
+        )
         made += group
     records.write(tmp_path / "problems.jsonl", problems)
     records.write(tmp_path / "live.traces.jsonl", made)
@@ -37,8 +50,19 @@ def live(tmp_path):
 
 
 def options(live):
-    return [REPORT, "--output", live / "report", "--problems", live / "problems.jsonl", "--traces", live / "live.traces.jsonl",
-            "--pruning", live / "live.jsonl", "--resamples", "50"]  # fmt: skip
+    return [
+        REPORT,
+        "--output",
+        live / "report",
+        "--problems",
+        live / "problems.jsonl",
+        "--traces",
+        live / "live.traces.jsonl",
+        "--pruning",
+        live / "live.jsonl",
+        "--resamples",
+        "50",
+    ]
 
 
 def test_a_live_run_is_reported_without_what_it_does_not_know(live):
@@ -80,9 +104,10 @@ def test_runs_of_one_judge_are_told_apart_by_their_settings(live):
     records.write(live / "live.traces.jsonl", whole)
     files = []
     for name, settings in (
-        ("all", {"comparisons": "all", "tau": 0.5}), ("needed", {"comparisons": "needed", "tau": 0.5}),
+        ("all", {"comparisons": "all", "tau": 0.5}),
+        ("needed", {"comparisons": "needed", "tau": 0.5}),
         ("lower", {"comparisons": "needed", "tau": 0.25}),
-    ):  # fmt: skip
+    ):
         files.append(live / f"{name}.jsonl")
         records.write(files[-1], [dataclasses.replace(p, settings=settings) for p in plain])
     common = options(live)[:-3]
@@ -106,20 +131,41 @@ def test_pruned_traces_are_refused_where_answers_are_counted(live):
     for count in (study.agreement, study.against_k, study.settling):
         with pytest.raises(UserError, match="4 traces were stopped by live pruning"):
             count(problems, some)
-    done = run_stage("Online/compare_methods.py", "--problems", live / "problems.jsonl", "--traces", live / "live.traces.jsonl",
-                     "--sbert", "none", "--tokenizer", "SmolLM2-135M-Instruct", "--output", live / "compare.jsonl")  # fmt: skip
+    done = run_stage(
+        "Online/compare_methods.py",
+        "--problems",
+        live / "problems.jsonl",
+        "--traces",
+        live / "live.traces.jsonl",
+        "--sbert",
+        "none",
+        "--tokenizer",
+        "SmolLM2-135M-Instruct",
+        "--output",
+        live / "compare.jsonl",
+    )
     assert done.returncode != 0 and "4 traces were stopped by live pruning" in done.stderr
 
 
 def test_pairs_of_one_class_and_one_problem_are_reported_as_what_they_are(tmp_path):
     """No AUROC and no interval: null in report.json, n/a on the page."""
-    made, _ = pairs.build([make_trace(make_problem(), i, "4") for i in range(3)], make_problem(), Truncation("words", 1),
-                          None, 0)  # fmt: skip
+    made, _ = pairs.build(
+        [make_trace(make_problem(), i, "4") for i in range(3)], make_problem(), Truncation("words", 1), None, 0
+    )
     records.write(tmp_path / "pairs.jsonl", made)
     scores = [records.PairScore(p.pair_id, "judge", 0.3 + 0.3 * i, i > 0, 10, 0) for i, p in enumerate(made)]
     records.write(tmp_path / "scores.jsonl", scores)
-    done = run_stage(REPORT, "--output", tmp_path / "report", "--pairs", tmp_path / "pairs.jsonl", "--scores",
-                     tmp_path / "scores.jsonl", "--resamples", "50")  # fmt: skip
+    done = run_stage(
+        REPORT,
+        "--output",
+        tmp_path / "report",
+        "--pairs",
+        tmp_path / "pairs.jsonl",
+        "--scores",
+        tmp_path / "scores.jsonl",
+        "--resamples",
+        "50",
+    )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "report/report.json").read_text()
     found = json.loads(text, parse_constant=pytest.fail)["judges"]["judge"]["all"]["metrics"]
@@ -137,16 +183,32 @@ def replayed(tmp_path):
     traces = [make_trace(one, i, one.gold, model="reasoner-1B") for i in range(8)]
     traces += [make_trace(two, i, str(100 + i), model="reasoner-1B") for i in range(8)]
     runs = {}
-    for name, settings in (("paper", {"comparisons": "all", "assign": "best", "finish_rule": "paper", "k1": 10, "n": 8}),
-                           ("cheaper", {"comparisons": "likely", "assign": "largest", "finish_rule": "staged", "k1": 10, "n": 8})):  # fmt: skip
+    for name, settings in (
+        ("paper", {"comparisons": "all", "assign": "best", "finish_rule": "paper", "k1": 10, "n": 8}),
+        ("cheaper", {"comparisons": "likely", "assign": "largest", "finish_rule": "staged", "k1": 10, "n": 8}),
+    ):
         runs[f"judge, {name}"] = []
         for problem in problems.values():
             ids = [t.trace_id for t in traces if t.problem_id == problem.problem_id]
             runs[f"judge, {name}"].append(
-                Pruning(problem.problem_id, "judge", settings, [ids], ids[:3], None, problem is one,
-                        {"prefix": 24, "rest": 16, "total": 40, "consensus": 80, "sequential": 10}, 9, 300, 100)
-            )  # fmt: skip
-    runs["oracle"] = [dataclasses.replace(p, judge="oracle", judge_calls=0, judge_tokens=0, judge_cached_tokens=0) for p in runs["judge, paper"]]  # fmt: skip
+                Pruning(
+                    problem.problem_id,
+                    "judge",
+                    settings,
+                    [ids],
+                    ids[:3],
+                    None,
+                    problem is one,
+                    {"prefix": 24, "rest": 16, "total": 40, "consensus": 80, "sequential": 10},
+                    9,
+                    300,
+                    100,
+                )
+            )
+    runs["oracle"] = [
+        dataclasses.replace(p, judge="oracle", judge_calls=0, judge_tokens=0, judge_cached_tokens=0)
+        for p in runs["judge, paper"]
+    ]
     sizes = {"judge, paper": 100_000_000, "judge, cheaper": 100_000_000, "oracle": 0}
     return report.pruning_numbers(problems, traces, runs, sizes, None, 50, 0)
 
@@ -180,8 +242,12 @@ def test_what_needs_no_judge_stands_beside_pruning(replayed):
 
 
 def test_the_summary_names_rules_savings_and_the_cost_of_the_judge(replayed):
-    trained = {"settings": {"use_focal_loss": True, "finetuning_type": "lora"}, "wall_seconds": 90, "rows": 227,
-               "models": {"judge": "small-model (folder)"}}  # fmt: skip
+    trained = {
+        "settings": {"use_focal_loss": True, "finetuning_type": "lora"},
+        "wall_seconds": 90,
+        "rows": 227,
+        "models": {"judge": "small-model (folder)"},
+    }
     lines = report.summary({"judges": {}, "pruning": replayed}, trained)
     assert len(lines) <= 9 and lines[0] == "trained   small-model (lora, focal loss) on 227 pairs in 1.5 min"
     # 200 computed prompt tokens of a judge a tenth of the reasoner's size: 20 reasoner tokens on top of 40, of 80.

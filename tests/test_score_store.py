@@ -6,11 +6,11 @@ import sqlite3
 import pytest
 from conftest import run_stage
 
-from deepprune import records, runtime
-from deepprune.errors import UserError
+from deepprune.base import records, runtime
+from deepprune.base.errors import UserError
+from deepprune.data.truncation import Truncation
 from deepprune.judges import Score
-from deepprune.score_store import ScoreStore, identity
-from deepprune.truncation import Truncation
+from deepprune.judges.score_store import ScoreStore, identity
 
 IDENTITY = {"judge": "j@1", "prompt_version": "p", "truncation": "words", "truncation_k": 3}
 
@@ -107,14 +107,51 @@ def test_a_store_that_another_process_holds_is_one_clear_line(tmp_path, monkeypa
 
 def prune(sample, output, *more):
     problems, traces = sample
-    return run_stage("Online/greedy_cluster_threshold.py", "--problems", problems, "--traces", traces, "--judge", "sbert",
-                     "--model", "all-MiniLM-L6-v2", "--truncation-k", "2", "--tokenizer", "all-MiniLM-L6-v2", "--k2", "3", "--k3", "2",
-                     "--tau", "0.9", "--output", output, *more)  # fmt: skip
+    return run_stage(
+        "Online/greedy_cluster_threshold.py",
+        "--problems",
+        problems,
+        "--traces",
+        traces,
+        "--judge",
+        "sbert",
+        "--model",
+        "all-MiniLM-L6-v2",
+        "--truncation-k",
+        "2",
+        "--tokenizer",
+        "all-MiniLM-L6-v2",
+        "--k2",
+        "3",
+        "--k3",
+        "2",
+        "--tau",
+        "0.9",
+        "--output",
+        output,
+        *more,
+    )
 
 
 def test_runs_that_follow_each_other_in_one_process_are_those_of_one_process_each(sample, tmp_path):
-    both = prune(sample, tmp_path / "a.jsonl", "--then", "--finish", "staged", "--start", "2", "--output", tmp_path / "b.jsonl",
-                 "--then", "--judge", "oracle", "--tau", "0.5", "--output", tmp_path / "c.jsonl")  # fmt: skip
+    both = prune(
+        sample,
+        tmp_path / "a.jsonl",
+        "--then",
+        "--finish",
+        "staged",
+        "--start",
+        "2",
+        "--output",
+        tmp_path / "b.jsonl",
+        "--then",
+        "--judge",
+        "oracle",
+        "--tau",
+        "0.5",
+        "--output",
+        tmp_path / "c.jsonl",
+    )
     assert both.returncode == 0, both.stderr
     for name, more in (
         ("a", []),

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from conftest import make_problem, make_trace, run_stage
 
-from deepprune import judges, models, pairs, records, scoring
-from deepprune.errors import UserError
-from deepprune.manifest import file_hash
-from deepprune.truncation import Truncation
+from deepprune import judges
+from deepprune.base import records
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import file_hash
+from deepprune.data import pairs
+from deepprune.data.truncation import Truncation
+from deepprune.engines import models
+from deepprune.judges import scoring
 
 SBERT = "Preliminaries/sentence_bert_similarity.py"
 
@@ -27,8 +31,11 @@ def two_pair_files(tmp_path):
     ]
     made, _ = pairs.build(
         [make_trace(problem, i, "4" if "4" in t else "9", text=t) for i, t in enumerate(texts)],
-        problem, Truncation("words", 1), None, 0,
-    )  # fmt: skip
+        problem,
+        Truncation("words", 1),
+        None,
+        0,
+    )
     records.write(tmp_path / "all.jsonl", made)
     records.write(tmp_path / "some.jsonl", made[3:7])
     return tmp_path / "all.jsonl", tmp_path / "some.jsonl"
@@ -157,8 +164,19 @@ def test_scoring_stops_at_a_judge_that_is_none(two_pair_files, tmp_path, tiny):
     broken.save_pretrained(tmp_path / "broken")
     AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "broken")
     for model, message in ((tmp_path / "broken", "p_same = nan"), (tiny, "it would rather answer '")):
-        done = run_stage("Offline/test_model_performance_parallel.py", "--judge", "transformers", "--model", model, "--pairs", two_pair_files[0],
-                         "--output", tmp_path / "s.jsonl", "--resamples", "20")  # fmt: skip
+        done = run_stage(
+            "Offline/test_model_performance_parallel.py",
+            "--judge",
+            "transformers",
+            "--model",
+            model,
+            "--pairs",
+            two_pair_files[0],
+            "--output",
+            tmp_path / "s.jsonl",
+            "--resamples",
+            "20",
+        )
         assert (
             done.returncode == 2 and done.stderr.count("error: judge ") == 1 and message in done.stderr.splitlines()[-1]
         )

@@ -38,9 +38,13 @@ def set_up(driver, tmp_path):
         f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {driver}  Release Build\nGCC version: 12.2.0\n"
     )
     return subprocess.run(
-        ["bash", "scripts/setup.sh"], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        ["bash", "scripts/setup.sh"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
         env=os.environ | {"NVIDIA_DRIVER_FILE": str(file), "PYTHON": "no-such-python"},
-    )  # fmt: skip
+    )
 
 
 def test_a_driver_that_is_too_old_is_one_line(tmp_path):
@@ -54,7 +58,11 @@ def test_a_driver_that_is_too_old_is_one_line(tmp_path):
 
 def test_the_versions_in_one_line():
     done = subprocess.run(
-        [sys.executable, "-m", "deepprune.versions", "--short"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "deepprune.engines.versions", "--short"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
     assert re.match(r"python 3\.\d+\.\d+, torch 2\.\S+, transformers \S+, vllm(-cpu)? ", done.stdout)

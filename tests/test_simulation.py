@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from deepprune import clustering, metrics, prompts, simulation
-from deepprune.clustering import ClusterSettings
-from deepprune.errors import UserError
-from deepprune.prompts import Frame
+from deepprune.base import metrics
+from deepprune.base.errors import UserError
+from deepprune.evaluate import simulation
+from deepprune.judges import prompts
+from deepprune.judges.prompts import Frame
+from deepprune.prune import clustering
+from deepprune.prune.clustering import ClusterSettings
 
 judge_cost = load_script("benchmarks/judge_cost.py")
 LABELS = [i % 3 if i % 11 else None for i in range(160)]
@@ -167,15 +170,22 @@ def settled(known, values, tau, forced, assign):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0]), min_size=1, max_size=3), min_size=1, max_size=3),
-    st.sampled_from([0.25, 0.5, 0.8]), st.booleans(), st.sampled_from(["best", "first", "last"]),
-)  # fmt: skip
+    st.lists(
+        st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0]), min_size=1, max_size=3),
+        min_size=1,
+        max_size=3,
+    ),
+    st.sampled_from([0.25, 0.5, 0.8]),
+    st.booleans(),
+    st.sampled_from(["best", "first", "last"]),
+)
 def test_the_least_comparisons_are_the_smallest_set_that_settles_a_placement(values, tau, forced, assign):
     flat = [(c, m) for c, some in enumerate(values) for m in range(len(some))]
     least = next(
-        size for size in range(len(flat) + 1)
+        size
+        for size in range(len(flat) + 1)
         if any(settled(known, values, tau, forced, assign) for known in itertools.combinations(flat, size))
-    )  # fmt: skip
+    )
     order = {"best": None, "first": range(len(values)), "last": range(len(values))[::-1]}[assign]
     assert judge_cost._certificate(values, tau, forced, order) == least
 

@@ -9,17 +9,21 @@ import pytest
 from conftest import make_problem, make_trace, run_stage
 from sklearn.metrics import roc_auc_score
 
-from deepprune import ablation, metrics, pairs, records, study
-from deepprune.errors import UserError
-from deepprune.truncation import Truncation
+from deepprune.base import metrics, records
+from deepprune.base.errors import UserError
+from deepprune.data import pairs
+from deepprune.data.truncation import Truncation
+from deepprune.evaluate import ablation, study
 
 PROBLEMS = [make_problem(i, str(2 * i), family="sums" if i % 2 else "others") for i in range(1, 9)]
 
 
 def write_scores(path, made, seed, quality, judge="j"):
     rng = np.random.default_rng(seed)
-    rows = [records.PairScore(p.pair_id, judge, float(np.clip(quality * p.label + rng.random() * 0.6, 0, 1)), True, 5, 0)
-            for p in made]  # fmt: skip
+    rows = [
+        records.PairScore(p.pair_id, judge, float(np.clip(quality * p.label + rng.random() * 0.6, 0, 1)), True, 5, 0)
+        for p in made
+    ]
     records.write(path, rows)
 
 
@@ -167,8 +171,23 @@ def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkey
     pairs_file, scores = tmp_path / "p.jsonl", tmp_path / "s.jsonl"
     records.write(pairs_file, made)
     write_scores(scores, made, 0, 0.3)
-    arguments = ["run_ablation.py", "--problems", "p", "--traces", "t", "--output", str(tmp_path / "out"), "--words-k", "3",
-                 "--tokens-k", "70", "--oversampling", "3", "--train-with", "bf16=true"]  # fmt: skip
+    arguments = [
+        "run_ablation.py",
+        "--problems",
+        "p",
+        "--traces",
+        "t",
+        "--output",
+        str(tmp_path / "out"),
+        "--words-k",
+        "3",
+        "--tokens-k",
+        "70",
+        "--oversampling",
+        "3",
+        "--train-with",
+        "bf16=true",
+    ]
     monkeypatch.setattr(sys, "argv", arguments)
     script.main()
     builds = [dict(zip(a[::2], a[1::2], strict=True)) for name, a in ran if name.startswith("Offline/build")]

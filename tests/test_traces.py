@@ -2,7 +2,7 @@ import math
 
 from conftest import make_problem, make_trace
 
-from deepprune import traces
+from deepprune.data import traces
 
 
 def test_summary_by_hand():
@@ -31,6 +31,8 @@ def test_a_number_that_does_not_exist_is_shown_as_such(capsys):
 
 def test_ids_do_not_depend_on_the_engines_seed():
     problem = make_problem()
-    ids = {traces.make(problem, "m", 0, "x", 1, "stop", {"temperature": t, "engine_seed": s}).trace_id
-           for t, s in ((0.6, 1), (0.6, 2), (0.8, 1))}  # fmt: skip
+    ids = {
+        traces.make(problem, "m", 0, "x", 1, "stop", {"temperature": t, "engine_seed": s}).trace_id
+        for t, s in ((0.6, 1), (0.6, 2), (0.8, 1))
+    }
     assert len(ids) == 2

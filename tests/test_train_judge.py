@@ -19,7 +19,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from deepprune import models, prompts
+from deepprune.engines import models
+from deepprune.judges import prompts
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "LLaMA-Factory" / "train.py"
@@ -45,19 +46,34 @@ def world(tmp_path_factory):
     tokenizer.save_pretrained(folder / "tiny")
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=512, tie_word_embeddings=True, initializer_range=0.5,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        initializer_range=0.5,
+    )
     LlamaForCausalLM(config).save_pretrained(folder / "tiny")
     write_data(folder / "data", [prompts.training_row(*pair) for pair in PAIRS])
     recipe = yaml.safe_load((ROOT / "Offline" / "SmolLM2_lora_cpu.yaml").read_text())
     recipe |= {
-        "model_name_or_path": str(folder / "tiny"), "dataset_dir": str(folder / "data"),
-        "output_dir": str(folder / "judge"), "max_samples": 2, "num_train_epochs": STEPS,
-        "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "logging_steps": 1, "save_steps": 1, "save_total_limit": None,
-        "focal_loss_alpha": [0.5, 0.25], "learning_rate": 0.5, "bf16": False,
+        "model_name_or_path": str(folder / "tiny"),
+        "dataset_dir": str(folder / "data"),
+        "output_dir": str(folder / "judge"),
+        "max_samples": 2,
+        "num_train_epochs": STEPS,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 1,
+        "logging_steps": 1,
+        "save_steps": 1,
+        "save_total_limit": None,
+        "focal_loss_alpha": [0.5, 0.25],
+        "learning_rate": 0.5,
+        "bf16": False,
         "optim": "sgd",  # Adam would hide a wrongly scaled gradient, and blow up rounding
-    }  # fmt: skip
+    }
     del recipe["flash_attn"]
     (folder / "recipe.yaml").write_text("# the test's recipe\n" + yaml.safe_dump(recipe, sort_keys=False))
     return folder
@@ -195,10 +211,17 @@ def test_a_loss_that_is_nan_stops_the_run_and_names_the_pair(world, tmp_path):
     write_data(tmp_path / "data", rows)
     output = tmp_path / "judge"
     done = launch(
-        world, f"output_dir={output}", f"model_name_or_path={tmp_path / 'poisoned'}", f"dataset_dir={tmp_path / 'data'}",
-        "max_samples=4", "per_device_train_batch_size=1", "disable_shuffling=true", "num_train_epochs=1",
-        "learning_rate=0.01", code=2,
-    )  # fmt: skip
+        world,
+        f"output_dir={output}",
+        f"model_name_or_path={tmp_path / 'poisoned'}",
+        f"dataset_dir={tmp_path / 'data'}",
+        "max_samples=4",
+        "per_device_train_batch_size=1",
+        "disable_shuffling=true",
+        "num_train_epochs=1",
+        "learning_rate=0.01",
+        code=2,
+    )
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert re.match(
         r"error: training stopped at step 3: the loss is not finite; rows: pair id-2 of train.jsonl:3 \(\d+ tokens\);",
@@ -360,8 +383,15 @@ def test_every_setting_of_the_installed_packages_was_looked_at(train, world, ref
 
 def test_a_refused_setting_may_stand_at_what_it_is_anyway(train, world):
     train.import_llamafactory()
-    given = ["packing=false", "label_smoothing_factor=0", "val_size=0.0", "tokenized_path=null", "resume_from_checkpoint=null",
-             "average_tokens_across_devices=true", "infer_backend=huggingface"]  # fmt: skip
+    given = [
+        "packing=false",
+        "label_smoothing_factor=0",
+        "val_size=0.0",
+        "tokenized_path=null",
+        "resume_from_checkpoint=null",
+        "average_tokens_across_devices=true",
+        "infer_backend=huggingface",
+    ]
     recipe = world / "recipe.yaml"
     train.check_keys(train.read_recipe(recipe, given), recipe, given)
 
@@ -489,16 +519,33 @@ def test_the_qwen3_recipes_take_a_step_on_a_tiny_qwen3(world, tmp_path, recipe):
     tokenizer.save_pretrained(tmp_path / "qwen3")
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, max_position_embeddings=512,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=512,
+    )
     Qwen3ForCausalLM(config).save_pretrained(tmp_path / "qwen3")
     output = tmp_path / "judge"
     launch(
-        world, f"model_name_or_path={tmp_path / 'qwen3'}", f"dataset_dir={world / 'data'}", f"output_dir={output}",
-        "use_cpu=true", "bf16=false", "deepspeed=null", "max_steps=1", "cutoff_len=512", "per_device_train_batch_size=1",
-        "gradient_accumulation_steps=1", "logging_steps=1", "warmup_steps=0", recipe=ROOT / "Offline" / recipe,
-    )  # fmt: skip
+        world,
+        f"model_name_or_path={tmp_path / 'qwen3'}",
+        f"dataset_dir={world / 'data'}",
+        f"output_dir={output}",
+        "use_cpu=true",
+        "bf16=false",
+        "deepspeed=null",
+        "max_steps=1",
+        "cutoff_len=512",
+        "per_device_train_batch_size=1",
+        "gradient_accumulation_steps=1",
+        "logging_steps=1",
+        "warmup_steps=0",
+        recipe=ROOT / "Offline" / recipe,
+    )
     (loss,) = logged_losses(output)
     assert loss > 0
     manifest = json.loads((output / "manifest.json").read_text())

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from test_focal_loss import VOCABULARY, pad, samples
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from deepprune.errors import UserError
-from deepprune.training_guard import MAX_SKIPPED, guarded, weights_problem
+from deepprune.base.errors import UserError
+from deepprune.judges.training_guard import MAX_SKIPPED, guarded, weights_problem
 
 POISON = 31  # a token whose embedding is NaN, or whose gradient is
 
@@ -34,9 +34,14 @@ def tiny_model(poison=None):
     """poison: 'loss' or 'gradient' is NaN for rows with POISON."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=32, tie_word_embeddings=False,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        tie_word_embeddings=False,
+    )
     model = LlamaForCausalLM(config)
     if poison == "loss":
         model.model.embed_tokens.weight.data[POISON] = math.nan
@@ -60,13 +65,26 @@ def rows(poisoned=None):
 
 def trainer(tmp_path, model, base=Trainer, train=None, callbacks=None, row_name=None, evaluation=None, **settings):
     settings = {
-        "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "num_train_epochs": 1, "learning_rate": 0.1,
-        "optim": "sgd", "logging_steps": 1, "save_strategy": "steps", "save_steps": 1, "train_sampling_strategy": "sequential",
-    } | settings  # fmt: skip
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 2,
+        "num_train_epochs": 1,
+        "learning_rate": 0.1,
+        "optim": "sgd",
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "train_sampling_strategy": "sequential",
+    } | settings
     args = TrainingArguments(
-        output_dir=str(tmp_path / "out"), use_cpu=True, report_to="none", disable_tqdm=True, remove_unused_columns=False,
-        seed=1, label_names=["labels"], **settings,
-    )  # fmt: skip
+        output_dir=str(tmp_path / "out"),
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        seed=1,
+        label_names=["labels"],
+        **settings,
+    )
     return guarded(base, row_name)(
         model=model,
         args=args,
@@ -125,9 +143,21 @@ def test_all_ranks_stop_together_with_one_message(tmp_path):
     (tmp_path / "ranks.py").write_text(RANKS)
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", tmp_path / "ranks.py", tmp_path],
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=1800,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            tmp_path / "ranks.py",
+            tmp_path,
+        ],
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     for poison in ("loss", "gradient"):
         message, other = ((tmp_path / f"{poison}-{rank}").read_text() for rank in (0, 1))
@@ -224,9 +254,17 @@ def test_the_check_before_a_save_changes_nothing(tmp_path):
         model = tiny_model()
         model.config.attention_dropout = 0.2
         args = TrainingArguments(
-            output_dir=str(tmp_path / kind.__name__), use_cpu=True, report_to="none", disable_tqdm=True, seed=1,
-            per_device_train_batch_size=2, max_steps=4, logging_steps=1, save_steps=1, remove_unused_columns=False,
-        )  # fmt: skip
+            output_dir=str(tmp_path / kind.__name__),
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+            seed=1,
+            per_device_train_batch_size=2,
+            max_steps=4,
+            logging_steps=1,
+            save_steps=1,
+            remove_unused_columns=False,
+        )
         it = kind(model=model, args=args, train_dataset=rows(), data_collator=pad)
         it.train()
         losses = [entry["loss"] for entry in it.state.log_history if "loss" in entry]

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from deepprune import truncation
-from deepprune.errors import UserError
-from deepprune.truncation import (
+from deepprune.base.errors import UserError
+from deepprune.data import truncation
+from deepprune.data.truncation import (
     OTHER_WORDS,
     REASONING_WORDS,
     UNSPACED_WORDS,

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import make_problem, make_trace, run_stage
 
-from deepprune import locks, records
+from deepprune.base import locks, records
 
 BUILD = "Offline/build_pair_dataset.py"
 PRUNE = "Online/greedy_cluster_threshold.py"
@@ -24,8 +24,18 @@ def refuses(*args, names):
 
 
 def build(problems, traces, tmp_path, *more):
-    return [BUILD, "--problems", problems, "--traces", traces, "--data-dir", tmp_path / "data",
-            "--tokenizer", "SmolLM2-135M-Instruct", *more]  # fmt: skip
+    return [
+        BUILD,
+        "--problems",
+        problems,
+        "--traces",
+        traces,
+        "--data-dir",
+        tmp_path / "data",
+        "--tokenizer",
+        "SmolLM2-135M-Instruct",
+        *more,
+    ]
 
 
 @pytest.mark.parametrize("script", [SAMPLE, BUILD, PRUNE, "Online/compare_methods.py", "Online/live_pruning.py"])
@@ -36,9 +46,22 @@ def test_a_file_without_problems(sample, tmp_path, script):
         SAMPLE: ["--model", "SmolLM2-135M-Instruct", "--output", tmp_path / "out.jsonl"],
         BUILD: [*traces, "--data-dir", tmp_path / "data"],
         PRUNE: [*traces, "--judge", "oracle", "--output", tmp_path / "out.jsonl"],
-        "Online/compare_methods.py": [*traces, "--tokenizer", "SmolLM2-135M-Instruct", "--output", tmp_path / "out.jsonl"],
-        "Online/live_pruning.py": ["--judge", "random", "--output", tmp_path / "out.jsonl", "--reasoner", "SmolLM2-135M-Instruct"],
-    }  # fmt: skip
+        "Online/compare_methods.py": [
+            *traces,
+            "--tokenizer",
+            "SmolLM2-135M-Instruct",
+            "--output",
+            tmp_path / "out.jsonl",
+        ],
+        "Online/live_pruning.py": [
+            "--judge",
+            "random",
+            "--output",
+            tmp_path / "out.jsonl",
+            "--reasoner",
+            "SmolLM2-135M-Instruct",
+        ],
+    }
     refuses(script, "--problems", empty, *options[script], names=["empty.jsonl", "no problems"])
     assert not (tmp_path / "out.jsonl").exists()
 
@@ -79,8 +102,16 @@ def test_unknown_model_keeps_what_was_written(sample, tmp_path):
     problems, traces = sample
     out = tmp_path / "out.jsonl"
     shutil.copy(traces, out)
-    refuses(SAMPLE, "--problems", problems, "--model", "nobody/nothing", "--output", out,
-            names=["nobody/nothing", "no such local folder"])  # fmt: skip
+    refuses(
+        SAMPLE,
+        "--problems",
+        problems,
+        "--model",
+        "nobody/nothing",
+        "--output",
+        out,
+        names=["nobody/nothing", "no such local folder"],
+    )
     assert out.read_text() == traces.read_text()
 
 
@@ -93,8 +124,19 @@ def test_a_trace_of_an_unknown_problem(sample, tmp_path):
 
 def test_pruning_with_other_settings_does_not_mix(sample, tmp_path):
     problems, traces = sample
-    args = [PRUNE, "--problems", problems, "--traces", traces, "--judge", "oracle", "--output", tmp_path / "p.jsonl",
-            "--tokenizer", "SmolLM2-135M-Instruct"]  # fmt: skip
+    args = [
+        PRUNE,
+        "--problems",
+        problems,
+        "--traces",
+        traces,
+        "--judge",
+        "oracle",
+        "--output",
+        tmp_path / "p.jsonl",
+        "--tokenizer",
+        "SmolLM2-135M-Instruct",
+    ]
     assert run_stage(*args).returncode == 0
     before = (tmp_path / "p.jsonl").read_text()
     refuses(*args, "--tau", "0.7", names=["p.jsonl was made differently", "tau: 0.5 there, 0.7 now"])
@@ -104,8 +146,19 @@ def test_pruning_with_other_settings_does_not_mix(sample, tmp_path):
 def test_import_names_the_line(tmp_path):
     rows = tmp_path / "mine.jsonl"
     rows.write_text('{"q": "1+1?", "gold": "2", "text": "2"}\n{"q": "1+2?", "gold": "3"}\n')
-    args = ["scripts/01_import_traces.py", "--input", rows, "--question-field", "q", "--tokenizer",
-            "SmolLM2-135M-Instruct", "--output-problems", tmp_path / "p.jsonl", "--output-traces", tmp_path / "t.jsonl"]  # fmt: skip
+    args = [
+        "scripts/01_import_traces.py",
+        "--input",
+        rows,
+        "--question-field",
+        "q",
+        "--tokenizer",
+        "SmolLM2-135M-Instruct",
+        "--output-problems",
+        tmp_path / "p.jsonl",
+        "--output-traces",
+        tmp_path / "t.jsonl",
+    ]
     refuses(*args, names=["mine.jsonl:2", "no text in field 'text'"])
     assert not (tmp_path / "t.jsonl").exists()
 
@@ -113,7 +166,15 @@ def test_import_names_the_line(tmp_path):
 def test_an_output_that_another_process_writes(tmp_path):
     rows, output = tmp_path / "mine.jsonl", tmp_path / "p.jsonl"
     rows.write_text('{"question": "1+1?", "gold": "2", "text": "2", "n_tokens": 3}\n')
-    args = ["scripts/01_import_traces.py", "--input", rows, "--output-problems", output, "--output-traces", tmp_path / "t.jsonl"]  # fmt: skip
+    args = [
+        "scripts/01_import_traces.py",
+        "--input",
+        rows,
+        "--output-problems",
+        output,
+        "--output-traces",
+        tmp_path / "t.jsonl",
+    ]
     locks.hold(output)
     try:
         refuses(*args, names=["p.jsonl is being written by process", str(os.getpid())])

@@ -1,8 +1,8 @@
 """A judge, a baseline and a finish rule as somebody would add them: a file like this one, and one line in a registry each."""
 
-from deepprune.baselines import Outcome
-from deepprune.finishing import Finish, Open
+from deepprune.evaluate.baselines import Outcome
 from deepprune.judges import Judge, Score
+from deepprune.prune.finishing import Finish, Open
 
 
 class LengthJudge(Judge):

@@ -1,6 +1,6 @@
 """Judges: everything that can say how likely two truncated traces end in the same answer.
 
-One interface, one file a kind; registry.py lists them.
+One interface, one file a kind; registry.py lists them. Stands on base, data and engines.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from deepprune import config
-from deepprune.errors import UserError
+from deepprune.base import config
+from deepprune.base.errors import UserError
+from deepprune.base.records import Pair
 from deepprune.judges.registry import KINDS, Kind, kinds
-from deepprune.records import Pair
 
 __all__ = ["KINDS", "Judge", "Kind", "NotAJudge", "Request", "Score", "kinds", "open_judge"]
 
@@ -144,8 +144,10 @@ class Judge(abc.ABC):
         if not self._masses:
             return None
         return {
-            "mean": round(sum(self._masses) / len(self._masses), 4), "least": round(min(self._masses), 4), "prompts": len(self._masses),
-        }  # fmt: skip
+            "mean": round(sum(self._masses) / len(self._masses), 4),
+            "least": round(min(self._masses), 4),
+            "prompts": len(self._masses),
+        }
 
     def _check_mass(self, held: list[tuple[int, Score]], asked: dict[int, Request], scores: Iterator) -> None:
         mean = sum(self._masses) / len(self._masses)
@@ -194,7 +196,7 @@ def parameters_of(kind: str, model: str | None = None) -> int | None:
     known = _kind(kind, model)
     if not known.needs_model:
         return 0
-    from deepprune import models
+    from deepprune.engines import models
 
     return models.parameters(models.resolve(model).path if known.per_trace else folder_of(model))
 
@@ -234,11 +236,23 @@ def note_mass(manifest: Any, label_mass: Mapping[str, float] | None) -> None:
 
 
 def open_judge(
-    kind: str, model: str | None = None, *, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
-    prefix_caching: bool = True, seed: int = 0, tensor_parallel: int = 1, data_parallel: int = 1, cache: str | None = None,
-    gpu_memory_utilization: float = 0.9, url: str | None = None, timeout_seconds: float = 120.0, retries: int = 4,
+    kind: str,
+    model: str | None = None,
+    *,
+    dtype: str = "auto",
+    max_model_len: int | None = None,
+    batch: int = 64,
+    prefix_caching: bool = True,
+    seed: int = 0,
+    tensor_parallel: int = 1,
+    data_parallel: int = 1,
+    cache: str | None = None,
+    gpu_memory_utilization: float = 0.9,
+    url: str | None = None,
+    timeout_seconds: float = 120.0,
+    retries: int = 4,
     least_label_mass: float = 0.0,
-) -> Judge:  # fmt: skip
+) -> Judge:
     """Open a judge by kind (registry.KINDS); kinds that need a model take `model` (folder, LoRA adapter folder, hub id).
 
     cache: file that keeps Sentence-BERT's embeddings; gpu_memory_utilization: a vLLM judge's share of a GPU; url,

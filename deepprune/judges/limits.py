@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from deepprune.errors import UserError
+from deepprune.base.errors import UserError
 from deepprune.judges import Judge, Score
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 from typing import Any
 
-from deepprune import registry
+from deepprune.base import registry
 
 
 @dataclasses.dataclass(frozen=True)

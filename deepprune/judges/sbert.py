@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from deepprune import console, jsonl, models, progress
-from deepprune.errors import UserError
+from deepprune.base import console, jsonl, progress
+from deepprune.base.errors import UserError
+from deepprune.base.records import content_hash
+from deepprune.engines import models
 from deepprune.judges import Judge, NotAJudge, Score
 from deepprune.judges.weights import identify
-from deepprune.records import content_hash
 
 CHUNK = 1024  # prefixes between two writes of the cache
 
@@ -114,9 +115,12 @@ class SentenceBertJudge(Judge):
         keys = list(self.vectors)
         with jsonl.atomic(self.cache) as file:
             np.savez(
-                file, weights=np.asarray(self.weights), keys=np.asarray(keys),
-                vectors=np.stack([self.vectors[k] for k in keys]), tokens=np.asarray([self.tokens[k] for k in keys]),
-            )  # fmt: skip
+                file,
+                weights=np.asarray(self.weights),
+                keys=np.asarray(keys),
+                vectors=np.stack([self.vectors[k] for k in keys]),
+                tokens=np.asarray([self.tokens[k] for k in keys]),
+            )
 
     def _load(self) -> None:
         if not self.cache.is_file():

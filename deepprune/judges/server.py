@@ -18,11 +18,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 
-from deepprune import console, models, prompts
-from deepprune.errors import UserError, without_credentials
-from deepprune.judges import Judge, NotAJudge, Request, Score, better, mass
+from deepprune.base import console
+from deepprune.base.errors import UserError, without_credentials
+from deepprune.engines import models
+from deepprune.engines.reasoners import NO_MODELS, api_key, backoff, passing, refusal
+from deepprune.judges import Judge, NotAJudge, Request, Score, better, mass, prompts
 from deepprune.judges.weights import prepare
-from deepprune.reasoners import NO_MODELS, api_key, backoff, passing, refusal
 
 TOP = 5  # likeliest tokens asked for in the first answer
 WHOLE = "the judge needs log-probabilities over the whole vocabulary: start the server with --logprobs-mode raw_logprobs (the default)"
@@ -118,9 +119,14 @@ class ServerJudge(Judge):
         for attempt in itertools.count():
             try:
                 reply = self.client.completions.create(
-                    model=self.served, prompt=ids, max_tokens=1, temperature=0.0, top_p=1.0, logprobs=logprobs,
+                    model=self.served,
+                    prompt=ids,
+                    max_tokens=1,
+                    temperature=0.0,
+                    top_p=1.0,
+                    logprobs=logprobs,
                     extra_body=plain | more,
-                )  # fmt: skip
+                )
                 return ids, reply
             except openai.APIError as error:
                 if attempt >= self.retries or not passing(error):
@@ -161,8 +167,9 @@ class ServerJudge(Judge):
         if rounded([*top.values(), *labels.values()]):
             print(
                 f"{self.url}: the judge's logits are rounded to 16 bits, so that its labels tie and thresholds shift; serve it with "
-                f"--hf-overrides '{{\"head_dtype\": \"float32\"}}'", file=console.errors(),
-            )  # fmt: skip
+                f'--hf-overrides \'{{"head_dtype": "float32"}}\'',
+                file=console.errors(),
+            )
 
     def _rather(self, request):
         top = logprobs_of(self._ask(request, {}, TOP)[1])

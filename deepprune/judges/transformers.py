@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 
-from deepprune import models, prompts, runtime
-from deepprune.judges import Judge, Score
+from deepprune.base import runtime
+from deepprune.engines import models
+from deepprune.judges import Judge, Score, prompts
 from deepprune.judges.weights import prepare
 
 

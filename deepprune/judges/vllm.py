@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from deepprune import engine, models, prompts
-from deepprune.errors import UserError
-from deepprune.judges import Judge, Request, Score, better, mass
+from deepprune.base.errors import UserError
+from deepprune.engines import engine, models
+from deepprune.judges import Judge, Request, Score, better, mass, prompts
 from deepprune.judges.weights import prepare
 
 TOP = 5  # likeliest tokens, of a model that does not answer with its labels
@@ -21,9 +21,16 @@ class VLLMJudge(Judge):
     """
 
     def __init__(
-        self, model: str, dtype: str = "auto", max_model_len: int | None = None, batch: int = 64,
-        prefix_caching: bool = True, tensor_parallel: int = 1, data_parallel: int = 1, gpu_memory_utilization: float = 0.9,
-    ):  # fmt: skip
+        self,
+        model: str,
+        dtype: str = "auto",
+        max_model_len: int | None = None,
+        batch: int = 64,
+        prefix_caching: bool = True,
+        tensor_parallel: int = 1,
+        data_parallel: int = 1,
+        gpu_memory_utilization: float = 0.9,
+    ):
         from transformers import AutoTokenizer
 
         self.name, folder = prepare(model)
@@ -32,10 +39,17 @@ class VLLMJudge(Judge):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.labels = prompts.label_token_ids(self.tokenizer)
         self.llm = engine.start(
-            folder, dtype=dtype, max_model_len=max_model_len, max_num_seqs=batch, prefix_caching=prefix_caching,
-            tensor_parallel=tensor_parallel, data_parallel=data_parallel, gpu_memory_utilization=gpu_memory_utilization,
-            max_logprobs=max(len(self.labels), TOP), extra={"hf_overrides": {"head_dtype": "float32"}},
-        )  # fmt: skip
+            folder,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            max_num_seqs=batch,
+            prefix_caching=prefix_caching,
+            tensor_parallel=tensor_parallel,
+            data_parallel=data_parallel,
+            gpu_memory_utilization=gpu_memory_utilization,
+            max_logprobs=max(len(self.labels), TOP),
+            extra={"hf_overrides": {"head_dtype": "float32"}},
+        )
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1
         self.window = 4 * batch * data_parallel
 
@@ -48,9 +62,13 @@ class VLLMJudge(Judge):
         from vllm import SamplingParams
 
         return SamplingParams(
-            temperature=0.0, max_tokens=1, detokenize=False, logprob_token_ids=list(labels), logprobs=len(labels),
+            temperature=0.0,
+            max_tokens=1,
+            detokenize=False,
+            logprob_token_ids=list(labels),
+            logprobs=len(labels),
             allowed_token_ids=list(labels),
-        )  # fmt: skip
+        )
 
     def _prompt(self, r: Request) -> dict[str, list[int]]:
         """The engine's prompt. Raises UserError if it is too long."""

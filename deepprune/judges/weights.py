@@ -22,10 +22,13 @@ import os
 import tempfile
 from pathlib import Path
 
-from deepprune import jsonl, models
-from deepprune.errors import UserError, command, writing
-from deepprune.manifest import check_paths, manifest_path
-from deepprune.records import content_hash
+from deepprune.base import jsonl
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import check_paths, manifest_path
+from deepprune.base.records import content_hash
+from deepprune.base.stage import command
+from deepprune.base.storage import writing
+from deepprune.engines import models
 
 
 @dataclasses.dataclass(frozen=True)

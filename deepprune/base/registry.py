@@ -1,0 +1,15 @@
+"""What is named in a registry is loaded when it is asked for: a new judge, baseline or finish rule is a file and a line.
+
+The registries: deepprune/judges/registry.py (KINDS), deepprune/evaluate/baselines.py (BASELINES), deepprune/prune/finishing.py (RULES).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def load(where: str) -> Any:
+    """The object at 'module:name'."""
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)

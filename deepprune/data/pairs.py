@@ -1,0 +1,134 @@
+"""From traces to pairs of truncated traces: labels, sampling, oversampling, the split and its leak check."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Sequence
+
+from deepprune.base.errors import UserError
+from deepprune.base.questions import normalised_question, question_words
+from deepprune.base.records import Pair, Problem, Trace, content_hash
+from deepprune.data import answers
+from deepprune.data.traces import refuse_answer_only
+from deepprune.data.truncation import Truncation
+
+
+def by_problem(traces: Iterable[Trace]) -> dict[str, list[Trace]]:
+    """Traces grouped by problem, each group in sample order."""
+    groups: dict[str, list[Trace]] = {}
+    for trace in traces:
+        groups.setdefault(trace.problem_id, []).append(trace)
+    for group in groups.values():
+        group.sort(key=lambda t: (t.model, t.sample_index))
+    return groups
+
+
+def pair_id(trace_a: str, trace_b: str, truncation: dict) -> str:
+    """Id of an ordered pair of truncated traces."""
+    return content_hash("pair", trace_a, trace_b, truncation)
+
+
+def build(
+    traces: Sequence[Trace],
+    problem: Problem,
+    truncation: Truncation,
+    per_problem: int | None,
+    seed: int,
+    tokenizer=None,
+    balanced: bool = False,
+) -> tuple[list[Pair], int]:
+    """All C(n, 2) pairs of one problem's traces, or a seeded sample of `per_problem` of them.
+
+    balanced: sample as many same as different pairs, as far as the problem has both.
+    Returns (pairs, number of pairs dropped because an answer is unknown). Which trace comes first in a pair
+    is drawn by the seed, so that position tells a judge nothing. Traces of different models are not paired.
+    """
+    labels = answers.classes([t.answer for t in traces], problem.answer_type)
+    possible = [(i, j) for i, j in itertools.combinations(range(len(traces)), 2) if traces[i].model == traces[j].model]
+    known = [(i, j) for i, j in possible if labels[i] is not None and labels[j] is not None]
+    rng = random.Random(f"{seed}/{problem.problem_id}")
+    if per_problem is None or len(known) <= per_problem:
+        chosen = known
+    elif balanced:
+        sides = [[pair for pair in known if (labels[pair[0]] == labels[pair[1]]) == same] for same in (False, True)]
+        fewer, more = sorted(sides, key=len)
+        half = min(per_problem // 2, len(fewer))
+        chosen = sorted(rng.sample(fewer, half) + rng.sample(more, per_problem - half))
+    else:
+        chosen = sorted(rng.sample(known, per_problem))
+    prefixes: dict[int, str] = {}
+    settings = {"strategy": truncation.strategy, "k": truncation.k}
+    result = []
+    for i, j in chosen:
+        for index in (i, j):
+            if index not in prefixes:
+                refuse_answer_only(traces[index])
+                prefixes[index] = truncation.cut(traces[index].text, tokenizer)
+        a, b = (i, j) if rng.random() < 0.5 else (j, i)
+        result.append(
+            Pair(
+                pair_id(traces[a].trace_id, traces[b].trace_id, settings),
+                problem.problem_id,
+                traces[a].trace_id,
+                traces[b].trace_id,
+                prefixes[a],
+                prefixes[b],
+                settings,
+                int(labels[a] == labels[b]),
+                problem.question,
+                traces[a].model,
+                problem.group,
+            )
+        )
+    return result, len(possible) - len(known)
+
+
+def oversample(pairs: Sequence[Pair], factor: int) -> list[Pair]:
+    """Repeat the minority class `factor` times in all (factor 2: each minority pair twice; 1: as it is)."""
+    if factor < 1:
+        raise UserError(f"oversampling factor should be at least 1, found {factor}")
+    ones = sum(p.label for p in pairs)
+    minority = 0 if ones * 2 >= len(pairs) else 1
+    return [pair for pair in pairs for _ in range(factor if pair.label == minority else 1)]
+
+
+def split(problems: Sequence[Problem], test_share: float, seed: int) -> tuple[list[Problem], list[Problem]]:
+    """Split by problem, the same share of each family: (train, test).
+
+    Problems that ask the same question (normalised) stay together, so no text can be on both sides.
+    """
+    if not 0.0 <= test_share < 1.0:
+        raise UserError(f"test_share should lie in [0, 1), found {test_share}")
+    families: dict[str, dict[str, list[Problem]]] = {}
+    owner: dict[str, str] = {}
+    for problem in problems:
+        question = normalised_question(problem.question)
+        family = owner.setdefault(question, problem.group)
+        families.setdefault(family, {}).setdefault(question, []).append(problem)
+    train, test = [], []
+    for family in sorted(families):
+        questions = sorted(families[family], key=lambda q: (question_words(families[family][q][0].question), q))
+        random.Random(f"{seed}/{family}").shuffle(questions)
+        cut = round(len(questions) * test_share)
+        for index, question in enumerate(questions):
+            (test if index < cut else train).extend(families[family][question])
+    check_leak(train, test)
+    return train, test
+
+
+def check_leak(train: Iterable[Problem], test: Iterable[Problem]) -> None:
+    """Raise UserError if a problem's text (normalised) is on both sides: the leak of the paper's first version."""
+    seen = {normalised_question(p.question): p.problem_id for p in train}
+    for problem in test:
+        other = seen.get(normalised_question(problem.question))
+        if other is not None:
+            raise UserError(
+                f"leak: problem {problem.problem_id} of the test side asks the same as {other} of the training side "
+                f"({problem.question[:60]!r}...); remove it from one side"
+            )
+
+
+def scoring_order(pairs: Iterable[Pair]) -> list[Pair]:
+    """Pairs that share a problem and a first trace side by side: their prompts share a cached prefix."""
+    return sorted(pairs, key=lambda p: (p.problem_id, p.trace_a, p.pair_id))

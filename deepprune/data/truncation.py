@@ -1,0 +1,252 @@
+"""The paper's two ways to cut a trace short: the first k tokens, or up to the k-th reasoning word.
+
+Both return a prefix of the trace, and the whole trace when it is shorter; with a larger k the prefix never
+gets shorter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections import deque
+from typing import Any
+
+from deepprune.base.errors import UserError
+
+# The paper names "wait", "thus" and "since" as examples and does not list the rest; these lists are ours.
+# Matched as whole words, in any case, outside fenced code blocks.
+REASONING_WORDS = (
+    "wait", "thus", "since", "so", "therefore", "hence", "because", "but", "however", "alternatively",
+    "actually", "hmm", "now", "then", "next", "first", "second", "finally", "let", "if", "suppose", "assume",
+    "maybe", "perhaps", "check", "verify", "recall", "note", "consider", "instead", "again", "also",
+)  # fmt: skip
+
+# The same for traces in other languages, where the words cannot be taken for English ones (not French "car" or German "falls").
+OTHER_WORDS = {
+    "German": "warte denn daher deshalb deswegen folglich somit aber jedoch allerdings dann danach zunächst zuerst zweitens "
+              "schließlich angenommen wenn vielleicht prüfe prüfen überprüfen beachte stattdessen außerdem nochmal jetzt",
+    "French": "attendons donc alors ainsi puisque parce mais cependant toutefois ensuite puis premièrement deuxièmement enfin "
+              "finalement supposons vérifions rappelons notons considérons maintenant aussi",
+    "Spanish": "entonces luego así pues porque pero ahora después finalmente supongamos quizás comprobemos "
+               "verifiquemos recordemos consideremos también además",
+    "Portuguese": "então portanto porém contudo depois primeiro suponhamos talvez",
+    "Italian": "aspetta quindi dunque perciò poiché perché però tuttavia allora adesso infine supponiamo forse verifichiamo anche",
+    "Russian": "подожди подождите значит поэтому следовательно итак так потому поскольку ведь но однако теперь тогда затем потом "
+               "сначала сперва наконец пусть если предположим допустим возможно проверим вспомним заметим рассмотрим также",
+    "Turkish": "bekle yani dolayısıyla çünkü fakat ancak şimdi sonra önce eğer belki varsayalım ayrıca",
+    "Dutch": "dus daarom omdat echter eerst daarna vervolgens tenslotte misschien wacht controleer stel indien maar",
+    "Polish": "więc zatem ponieważ jednak teraz potem następnie najpierw jeśli może sprawdźmy czekaj załóżmy także",
+    "Ukrainian": "отже тому але проте тепер потім спочатку якщо можливо перевіримо зачекай припустимо також",
+    "Hindi": "इसलिए अतः क्योंकि लेकिन परंतु फिर अब पहले अगर यदि शायद रुको मान जाँच",
+    "Arabic": "انتظر إذن إذا لذلك لأن لكن ولكن الآن ثم أولا ثانيا أخيرا ربما لنفترض لنتحقق أيضا",
+}  # fmt: skip
+
+# Languages that are written without spaces, or inflect by endings: matched wherever they stand.
+UNSPACED_WORDS = {
+    "Chinese": "等等 等一下 稍等 因此 所以 因为 因為 由于 由於 于是 於是 但 然而 不过 不過 或者 其实 其實 实际上 实际 嗯 现在 現在 那么 那麼 然后 然後 接下来 接下來 "
+    "首先 其次 最后 最後 如果 假设 假設 假如 也许 也許 或许 或許 可能 检查 檢查 验证 驗證 回忆 回憶 注意 考虑 考慮 另外 此外 再次 重新 同样",
+    "Japanese": "待って ちょっと よって したがって だから ゆえに なぜなら しかし ただし 実際 さて そして それから 次に まず 最初 最後 もし 仮に 仮定 おそらく たぶん "
+    "確認 検証 思い出 考え 代わり もう一度 また",
+    "Thai": "ดังนั้น เพราะ แต่ จากนั้น ต่อไป ก่อนอื่น ถ้า สมมติ บางที ตรวจสอบ รอก่อน",
+    "Korean": "잠깐 잠시만 따라서 그러므로 그래서 그러니 왜냐하면 때문 하지만 그러나 그런데 사실 이제 그러면 그럼 다음 먼저 우선 둘째 마지막으로 만약 가정 아마 혹시 확인 "
+    "검증 기억 참고 고려 대신 다시 또한",
+}
+
+_WORDS = frozenset(REASONING_WORDS) | frozenset(w.casefold() for words in OTHER_WORDS.values() for w in words.split())
+_UNSPACED = re.compile(
+    "|".join(sorted({w for words in UNSPACED_WORDS.values() for w in words.split()}, key=lambda w: (-len(w), w)))
+)
+_RUN = re.compile(r"[\w\u0900-\u0e7f]+")  # the range: letters and vowel signs of India and Thailand
+_BREAK = re.compile(r"[^\w\u0900-\u0e7f]")
+
+# A code block begins with a line of ``` and at most a short note, and ends with a line of ```. One that nobody ends within
+# LONGEST_FENCE characters, or before the trace ends, is no code block: its words count.
+LONGEST_FENCE = 12_000
+_OPENS = re.compile(r"[ \t]{0,99}`{3,99}[^`\n]{0,99}\n?")
+_MAY_OPEN = re.compile(r"[ \t]{0,99}(?:`{0,2}|`{3,99}[^`\n]{0,99})")
+_CLOSES = re.compile(r"[ \t]{0,99}`{3,99}[ \t\r]{0,99}\n?")
+_MAY_CLOSE = re.compile(r"[ \t]{0,99}`{0,99}[ \t\r]{0,99}")
+
+STRATEGIES = ("tokens", "words")
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncation:
+    """strategy 'tokens': the first k tokens; 'words': up to and including the k-th reasoning word."""
+
+    strategy: str = "words"
+    k: int = 25
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise UserError(f"truncation should be one of {', '.join(STRATEGIES)}, found {self.strategy!r}")
+        if self.k < 1:
+            raise UserError(f"the truncation's k should be at least 1, found {self.k}")
+
+    def cut(self, text: str, tokenizer: Any = None) -> str:
+        """The prefix of `text`. Strategy 'tokens' needs a fast Hugging Face tokenizer (for its offsets)."""
+        if self.strategy == "tokens":
+            return first_tokens(text, self.k, tokenizer)
+        return first_reasoning_words(text, self.k)
+
+    def watch(self, tokenizer: Any = None) -> WordWatch | TokenWatch:
+        """For a trace that is being generated: its `add` says when `cut` would cut it."""
+        return TokenWatch(self.k, tokenizer) if self.strategy == "tokens" else WordWatch(self.k)
+
+
+def first_tokens(text: str, k: int, tokenizer: Any) -> str:
+    """The characters that the first k tokens cover (a character that tokens share, whole). Raises UserError without offsets."""
+    if not getattr(tokenizer, "is_fast", True):
+        name = getattr(tokenizer, "name_or_path", "this tokenizer")
+        raise UserError(
+            f"{name}: does not tell where its tokens stand: to cut by tokens give a model with a fast tokenizer"
+        )
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return text if len(offsets) <= k else text[: max(end for _, end in offsets[:k])]
+
+
+def first_reasoning_words(text: str, k: int) -> str:
+    """Up to the end of the k-th reasoning word; the whole text if it has fewer."""
+    watch = WordWatch(k)
+    if not watch.add(text):
+        watch.finish()
+    return text if watch.end is None else text[: watch.end]
+
+
+class WordWatch:
+    """Counts reasoning words in a text that arrives in pieces; each piece is looked at once.
+
+    end: where the k-th word ends, in characters; None until it is known.
+    """
+
+    def __init__(self, k: int):
+        self.k, self.count = k, 0
+        self.end: int | None = None
+        self.at = 0  # where the pieces begin
+        self.pieces: list[str] = []  # the line that has not ended, or what of it is not counted yet
+        self.prose = False  # that line is known to begin or end no code block
+        self.fenced: deque[str] = (
+            deque()
+        )  # lines of a code block that nobody has ended yet, the first of them its beginning
+        self.fenced_at = self.fenced_size = 0
+
+    def add(self, piece: str) -> bool:
+        """Whether the text so far holds k whole words: the next character would not change the k-th."""
+        if self.end is not None:
+            return True
+        self.pieces.append(piece)
+        if "\n" not in piece and self.prose and not _BREAK.search(piece):
+            return False  # a word goes on
+        text = piece if len(self.pieces) == 1 else "".join(self.pieces)
+        start = 0
+        while self.end is None and (newline := text.find("\n", start)) >= 0:
+            if not self.fenced:  # all lines before the next that may begin a code block, at once
+                tick = text.find("```", start)
+                newline = max(newline, text.rfind("\n", start, tick if tick >= 0 else len(text)))
+            self._line(text[start : newline + 1])
+            start = newline + 1
+        self.pieces = [text[start:]]
+        self._unfinished(text[start:])
+        return self.end is not None
+
+    def finish(self) -> None:
+        """The text is over: a code block that was not ended is none."""
+        last = "".join(self.pieces)
+        if self.fenced and _CLOSES.fullmatch(last):
+            return
+        self._release(0)
+        self._count(last, self.at)
+
+    def _line(self, line: str) -> None:
+        """A whole line, or the rest of one; or lines without any ```."""
+        if self.fenced and _CLOSES.fullmatch(line):
+            self.fenced.clear()
+            self.fenced_size = 0
+        elif self.fenced:
+            self.fenced.append(line)
+            self.fenced_size += len(line)
+            self._release(LONGEST_FENCE)
+        elif not self.prose and _OPENS.fullmatch(line):
+            self.fenced.append(line)
+            self.fenced_at, self.fenced_size = self.at, len(line)
+        else:
+            self._count(line, self.at)
+        self.at, self.prose = self.at + len(line), False
+
+    def _release(self, most: int) -> None:
+        """Count the lines of code blocks that are longer than `most` characters: they are none."""
+        while self.fenced and (self.fenced_size > most or not _OPENS.fullmatch(self.fenced[0])):
+            line = self.fenced.popleft()
+            self._count(line, self.fenced_at)
+            self.fenced_at, self.fenced_size = self.fenced_at + len(line), self.fenced_size - len(line)
+
+    def _unfinished(self, text: str) -> None:
+        """What there is of the last line."""
+        if self.fenced and not _MAY_CLOSE.fullmatch(text):
+            self._release(LONGEST_FENCE - len(text))
+        if self.fenced or self.end is not None or (not self.prose and _MAY_OPEN.fullmatch(text)):
+            return
+        self.prose = True
+        counted = self._count(text, self.at, goes_on=True)
+        self.pieces, self.at = [text[counted:]], self.at + counted
+
+    def _count(self, text: str, at: int, goes_on: bool = False) -> int:
+        """Count the words of `text`, which begins at character `at`; goes_on: its last word may. Returns the characters read."""
+        if self.end is not None:
+            return len(text)
+        for run in _RUN.finditer(text):
+            if goes_on and run.end() == len(text):
+                return run.start()
+            word = run[0]
+            if (word.lower() if word.isascii() else word.casefold()) in _WORDS:
+                ends = [run.end()]
+            elif word.isascii():
+                continue
+            else:
+                ends = [run.start() + found.end() for found in _UNSPACED.finditer(word)]
+            for end in ends:
+                self.count += 1
+                if self.count == self.k:
+                    self.end = at + end
+                    return len(text)
+        return len(text)
+
+
+class TokenWatch:
+    """Says when a text that arrives in pieces has more than k tokens. The tokens of new text are counted, of the whole only to be sure."""
+
+    EVERY = 64, 16  # characters, or pieces, between two looks near the end
+
+    def __init__(self, k: int, tokenizer: Any):
+        self.k, self.tokenizer = k, tokenizer
+        self.pieces: list[str] = []
+        self.length = self.counted = 0  # characters, tokens
+        self.look_at, self.most_pieces = self.EVERY
+        self.fresh: list[str] = []
+
+    def add(self, piece: str) -> bool:
+        """Whether the text so far has more than k tokens."""
+        self.fresh.append(piece)
+        self.length += len(piece)
+        return (self.length >= self.look_at or len(self.fresh) >= self.most_pieces) and self._look()
+
+    def _look(self) -> bool:
+        new = "".join(self.fresh)
+        self.pieces.append(new)
+        self.fresh = []
+        self.counted += len(self.tokenizer.encode(new, add_special_tokens=False))
+        if self.counted > self.k and self._whole_is_longer():
+            return True
+        # Most of the way to the k-th token is gone without looking: a text's tokens are about equally long.
+        left = max(self.k - self.counted, 0) * self.length / max(self.counted, 1)
+        skipped = int(0.9 * left)
+        characters, pieces = self.EVERY
+        self.look_at = self.length + max(characters, skipped)
+        self.most_pieces = sys.maxsize if skipped > characters else pieces
+        return False
+
+    def _whole_is_longer(self) -> bool:
+        text = "".join(self.pieces)
+        self.pieces = [text]
+        return len(first_tokens(text, self.k, self.tokenizer)) < len(text)

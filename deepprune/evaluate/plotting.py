@@ -1,0 +1,455 @@
+"""Figures, all drawn without a display. Axes are titled, counts stand in titles or legends.
+
+python -m deepprune.evaluate.plotting Online/results/deep-64.csv   # a comparison's figures again, from its table and manifest
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+from deepprune.base import jsonl
+from deepprune.base.errors import UserError  # noqa: E402
+from deepprune.base.stage import command  # noqa: E402
+from deepprune.evaluate import comparison  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write a figure as PNG, atomically, and close it."""
+    with jsonl.atomic(path) as file:
+        figure.savefig(file, format="png", dpi=150, bbox_inches="tight")
+    plt.close(figure)
+
+
+def show(figure: Any, name: str, folder: str | Path = "results/figures") -> Any:
+    """For notebooks: write the figure to folder/name.png (relative to the repository) and show that picture."""
+    from IPython.display import Image
+
+    path = ROOT / folder / f"{name}.png"
+    save(figure, path)
+    return Image(data=path.read_bytes(), width=round(figure.get_figwidth() * 90))
+
+
+def precision_recall(curves: dict[str, tuple[Sequence[int], Sequence[float]]], title: str) -> Any:
+    """Precision-recall curves of the class "same"; curves: legend name -> (labels, scores)."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    figure, axis = plt.subplots(figsize=(5, 4.6))
+    for name, (labels, scores) in curves.items():
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        axis.step(recall, precision, where="post", label=f"{name}: AP {average_precision_score(labels, scores):.3f}")
+        base = sum(labels) / len(labels)
+    axis.axhline(base, linestyle=":", color="grey", label=f"share of same-answer pairs {base:.3f}")
+    axis.set(xlabel="recall (same-answer pairs found)", ylabel="precision", title=title, ylim=(0, 1.03))
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=7)
+    return figure
+
+
+def score_histograms(scores: dict[str, tuple[Sequence[int], Sequence[float]]], title: str) -> Any:
+    """p_same by class, a panel a judge; scores: judge -> (labels, p_same)."""
+    figure, axes = plt.subplots(1, len(scores), figsize=(3.4 * len(scores), 3.2), sharey=False, squeeze=False)
+    for axis, (judge, (labels, p)) in zip(axes[0], scores.items(), strict=True):
+        for label, name, colour in ((0, "different", "tab:red"), (1, "same", "tab:blue")):
+            of_class = [x for x, y in zip(p, labels, strict=True) if y == label]
+            axis.hist(
+                of_class,
+                bins=20,
+                range=(0, 1),
+                density=True,
+                alpha=0.5,
+                color=colour,
+                label=f"{name} ({len(of_class)})",
+            )
+        axis.set(xlabel="p_same", title=judge)
+        axis.title.set_fontsize(9)
+        axis.legend(fontsize=7)
+    axes[0][0].set_ylabel("density (pairs of the class)")
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    return figure
+
+
+def reliability(judges: dict[str, tuple[list[dict[str, float]], float]], title: str) -> Any:
+    """Reliability diagram; judges: legend name -> (bins of metrics.reliability, ECE). Dot size: pairs in the bin."""
+    figure, axis = plt.subplots(figsize=(5, 4.6))
+    axis.plot([0, 1], [0, 1], ":", color="grey", label="calibrated")
+    for name, (bins, error) in judges.items():
+        x, y = [b["mean_p"] for b in bins], [b["same_share"] for b in bins]
+        line = axis.plot(x, y, linewidth=1, label=f"{name}: ECE {error:.3f}")[0]
+        axis.scatter(x, y, s=[8 + b["count"] / 2 for b in bins], color=line.get_color(), alpha=0.7)
+    axis.set(
+        xlabel="mean p_same of the bin",
+        ylabel="share of pairs with the same answer",
+        title=title,
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=7)
+    return figure
+
+
+def intervals(
+    rows: Sequence[tuple[str, float, float, float]],
+    xlabel: str,
+    title: str,
+    reference: float | None = None,
+    marks: dict[str, float] | None = None,
+    colours: Sequence[Any] | None = None,
+) -> Any:
+    """A dot and its interval a row, first row on top; rows: (name, value, low, high).
+
+    reference: a dotted line (chance, say); marks: row name -> the paper's value, a grey cross; colours: rows
+    of one value share a colour.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 0.9 + 0.34 * len(rows)))
+    kinds = list(dict.fromkeys(colours or [0]))
+    for index, (name, value, low, high) in enumerate(rows):
+        colour = f"C{kinds.index(colours[index] if colours else 0)}"
+        axis.errorbar(value, index, xerr=[[value - low], [high - value]], marker="o", capsize=3, color=colour)
+        if marks and marks.get(name) is not None:
+            axis.plot(marks[name], index, "x", color="grey")
+    if reference is not None:
+        axis.axvline(reference, linestyle=":", color="grey")
+    axis.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+    axis.set_ylim(len(rows) - 0.4, -0.6)  # the first row on top
+    axis.set(xlabel=xlabel + (" (x: the paper's)" if marks else ""), title=title)
+    axis.title.set_fontsize(10)
+    axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def agreement(shares: dict[str, Sequence[float]], title: str, paper: float = 0.8) -> Any:
+    """Histogram of each problem's share of same-answer pairs, a panel a reasoner; shares: panel title -> shares."""
+    import numpy as np
+
+    figure, axes = plt.subplots(1, len(shares), figsize=(3.4 * len(shares), 3.2), squeeze=False)
+    for axis, (name, values) in zip(axes[0], shares.items(), strict=True):
+        axis.hist(values, bins=20, range=(0, 1), color="tab:blue", alpha=0.7)
+        axis.axvline(np.mean(values), color="black", linewidth=1, label=f"mean {np.mean(values):.2f}")
+        axis.axvline(paper, linestyle="--", color="grey", label=f"the paper: over {paper:.2f}")
+        axis.set(xlabel="share of pairs with the same answer", title=name)
+        axis.title.set_fontsize(8)
+        axis.legend(fontsize=7)
+    axes[0][0].set_ylabel("problems")
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    return figure
+
+
+def against_k(curves: dict[str, Sequence[tuple]], ylabel: str, title: str) -> Any:
+    """Curves over the number of traces k (log axis); curves: name -> (k, value) or (k, value, low, high) points."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.2))
+    for name, points in curves.items():
+        k, value, *band = map(list, zip(*points, strict=True))
+        line = axis.plot(k, value, marker="o", markersize=3, label=name)[0]
+        if band:
+            axis.fill_between(k, band[0], band[1], alpha=0.15, color=line.get_color())
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(k, [str(x) for x in k], fontsize=8)
+    axis.set(xlabel="traces k", ylabel=ylabel, title=title)
+    axis.title.set_fontsize(10)
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def learning_curve(
+    curves: dict[str, Sequence[tuple[float, float, float, float]]], levels: dict[str, float], title: str
+) -> Any:
+    """AUROC against the number of training pairs (log axis); curves: name -> (pairs, value, low, high)...
+
+    levels: judges without training -> AUROC, horizontal lines.
+    """
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for name, points in curves.items():
+        n, value, low, high = map(list, zip(*points, strict=True))
+        axis.errorbar(
+            n,
+            value,
+            yerr=[[v - x for v, x in zip(value, low, strict=True)], [x - v for v, x in zip(value, high, strict=True)]],
+            marker="o",
+            capsize=3,
+            label=name,
+        )
+    for (name, value), style in zip(levels.items(), ("--", ":", "-."), strict=False):
+        axis.axhline(value, linestyle=style, color="grey", label=f"{name}: {value:.3f}")
+    axis.set_xscale("log")
+    ticks = sorted({point[0] for points in curves.values() for point in points})
+    axis.set_xticks(ticks, [f"{int(t)}" for t in ticks], minor=False)
+    axis.minorticks_off()
+    axis.set(xlabel="training pairs (after oversampling)", ylabel="AUROC, 95 % interval over problems", title=title)
+    axis.title.set_fontsize(10)
+    axis.legend(fontsize=7)
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def roc(curves: dict[str, tuple[Sequence[int], Sequence[float], float]], title: str) -> Any:
+    """ROC curves; curves: legend name -> (labels, scores, AUROC)."""
+    from sklearn.metrics import roc_curve
+
+    figure, axis = plt.subplots(figsize=(5, 4.6))
+    for name, (labels, scores, area) in curves.items():
+        if len(set(labels)) < 2:
+            axis.plot([], [], label=f"{name}: none (pairs of one class)")
+            continue
+        false_positive, true_positive, _ = roc_curve(labels, scores)
+        axis.plot(false_positive, true_positive, label=f"{name}: AUROC {area:.3f}")
+    axis.plot([0, 1], [0, 1], ":", color="grey", label="chance")
+    axis.axhline(0.8, color="grey", linewidth=0.5)
+    axis.text(0.0, 0.805, "FNR 0.2", ha="left", va="bottom", fontsize=7, color="grey")
+    axis.set(xlabel="false-positive rate (different pairs called same)", ylabel="true-positive rate", title=title)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=7)
+    return figure
+
+
+def tokens_against_accuracy(
+    points: dict[str, dict[str, tuple[float, float, float]]],
+    title: str,
+    lines: dict[str, Sequence[tuple[float, float]]] | None = None,
+) -> Any:
+    """Points with intervals; points: name -> {"tokens": (value, low, high), "accuracy": (value, low, high)}.
+
+    Tokens are reasoner-equivalent tokens a problem. lines: name -> (tokens, accuracy) points to join.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 4.4))
+    for name, line in (lines or {}).items():
+        axis.plot([x / 1000 for x, _ in line], [y for _, y in line], ".-", color="grey", linewidth=1, label=name)
+    markers = "osD^vP*X<>"
+    for index, (name, point) in enumerate(points.items()):
+        (x, x_low, x_high), (y, y_low, y_high) = point["tokens"], point["accuracy"]
+        x_low, x_high, y_low, y_high = (  # an interval that is not known is none
+            v if b is None or math.isnan(b) else b for v, b in ((x, x_low), (x, x_high), (y, y_low), (y, y_high))
+        )
+        axis.errorbar(
+            x / 1000,
+            y,
+            xerr=[[(x - x_low) / 1000], [(x_high - x) / 1000]],
+            yerr=[[y - y_low], [y_high - y]],
+            marker=markers[index % len(markers)],
+            linestyle="none",
+            capsize=2,
+            label=name,
+        )
+    axis.set(
+        xlabel="reasoner tokens a problem (thousands; a judge's weighted by parameters)",
+        ylabel="accuracy",
+        title=title,
+        ylim=(-0.03, 1.03),
+    )
+    axis.set_xlim(left=0)
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.grid(alpha=0.3)
+    return figure
+
+
+COMPARISON_ENDS = ("", "_latency", "_quality")
+
+
+def of_comparison(numbers: pd.DataFrame, title: str) -> dict[str, Any]:
+    """The figures of a comparison by the end of their file names; numbers: comparison.table.
+
+    "": accuracy against tokens, a panel a judge; "_latency": against the longest chain of dependent tokens; "_quality":
+    from which judge on pruning pays, where judges of at least three AUROCs are simulated.
+    """
+    simulated = numbers["judge"].str.startswith("AUROC ", na=False)
+    figures = {}
+    if not simulated.any() or (numbers["judge"].notna() & ~simulated).any():
+        figures = {"": fronts(numbers[~simulated], title), "_latency": fronts(numbers[~simulated], title, "sequential")}
+    if numbers.loc[simulated, "judge"].nunique() >= 3:
+        figures["_quality"] = by_judge_quality(numbers, title)
+    return figures
+
+
+def save_comparison(numbers: pd.DataFrame, title: str, base: str | Path) -> list[str]:
+    """Write the figures of a comparison to BASE.png, BASE_latency.png, BASE_quality.png, those that there are; returns their paths."""
+    figures = of_comparison(numbers, title)
+    for end, figure in figures.items():
+        save(figure, f"{base}{end}.png")
+    return [f"{base}{end}.png" for end in figures]
+
+
+COSTS = {
+    "total": "tokens a problem, judge counted (thousands, reasoner-equivalent)",
+    "sequential": "longest chain of dependent tokens (thousands)",
+}
+
+
+def fronts(numbers: pd.DataFrame, title: str, cost: str = "total") -> Any:
+    """What accuracy costs: a panel a judge, in it one line a finish rule through the settings that no other beats.
+
+    numbers: comparison.table. cost: a key of COSTS. cons@m is the reference line with its 95 % interval, the ways to vote
+    without a judge are one line. The star is a line's best setting: the largest gain over cons@m for as many tokens;
+    the panel's legend says which it is. Judges whose size is not known have no total and are named in the title.
+    """
+    unknown = comparison.unknown_cost(numbers) if cost == "total" else []
+    drawn = [judge for judge in dict.fromkeys(numbers["judge"].dropna()) if judge not in unknown] or [None]
+    columns = min(2, len(drawn))
+    lines = -(-len(drawn) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.6 * columns, 4.5 * lines), squeeze=False, layout="constrained"
+    )
+    for axis, judge in zip(axes.flat, drawn, strict=False):
+        _panel(axis, numbers, judge, cost)
+    for axis in axes.flat[len(drawn) :]:
+        axis.axis("off")
+    figure.suptitle(
+        title + (f"\nnot drawn, because its size is not known: {', '.join(unknown)}" if unknown else ""), fontsize=9
+    )
+    return figure
+
+
+def _panel(axis: Any, numbers: pd.DataFrame, judge: str | None, cost: str) -> None:
+    """One judge's panel of `fronts`."""
+    keys = comparison.varied(numbers)
+    reference = numbers[numbers["m"].notna()]
+    axis.fill_between(
+        reference[cost] / 1000, reference["accuracy low"], reference["accuracy high"], color="black", alpha=0.08
+    )
+    axis.plot(reference[cost] / 1000, reference["accuracy"], ".-", color="black", label="cons@m, m = 1, 2, 4, ...")
+    plain = comparison.front(numbers[numbers["judge"].isna() & numbers["m"].isna()], cost)
+    axis.plot(
+        plain[cost] / 1000,
+        plain["accuracy"],
+        "s--",
+        color="dimgrey",
+        markersize=4,
+        label=f"no judge: {_leader(plain)['method']}",
+    )
+    pruned = numbers[numbers["judge"] == judge]
+    for index, (rule, rows) in enumerate(pruned.groupby("method", sort=False)):
+        line = comparison.front(rows, cost)
+        best = _leader(line)
+        name = f"{rule}: {comparison.short_settings(best, keys)}" if keys else rule
+        axis.plot(line[cost] / 1000, line["accuracy"], "o-", color=f"C{index}", markersize=3, linewidth=1.2, label=name)
+        axis.plot(best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", markersize=11)
+    axis.set(xscale="log", xlabel=COSTS[cost], ylabel="accuracy", title=f"judge: {judge}" if judge else "no judge")
+    _plain_ticks(axis.xaxis)
+    axis.title.set_fontsize(9)
+    axis.xaxis.label.set_fontsize(8)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, frameon=False)
+
+
+def _plain_ticks(axis: Any) -> None:
+    """1, 2, 5, 10, 20 ... instead of powers, on a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _leader(line: pd.DataFrame) -> pd.Series:
+    """The row that gains most over cons@m for as many tokens (the most accurate where no gain is known)."""
+    gain = line["over_cons"] if line["over_cons"].notna().any() else line["accuracy"]
+    return line.loc[gain.idxmax()]
+
+
+def by_judge_quality(numbers: pd.DataFrame, title: str) -> Any:
+    """From which judge on does pruning pay? Tokens and accuracy against the AUROC of simulated judges, a line a finish rule.
+
+    numbers: comparison.table with judges 'AUROC 0.6' ...; of each rule the setting with the smallest K1 and the last of the
+    comparisons, of the paper's rule also the one with the largest K1 and the first. Level lines: votes without a judge.
+    """
+    pruned = numbers[numbers["judge"].str.startswith("AUROC ", na=False)]
+    pruned = pruned.assign(auroc=pruned["judge"].str.removeprefix("AUROC ").astype(float)).sort_values("auroc")
+    pruned = comparison.usual(pruned)
+    asked = list(dict.fromkeys(pruned["comparisons"]))
+    low, high = pruned["K1"].min(), pruned["K1"].max()
+    cheap = pruned[(pruned["K1"] == low) & (pruned["comparisons"] == asked[-1])]
+    full = pruned[(pruned["method"] == "paper") & (pruned["K1"] == high) & (pruned["comparisons"] == asked[0])]
+    lines = {f"paper, K1 {high:g}, {asked[0]}": full}
+    for rule in ("paper", "staged"):
+        lines[f"{rule}, K1 {low:g}, {asked[-1]}"] = cheap[cheap["method"] == rule]
+    largest = numbers.loc[numbers["m"].idxmax()]
+    plain = numbers[numbers["method"].str.startswith("adaptive-consistency, batches", na=False)]
+    levels = {largest["method"]: (largest, "-"), **{row["method"]: (row, "--") for _, row in plain.iterrows()}}
+    figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.4), layout="constrained")
+    for axis, column, scale in zip(axes, ("total", "over_cons_n"), (1000, 1), strict=True):
+        for name, (row, style) in levels.items():
+            axis.axhline(row[column] / scale, color="black" if style == "-" else "dimgrey", linestyle=style, label=name)
+        for index, (name, rows) in enumerate(lines.items()):
+            axis.plot(rows["auroc"], rows[column] / scale, "o-", color=f"C{index}", markersize=4, label=name)
+            if column == "over_cons_n":
+                axis.fill_between(
+                    rows["auroc"], rows[f"{column} low"], rows[f"{column} high"], color=f"C{index}", alpha=0.1
+                )
+        axis.set(xlabel="AUROC of the simulated judge (1: oracle)")
+        axis.grid(alpha=0.3)
+    axes[0].set(yscale="log", ylabel="tokens a problem, judge counted (thousands)")
+    _plain_ticks(axes[0].yaxis)
+    axes[1].set(ylabel=f"accuracy minus {largest['method']}'s\n(shaded: paired 95 % intervals)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def grouped(numbers: pd.DataFrame, column: str, title: str, reference: float | None = None) -> Any:
+    """Values with their 95 % intervals over problems: a band a group (first on top), in it the judges side by side.
+
+    numbers: columns judge, group, pairs, `column`, `column` low and `column` high. reference: a dotted line (chance, say).
+    """
+    import textwrap
+
+    groups, judges = list(dict.fromkeys(numbers["group"])), list(dict.fromkeys(numbers["judge"]))
+    figure, axis = plt.subplots(figsize=(7.2, 1.6 + (0.3 + 0.14 * len(judges)) * len(groups)), layout="constrained")
+    for index, judge in enumerate(judges):
+        rows = numbers[numbers["judge"] == judge]
+        y = [groups.index(group) + (index - (len(judges) - 1) / 2) * 0.7 / len(judges) for group in rows["group"]]
+        spread = [rows[column] - rows[f"{column} low"], rows[f"{column} high"] - rows[column]]
+        axis.errorbar(rows[column], y, xerr=spread, fmt="o", markersize=4, capsize=2, color=f"C{index}", label=judge)
+    for border in range(1, len(groups)):
+        axis.axhline(border - 0.5, color="grey", linewidth=0.5, alpha=0.5)
+    if reference is not None:
+        axis.axvline(reference, linestyle=":", color="grey")
+    pairs = numbers.drop_duplicates("group").set_index("group")["pairs"]
+    names = [f"{textwrap.fill(str(group).split('/')[-1], 34)}\n({pairs[group]} pairs)" for group in groups]
+    axis.set_yticks(range(len(groups)), names, fontsize=8)
+    axis.set_ylim(len(groups) - 0.5, -0.5)
+    axis.set(xlabel=f"{column}, 95 % intervals over problems", title=title)
+    axis.title.set_fontsize(10)
+    axis.grid(axis="x", alpha=0.3)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    return figure
+
+
+def redraw(table: str | Path) -> list[str]:
+    """The figures of a comparison drawn again from its table NAME.csv and NAME.manifest.json; returns their paths.
+
+    Raises UserError where one of the two is missing.
+    """
+    base = Path(table).with_suffix("")
+    manifest = base.with_name(f"{base.name}.manifest.json")
+    for path in (Path(table), manifest):
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such file; give the table that Online/compare_methods.py wrote, beside its manifest"
+            )
+    numbers, about = pd.read_csv(table), json.loads(manifest.read_text())
+    what = f"{base.name}: {about['rows']} problems, n = {numbers['m'].max():.0f} traces"
+    return save_comparison(numbers, what, base)
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw a comparison's figures again, from its table.")
+    parser.add_argument("tables", nargs="+", metavar="NAME.csv")
+    for table in parser.parse_args().tables:
+        print(", ".join(redraw(table)))
+
+
+if __name__ == "__main__":
+    main()

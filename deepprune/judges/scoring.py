@@ -1,0 +1,190 @@
+"""Scoring pairs with a judge: what stage 04 and the two scripts of Preliminaries/ share.
+
+Each score is on disk when it is known; a killed run goes on with the same command.
+
+A record: {"pair_id": "77ab...", "judge": "judge@1f3c9a2b", "p_same": 0.81, "verdict": true,
+           "prompt_tokens": 312, "cached_tokens": 160}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepprune import judges
+from deepprune.base import config, console, metrics, progress, records
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.manifest import Manifest
+from deepprune.data import pairs
+from deepprune.judges import Judge, Request
+from deepprune.judges.score_store import ScoreStore
+
+
+@dataclasses.dataclass
+class ScoringSettings:
+    """What every script that scores pairs can be told."""
+
+    output: str = setting(
+        config.REQUIRED, "JSONL file of PairScore records; appended to when it exists", ends=config.JSONL
+    )
+    pairs: str = setting("DeepPrune_data/offline_test_data/deepprune_pairs.jsonl", "JSONL file of Pair records")
+    batch: int = setting(64, "pairs (or traces to encode) handled at once", free=True, at_least=1)
+    resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True, at_least=1)
+    seed: int = config.seed("seed of the bootstrap (and of the random judge)")
+    overwrite: bool = setting(False, "replace an existing output")
+
+
+@dataclasses.dataclass
+class ModelSettings(ScoringSettings):
+    """What scripts that score with a language model can be told besides."""
+
+    dtype: str = config.dtype("the judge's weights' type")
+    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=2)
+    prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
+    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True, at_least=1)
+    data_parallel: int = setting(1, "copies of the model", free=True, at_least=1)
+    least_label_mass: float = judges.least_label_mass()
+
+    def open(self, kind: str, model: str | None) -> Judge:
+        """The judge of this kind and model, with these settings."""
+        return judges.open_judge(
+            kind,
+            model,
+            dtype=self.dtype,
+            max_model_len=self.max_model_len,
+            batch=self.batch,
+            prefix_caching=self.prefix_caching,
+            seed=self.seed,
+            tensor_parallel=self.tensor_parallel,
+            data_parallel=self.data_parallel,
+            least_label_mass=self.least_label_mass,
+        )
+
+
+def run(
+    settings: ScoringSettings, described: dict[str, Any], open_judge: Callable[[], Judge], made_from: dict[str, Any]
+) -> None:
+    """Score the pairs that are not scored yet, print AUROC, TNR@0.2 and accuracy, finish the manifest.
+
+    described: judges.describe of the judge, in the manifest before the first score; open_judge: called only when a pair is left to
+    score; made_from: the settings that make a score what it is (an output made with others is refused).
+    """
+    name = described["name"]
+    to_judge = pairs.scoring_order(records.read(records.Pair, settings.pairs))
+    if not to_judge:
+        raise UserError(f"{settings.pairs}: no pairs; make them with Offline/build_pair_dataset.py")
+    manifest = Manifest.open(
+        settings.output,
+        "evaluate",
+        made_from,
+        [settings.pairs],
+        config.free_settings(type(settings)),
+        settings.overwrite,
+        {"judge": name},
+    )
+    judges.note(manifest, described)
+    with manifest.appender() as out:
+        if out.repaired:
+            print(f"{settings.output}: removed a cut-off last line left by a killed run")
+        scores = {s.pair_id: s for s in records.read(records.PairScore, settings.output)}
+        todo = [p for p in to_judge if p.pair_id not in scores]
+        print(f"{len(to_judge)} pairs: {len(to_judge) - len(todo)} scored before, {len(todo)} to score with {name}")
+        if todo:
+            judge = open_judge()
+            started = time.monotonic()
+            requests = (Request.of(p) for p in todo)
+            for position, score in progress.bar(judge.stream(requests), total=len(todo), desc="pairs", unit="pair"):
+                record = records.PairScore(
+                    todo[position].pair_id,
+                    name,
+                    score.p_same,
+                    score.p_same > 0.5,
+                    score.prompt_tokens,
+                    score.cached_tokens,
+                )
+                out.append(records.to_row(record))
+                scores[record.pair_id] = record
+                judges.note_mass(manifest, judge.label_mass)
+            console.detail(f"{len(todo) / (time.monotonic() - started):.1f} pairs/s")
+            judge.close()
+            if judge.label_mass:
+                console.detail(
+                    "its labels' probability among all tokens: mean {mean}, least {least} on the first {prompts} prompts".format(
+                        **judge.label_mass
+                    )
+                )
+    tokens = sum(scores[p.pair_id].prompt_tokens for p in to_judge)
+    cached = sum(scores[p.pair_id].cached_tokens for p in to_judge)
+    table = metrics.judge_table(
+        [p.label for p in to_judge],
+        [scores[p.pair_id].p_same for p in to_judge],
+        [p.problem_id for p in to_judge],
+        settings.resamples,
+        settings.seed,
+    )
+    problems = len({p.problem_id for p in to_judge})
+    console.detail(f"{len(to_judge)} pairs of {problems} problems, judge {name}; 95 % intervals over problems")
+    shown = {}
+    for metric, row in table.items():
+        value = "n/a (one class)" if math.isnan(row["value"]) else f"{row['value']:.4f}"
+        shown[metric] = f"{value}  {metrics.in_brackets(row['low'], row['high'], '.4f')}"
+        console.detail(f"  {metric:<22} {shown[metric]}")
+    console.detail(
+        f"prompt tokens {tokens:,}, of which {cached:,} ({cached / max(tokens, 1):.1%}) from the prefix cache"
+    )
+    console.brief(f"AUROC {shown['auroc']}, TNR@0.2 {shown['tnr_at_0.2_fnr']}".replace("  [", " ["))
+    manifest.finish(len(scores), metrics=table, prompt_tokens=tokens, cached_tokens=cached)
+
+
+def fill(
+    store: ScoreStore,
+    requests: Sequence[Request],
+    open_judge: Callable[[], Judge],
+    batch: int,
+    what: str,
+    most: int | None = None,
+) -> None:
+    """Score what the store does not hold yet. open_judge: called only then; what: for the bar.
+
+    Raises UserError for more than `most` pairs to score.
+    """
+    todo = [r for r in requests if (r.trace_a, r.trace_b) not in store.scores]
+    print(f"{what}: {len(requests):,} pairs, {len(todo):,} to score")
+    if most is not None and len(todo) > most:
+        raise UserError(
+            f"{what}: {len(todo):,} pairs are more than --max-pairs {most:,}: take fewer traces (--n) or raise it"
+        )
+    if not todo:
+        return
+    judge = open_judge()
+    with progress.bar(total=len(todo), desc=what, unit="pair") as bar:
+        for start in range(0, len(todo), 4 * batch):
+            chunk = todo[start : start + 4 * batch]
+            scores = judge.score(chunk)
+            store.add([(r.trace_a, r.trace_b, s) for r, s in zip(chunk, scores, strict=True)])
+            store.note_label_mass(judge.label_mass)
+            bar.update(len(chunk))
+    judge.close()
+
+
+def load(paths: Sequence[str | Path], to_judge: Sequence[records.Pair]) -> dict[str, dict[str, records.PairScore]]:
+    """judge -> pair id -> score. Raises UserError unless every file holds one judge's scores of exactly these pairs."""
+    wanted: set[str] = {p.pair_id for p in to_judge}
+    result: dict[str, dict[str, records.PairScore]] = {}
+    for path in paths:
+        scores = {s.pair_id: s for s in records.read(records.PairScore, path)}
+        if set(scores) != wanted:
+            raise UserError(
+                f"{path}: scores {len(scores)} pairs, of which {len(set(scores) & wanted)} are among the "
+                f"{len(wanted)} given; judges are compared on the same pairs only: score these pairs again"
+            )
+        names = {s.judge for s in scores.values()}
+        if len(names) != 1 or names & set(result):
+            raise UserError(f"{path}: expected the scores of one further judge, found {', '.join(sorted(names))}")
+        result[names.pop()] = scores
+    return result

@@ -1,0 +1,89 @@
+"""The settings that stages have in common: truncation; and of pruning, on recorded and on live traces, clustering and finish rule."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from deepprune.base import config
+from deepprune.base.config import like, setting
+from deepprune.data.truncation import STRATEGIES, Truncation
+from deepprune.prune.clustering import ClusterSettings
+from deepprune.prune.finishing import FinishSettings
+
+
+@dataclasses.dataclass
+class CutSettings:
+    truncation: str = setting(
+        "words", "how a trace is cut: first k tokens or up to the k-th reasoning word", choices=STRATEGIES
+    )
+    truncation_k: int = setting(25, "the truncation's k (as for the judge's training)", at_least=1)
+
+    def cut(self) -> Truncation:
+        """Raises UserError for values that make no sense."""
+        return Truncation(self.truncation, self.truncation_k)
+
+
+@dataclasses.dataclass
+class RuleSettings(CutSettings):
+    tau: float = like(ClusterSettings, "tau")
+    k: int = like(ClusterSettings, "k")
+    k1: int = like(ClusterSettings, "k1")
+    overflow: str = like(ClusterSettings, "overflow")
+    similarity: str = like(ClusterSettings, "similarity")
+    assign: str = like(ClusterSettings, "assign")
+    comparisons: str = like(ClusterSettings, "comparisons")
+    surety: float = like(ClusterSettings, "surety")
+    finish: str = like(FinishSettings, "rule")
+    k2: int = like(FinishSettings, "k2")
+    k3: int = like(FinishSettings, "k3")
+    largest: int = like(FinishSettings, "largest")
+    per_cluster: int = like(FinishSettings, "per_cluster")
+    threshold: float = like(FinishSettings, "threshold")
+    trust: float = like(FinishSettings, "trust")
+    finish_batch: int = like(FinishSettings, "batch")
+    start: int = like(FinishSettings, "start")
+    seed: int = config.seed("seed of sampled members and of random finish (and of what else is random here)")
+
+    def cluster_rule(self) -> ClusterSettings:
+        """Raises UserError for values that make no sense."""
+        return ClusterSettings(
+            self.tau,
+            self.k,
+            self.k1,
+            self.overflow,
+            self.similarity,
+            self.assign,
+            self.comparisons,
+            self.surety,
+            self.seed,
+        )
+
+    def finish_rule(self) -> FinishSettings:
+        """Raises UserError for values that make no sense."""
+        return FinishSettings(
+            self.finish,
+            self.k2,
+            self.k3,
+            self.largest,
+            self.per_cluster,
+            self.threshold,
+            self.trust,
+            self.finish_batch,
+            self.start,
+            self.seed,
+        )
+
+
+def recorded(cluster: ClusterSettings, finish: FinishSettings, cut: Truncation, n: int, order: str) -> dict:
+    """The settings as a Pruning record holds them. n: traces that the problem's run could open; order: of their arrival."""
+    finishes = {f"finish_{k}": v for k, v in dataclasses.asdict(finish).items() if k != "seed"}
+    return (
+        dataclasses.asdict(cluster)
+        | finishes
+        | {
+            "truncation": cut.strategy,
+            "truncation_k": cut.k,
+            "n": n,
+            "order": order,
+        }
+    )
