@@ -3,7 +3,7 @@
     python Online/greedy_cluster_threshold.py --config scripts/recipes/cpu.yaml --model results/demo/judge \
         --problems DeepPrune_data/problems/*.jsonl --output results/demo/pruning.jsonl
     python Online/greedy_cluster_threshold.py --judge oracle --problems ... --output oracle.jsonl
-    python Online/greedy_cluster_threshold.py ... --output paper.jsonl --then --comparisons likely --output likely.jsonl
+    python Online/greedy_cluster_threshold.py ... --output paper.jsonl --then --asks likely --output likely.jsonl
 
 After --then come the options in which a further run differs: the runs follow each other in one process, and share the engine
 of one judge.

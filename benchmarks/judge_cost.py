@@ -113,10 +113,10 @@ def least_comparisons(scores: Sequence[Sequence[float]], settings: clustering.Cl
     """The fewest comparisons with which *any* exact rule can justify the full rule's clusters, knowing the scores beforehand.
 
     A placement is justified when the answers given so far force it whatever the missing ones are, each in [0, 1]. No exact
-    saving can ask less: the limit that `comparisons: needed` is measured against.
+    saving can ask less: the limit that `asks: needed` is measured against.
     """
     clusters: list[list[int]] = []
-    running = clustering.greedy(len(scores), dataclasses.replace(settings, comparisons="all"), key, clusters)
+    running = clustering.greedy(len(scores), dataclasses.replace(settings, asks="all"), key, clusters)
     total, reply = 0, None
     while True:
         try:
@@ -211,7 +211,7 @@ class Data:
             a.k1,
             similarity=similarity,
             assign=assign or usual,
-            comparisons=comparisons,
+            asks=comparisons,
             surety=a.surety,
             seed=a.seed,
         )

@@ -45,7 +45,7 @@ $python Preliminaries/sentence_bert_similarity.py --pairs $pairs --output $out/s
 step "05 prune: the trained judge by the paper's rule and by a cheaper one, and the two limits (oracle, random)"
 $python Online/greedy_cluster_threshold.py $recipe --problems "${pruned_problems[@]}" --traces $pruned_traces "${pruned[@]}" \
   --model $out/judge --least-label-mass "${DEMO_LABEL_MASS:-0.5}" --store $out/pruning.scores.sqlite --output $out/pruning_paper.jsonl \
-  --then --assign largest --comparisons likely --finish staged --start 8 --output $out/pruning_cheaper.jsonl \
+  --then --assign largest --asks likely --finish staged --start 8 --output $out/pruning_cheaper.jsonl \
   --then --judge oracle --output $out/pruning_oracle.jsonl \
   --then --judge random --output $out/pruning_random.jsonl
 

@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepprune.base import config, records
 from deepprune.base.errors import UserError
+from deepprune.base.records import Pruning
 from deepprune.prune import clustering, finishing
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
+from deepprune.prune.rules import RuleSettings
 
 
 def run(count, rule, p_same, key=""):
@@ -108,14 +111,14 @@ def test_only_needed_comparisons_give_the_same_clusters(count, rule, noise, kind
         }[kind]
 
     clusters, asked = counted(count, rule, p_same, "q")
-    fewer, needed = counted(count, dataclasses.replace(rule, comparisons="needed"), p_same, "q")
+    fewer, needed = counted(count, dataclasses.replace(rule, asks="needed"), p_same, "q")
     assert fewer == clusters
     assert set(needed) <= set(asked)
 
 
 def test_needed_comparisons_by_hand():
     """Ten members of each of three clusters, then one more of the first: ten answers settle it, one each rules out two."""
-    rule = ClusterSettings(comparisons="needed")
+    rule = ClusterSettings(asks="needed")
     labels = [0] * 10 + [1] * 10 + [2] * 10 + [0]
     _, asked = counted(31, rule, lambda a, b: 0.95 if labels[a] == labels[b] else 0.05)
     last = [a for a, b in asked if b == 30]
@@ -132,7 +135,7 @@ def test_needed_comparisons_of_a_sure_judge_by_hand():
     def last(kin, **rule):
         _, asked = counted(
             31,
-            ClusterSettings(comparisons="needed", **rule),
+            ClusterSettings(asks="needed", **rule),
             lambda a, b: float(labels[a] == (kin if b == 30 else labels[b])),
         )
         found = [a // 10 for a, b in asked if b == 30]
@@ -162,7 +165,7 @@ def test_likely_comparisons_are_exact_with_a_clear_judge(labels, k1, overflow, a
         return 0.95 if labels[a] == labels[b] else 0.05
 
     clusters, asked = counted(len(labels), rule, p_same)
-    likely, fewer = counted(len(labels), dataclasses.replace(rule, comparisons="likely"), p_same)
+    likely, fewer = counted(len(labels), dataclasses.replace(rule, asks="likely"), p_same)
     assert likely == clusters and len(set(fewer)) == len(fewer) <= len(asked)
 
 
@@ -172,8 +175,8 @@ def test_likely_comparisons_are_the_needed_ones_for_who_must_be_sure(count, rule
     def p_same(a, b):
         return random.Random(f"{noise}/{a}/{b}").random()
 
-    needed = counted(count, dataclasses.replace(rule, comparisons="needed"), p_same, "q")
-    assert counted(count, dataclasses.replace(rule, comparisons="likely", surety=1e9), p_same, "q") == needed
+    needed = counted(count, dataclasses.replace(rule, asks="needed"), p_same, "q")
+    assert counted(count, dataclasses.replace(rule, asks="likely", surety=1e9), p_same, "q") == needed
 
 
 def test_likely_comparisons_by_hand():
@@ -184,12 +187,12 @@ def test_likely_comparisons_by_hand():
         return (0.7 if labels[a] == labels[b] else 0.3) + (0.05 if a % 2 else -0.05)
 
     last = {}
-    for comparisons, surety in (("needed", 2.0), ("likely", 2.0), ("likely", 0.5)):
-        rule = ClusterSettings(comparisons=comparisons, surety=surety)
+    for asks, surety in (("needed", 2.0), ("likely", 2.0), ("likely", 0.5)):
+        rule = ClusterSettings(asks=asks, surety=surety)
         clusters, asked = counted(21, rule, p_same)
         assert [len(c) for c in clusters] == [11, 10]
         found = [a // 10 for a, b in asked if b == 20]
-        last[comparisons, surety] = found.count(0), found.count(1)
+        last[asks, surety] = found.count(0), found.count(1)
     # Exact: ten answers of 0.7 are a mean of 0.7, and five of 0.3 leave one of 0.65 at most.
     assert last["needed", 2.0] == (10, 5)
     # One answer each, 0.65 and 0.25: sd 0.06 by now, so a mean may be off by 0.03 (half a standard error) or by 0.12 (two),
@@ -223,8 +226,8 @@ def test_the_largest_cluster_above_tau_is_asked_first_and_joined():
     def p_same(a, b):
         return scores.get((a, b), float(a > 0))
 
-    for comparisons in ("all", "needed", "likely"):
-        clusters, asked = counted(6, ClusterSettings(assign="largest", comparisons=comparisons), p_same)
+    for asks in ("all", "needed", "likely"):
+        clusters, asked = counted(6, ClusterSettings(assign="largest", asks=asks), p_same)
         assert clusters == [[0, 5], [1, 2, 3, 4]]
     # The last was 'likely': trace 4 asks the largest cluster alone.
     assert {a for a, b in asked if b == 4} <= {1, 2, 3}
@@ -248,9 +251,9 @@ def test_lockstep_asks_once_a_round_for_all_questions():
     assert result == {k: [[0, 1, 2, 3, 4]] for k in ("a", "b", "c")}
 
 
-@pytest.mark.parametrize("comparisons", ["all", "needed"])
-def test_lockstep_tells_every_trace_once(comparisons):
-    rule, told = ClusterSettings(k=3, comparisons=comparisons), []
+@pytest.mark.parametrize("asks", ["all", "needed"])
+def test_lockstep_tells_every_trace_once(asks):
+    rule, told = ClusterSettings(k=3, asks=asks), []
     runs = {k: clustering.greedy(n, rule, k) for k, n in (("a", 9), ("b", 4), ("c", 1))}
     clustering.lockstep(runs, lambda batch: [float(a % 3 == b % 3) for _, a, b in batch], told.append)
     assert sum(told) == 14
@@ -268,3 +271,16 @@ def test_settings_are_checked():
     for wrong in ({"tau": 1.5}, {"k": 0}, {"overflow": "ask"}):
         with pytest.raises(UserError):
             ClusterSettings(**wrong)
+
+
+def test_an_old_name_of_a_setting_gets_one_clear_line(tmp_path):
+    """`asks` was called `comparisons`: in recipes, on the command line, and in Pruning records."""
+    recipe, pruned = tmp_path / "recipe.yaml", tmp_path / "pruned.jsonl"
+    recipe.write_text("prune:\n  comparisons: needed\n")
+    with pytest.raises(UserError, match=r"recipe\.yaml:2: the key 'comparisons' is called 'asks' now"):
+        config.load_section(RuleSettings, "prune", recipe)
+    with pytest.raises(UserError, match="--comparisons is called --asks now"):
+        config.parse(RuleSettings, "prune", "", ["--comparisons", "needed"])
+    records.write(pruned, [Pruning("q", "oracle", {"comparisons": "all"}, [["t"]], ["t"], "4", True, {}, 0, 0)])
+    with pytest.raises(UserError, match=r"pruned\.jsonl:1: its setting 'comparisons' is called 'asks' now"):
+        list(records.read(Pruning, pruned))

@@ -219,7 +219,7 @@ def test_comparisons_may_name_the_cluster_that_is_joined():
     calls = {}
     for name, settings in (
         ("all", ClusterSettings(k1=10)),
-        ("likely/largest", ClusterSettings(k1=10, assign="largest", comparisons="likely")),
+        ("likely/largest", ClusterSettings(k1=10, assign="largest", asks="likely")),
     ):
         done = simulation.cluster(scores, settings, f"{q.dataset}/{q.problem_id}/0")
         calls[name] = sum(map(len, done.asked))

@@ -104,9 +104,9 @@ def test_runs_of_one_judge_are_told_apart_by_their_settings(live):
     records.write(live / "live.traces.jsonl", whole)
     files = []
     for name, settings in (
-        ("all", {"comparisons": "all", "tau": 0.5}),
-        ("needed", {"comparisons": "needed", "tau": 0.5}),
-        ("lower", {"comparisons": "needed", "tau": 0.25}),
+        ("all", {"asks": "all", "tau": 0.5}),
+        ("needed", {"asks": "needed", "tau": 0.5}),
+        ("lower", {"asks": "needed", "tau": 0.25}),
     ):
         files.append(live / f"{name}.jsonl")
         records.write(files[-1], [dataclasses.replace(p, settings=settings) for p in plain])
@@ -184,8 +184,8 @@ def replayed(tmp_path):
     traces += [make_trace(two, i, str(100 + i), model="reasoner-1B") for i in range(8)]
     runs = {}
     for name, settings in (
-        ("paper", {"comparisons": "all", "assign": "best", "finish_rule": "paper", "k1": 10, "n": 8}),
-        ("cheaper", {"comparisons": "likely", "assign": "largest", "finish_rule": "staged", "k1": 10, "n": 8}),
+        ("paper", {"asks": "all", "assign": "best", "finish_rule": "paper", "k1": 10, "n": 8}),
+        ("cheaper", {"asks": "likely", "assign": "largest", "finish_rule": "staged", "k1": 10, "n": 8}),
     ):
         runs[f"judge, {name}"] = []
         for problem in problems.values():

@@ -59,10 +59,10 @@ def test_the_oracle_is_exact_and_an_unknown_answer_is_alone():
         simulation.simulated_scores([0, 1], 0.4, 0, "q")
 
 
-@pytest.mark.parametrize("comparisons", ["all", "needed"])
-def test_clusters_are_the_pure_clusterings_and_every_question_is_recorded(comparisons):
+@pytest.mark.parametrize("asks", ["all", "needed"])
+def test_clusters_are_the_pure_clusterings_and_every_question_is_recorded(asks):
     scores = simulation.simulated_scores(LABELS, 0.7, 3, "q")
-    settings = ClusterSettings(k=5, k1=3, comparisons=comparisons)
+    settings = ClusterSettings(k=5, k1=3, asks=asks)
     done = simulation.cluster(scores, settings, "q")
     asked = []
 
@@ -197,7 +197,7 @@ def test_no_exact_rule_asks_less_than_the_least(auroc, similarity, assign):
     scores = simulation.simulated_scores(LABELS, auroc, 0, "q")
     rule = ClusterSettings(k=8, k1=6, similarity=similarity, assign=assign)
     asked = {
-        c: sum(map(len, simulation.cluster(scores, dataclasses.replace(rule, comparisons=c), "q").asked))
+        c: sum(map(len, simulation.cluster(scores, dataclasses.replace(rule, asks=c), "q").asked))
         for c in ("all", "needed")
     }
     least = judge_cost.least_comparisons(scores.tolist(), rule, "q")

@@ -44,6 +44,7 @@ SECTIONS = (
 REQUIRED = object()
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 JSONL, PACKED = (".jsonl",), (".jsonl", ".jsonl.gz")  # endings of outputs that are appended to, and written at once
+RENAMED = {"comparisons": "asks"}  # settings of earlier recipes: what they are called now
 LARGEST_SEED = 2**32 - 1  # what NumPy, and so vLLM, takes
 
 
@@ -285,6 +286,8 @@ def load_section(kind: type[Settings], section: str, path: str | Path) -> dict[s
     checked = {}
     for key, value in values.items():
         where = f"{path}:{yaml_line(path, section, key)}"
+        if key not in fields and RENAMED.get(key) in fields:
+            raise UserError(f"{where}: the key {key!r} is called {RENAMED[key]!r} now")
         if key not in fields:
             raise UserError(f"{where}: unknown key {key!r} in section {section!r}; keys are {', '.join(fields)}")
         checked[key] = _check(key, value, hints[key], fields[key], where)
@@ -295,7 +298,8 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose refusals are UserErrors: one line, exit code 2."""
 
     def error(self, message):
-        raise UserError(f"{message} (--help lists the options)")
+        renamed = [f"--{old} is called --{new} now; " for old, new in RENAMED.items() if f"--{old}" in message]
+        raise UserError(f"{message} ({''.join(renamed)}--help lists the options)")
 
 
 def parse(kind: type[Settings], section: str | None, doc: str, argv: list[str] | None = None) -> Settings:

@@ -158,6 +158,11 @@ class Pruning:
     judge_tokens: int
     judge_cached_tokens: int = 0
 
+    def check(self) -> str | None:
+        if "comparisons" in self.settings:
+            return "its setting 'comparisons' is called 'asks' now: prune again, or change the name in the file"
+        return None
+
 
 Record = TypeVar("Record", Problem, Trace, Pair, PairScore, Pruning)
 

@@ -39,9 +39,7 @@ FIELDS = ("accuracy", "tokens", "sequential", "judge_calls", "judge_prompt", "ju
 KEYS = ("method", "judge", "tau", "K", "K1", "K2", "comparisons")
 
 
-COMPARISONS = tuple(
-    asked + assign for asked in clustering.COMPARISONS for assign in ("", "/best", "/first", "/largest")
-)
+COMPARISONS = tuple(asked + assign for asked in clustering.ASKS for assign in ("", "/best", "/first", "/largest"))
 
 
 @dataclasses.dataclass
@@ -214,9 +212,7 @@ def _one_order(question: Question, order: list[int], grid: Grid, judges: Mapping
         stored = None if judged.stored is None else judged.stored[np.ix_(order, order)].tolist()
         for tau, k, k1, comparisons in itertools.product(grid.taus, grid.ks, grid.k1s, grid.comparisons):
             asked, _, assign = comparisons.partition("/")
-            settings = ClusterSettings(
-                tau, k, k1, grid.overflow, assign=assign or "best", comparisons=asked, seed=grid.seed
-            )
+            settings = ClusterSettings(tau, k, k1, grid.overflow, assign=assign or "best", asks=asked, seed=grid.seed)
             clustered = simulation.cluster(table, settings, key)
             for rule, k2 in itertools.product(grid.rules, grid.k2s):
                 how = FinishSettings(

@@ -293,12 +293,12 @@ def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
     for run, own in zip(runs, settings, strict=True):
         others = [s for other, s in zip(runs, settings, strict=True) if other[0].judge == run[0].judge]
         parts = [run[0].judge]
-        if own.get("comparisons", "all") != "all":
-            parts.append(own["comparisons"])
+        if own.get("asks", "all") != "all":
+            parts.append(own["asks"])
         parts += [
             f"{key} {value}"
             for key, value in own.items()
-            if key != "comparisons" and any(key in s and s[key] != value for s in others)
+            if key != "asks" and any(key in s and s[key] != value for s in others)
         ]
         result.append(parts)
     # Records of before a setting was written down lack it: then what they lack tells the others from them.
@@ -313,7 +313,7 @@ def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
 
 def rule_title(settings: dict) -> str:
     """How a run pruned, for people: the paper's rule, or what is asked, where a trace goes, and what is finished."""
-    asked, assign = settings.get("comparisons", "all"), settings.get("assign", "best")
+    asked, assign = settings.get("asks", "all"), settings.get("assign", "best")
     finish = settings.get("finish_rule", "paper")
     if (asked, assign, finish) == ("all", "best", "paper"):
         return f"the paper's rule, K1 = {settings['k1']}" if "k1" in settings else "the paper's rule"

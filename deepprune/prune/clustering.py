@@ -17,7 +17,7 @@ from deepprune.base.config import setting
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
 SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first", "largest"), ("join", "drop")
-COMPARISONS = ("all", "needed", "likely")
+ASKS = ("all", "needed", "likely")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +44,13 @@ class ClusterSettings:
     #   all      every sampled member of every cluster (the paper's rule)
     #   needed   the same clusters, cheaper: until no further answer can change where the trace goes
     #   likely   approximate: as needed, but until the missing answers are unlikely to change where the trace goes
-    comparisons: str = setting(
+    asks: str = setting(
         "all",
         "all: the paper's rule; needed: the same clusters, asking only as far as decides; likely: approximate",
-        choices=COMPARISONS,
+        choices=ASKS,
     )
     surety: float = setting(
-        2.0, "comparisons likely: standard errors that a cluster's mean may be off (more: nearer to needed)", above=0
+        2.0, "asks likely: standard errors that a cluster's mean may be off (more: nearer to needed)", above=0
     )
     seed: int = config.seed("seed of sampled members")
 
@@ -67,14 +67,14 @@ def greedy(
     """Cluster `count` traces in arrival order 0, 1, 2 ...
 
     Yields, for each new trace, pairs (member, new trace) to score: min(K1, size) sampled members of each cluster, all
-    at once or, with comparisons 'needed', in rounds and as few as decide. Expects p_same of each, in that order.
+    at once or, with asks 'needed', in rounds and as few as decide. Expects p_same of each, in that order.
     Returns the clusters (positions, each in arrival order, clusters by opening). The similarity to a cluster is the
     mean over its sampled members; ties go to the cluster opened first. `key` (the problem's id) and settings.seed seed
     the sampling of members. clusters: an empty list to fill, for callers that look at it in between.
     """
     rng = random.Random(f"{settings.seed}/{key}")
     clusters = [] if clusters is None else clusters
-    spread = _Spread() if settings.comparisons == "likely" else None
+    spread = _Spread() if settings.asks == "likely" else None
     for new in range(count):
         if not clusters:
             clusters.append([new])
@@ -83,7 +83,7 @@ def greedy(
         # At K clusters with overflow 'join' the most similar cluster is needed even when none is above tau.
         forced = len(clusters) >= settings.k and settings.overflow == "join"
         order = search_order(clusters, settings)
-        if settings.comparisons == "all":
+        if settings.asks == "all":
             chosen = yield from _place_all(new, sampled, settings, forced, order)
         else:
             chosen = yield from _place_needed(new, sampled, settings, forced, order, spread)

@@ -42,7 +42,7 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
         "\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question"
     )
     tokenizer: str | None = setting(None, "truncation by tokens: model whose tokenizer cuts (default: the reasoner's)")
-    comparisons: str = config.like(ClusterSettings, "comparisons", "needed")
+    asks: str = config.like(ClusterSettings, "asks", "needed")
     on_judge_failure: str = setting(
         "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
     )

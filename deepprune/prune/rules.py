@@ -31,7 +31,7 @@ class RuleSettings(CutSettings):
     overflow: str = like(ClusterSettings, "overflow")
     similarity: str = like(ClusterSettings, "similarity")
     assign: str = like(ClusterSettings, "assign")
-    comparisons: str = like(ClusterSettings, "comparisons")
+    asks: str = like(ClusterSettings, "asks")
     surety: float = like(ClusterSettings, "surety")
     finish: str = like(FinishSettings, "rule")
     k2: int = like(FinishSettings, "k2")
@@ -53,7 +53,7 @@ class RuleSettings(CutSettings):
             self.overflow,
             self.similarity,
             self.assign,
-            self.comparisons,
+            self.asks,
             self.surety,
             self.seed,
         )
