@@ -34,23 +34,21 @@ from deepprune.base.errors import UserError
 from deepprune.base.stage import command
 from deepprune.data import answers, problems
 from deepprune.engines import models
-from deepprune.evaluate import comparison, plotting, simulation
+from deepprune.evaluate import judge_cost_figures, methods, plotting, simulation
+from deepprune.evaluate.judge_cost_figures import EXACT, FULL, LARGEST, LEAST, LIKELY
 from deepprune.judges import Request, score_store, scoring
 from deepprune.prune import clustering, costs, finishing, prefixes
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.rules import CutSettings
 
-FULL = "full rule"
-EXACT = "exact savings"
 COUNTED = {  # mode: comparisons, and assign where it is not the reading's
     FULL: ("all", None),
     EXACT: ("needed", None),
-    "likely": ("likely", None),
-    "largest first, likely": ("likely", "largest"),
+    LIKELY: ("likely", None),
+    LARGEST: ("likely", "largest"),
 }
 JUDGES = ("vllm", "sbert", "simulated")
-LEAST = "least possible, exact"
 READINGS = [f"{similarity}/{assign}" for similarity in clustering.SIMILARITIES for assign in clustering.ASSIGNMENTS]
 CASE = ["judge", "reading", "n", "K"]
 
@@ -293,7 +291,7 @@ def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dic
         "same clusters": full == placed,
         "adjusted Rand index to the answers": adjusted_rand_score(alone, placed),
         "accuracy": played.answer is not None and played.answer == right,
-        "diversity": comparison.survivors(labels[:n], right, played.finished)[1],
+        "diversity": methods.survivors(labels[:n], right, played.finished)[1],
     }
 
 
@@ -438,97 +436,6 @@ def timed(data: Data, save: Callable[[list[dict]], None]) -> list[dict]:
     return rows
 
 
-def figure(numbers: pd.DataFrame):
-    """One judge: calls against n and K, a line a mode, of the first reading. Several: clusters against calls. And the exact
-    rule's share by judge and reading where there are several.
-    """
-    import matplotlib.pyplot as plt
-
-    first = numbers.iloc[0]
-    largest = numbers[(numbers["n"] == numbers["n"].max()) & (numbers["K"] == numbers["K"].max())]
-    one = numbers[(numbers["judge"] == first["judge"]) & (numbers["reading"] == first["reading"])]
-    panels = []
-    if numbers["judge"].nunique() > 1:
-        panels.append(lambda axis: trade_off(axis, largest[largest["reading"] == first["reading"]]))
-    else:
-        panels += [lambda axis, x=x: growth(axis, one, x) for x in ("n", "K") if one[x].nunique() > 1 or x == "n"]
-    if len(numbers[["judge", "reading"]].drop_duplicates()) > 1:
-        panels.append(lambda axis: shares(axis, largest))
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 4.4), squeeze=False, layout="constrained")
-    for axis, draw in zip(axes[0], panels, strict=True):
-        draw(axis)
-    return figure
-
-
-def growth(axis, numbers: pd.DataFrame, x: str) -> None:
-    """Calls against n (log-log: a straight line is a power) or K (linear: a straight line is growth with K)."""
-    fixed = {"n": "K", "K": "n"}[x]
-    first, numbers = numbers.iloc[0], numbers[numbers[fixed] == numbers[fixed].max()]
-    for mode, rows in numbers.groupby("mode", sort=False):
-        axis.plot(rows[x], rows["calls"], marker="o", ls="--" if mode == LEAST else "-", label=mode)
-    axis.set(xlabel={"n": "traces a question, n", "K": "most clusters, K"}[x], ylabel="judge calls a question")
-    axis.set_title(
-        f"{first['judge']}, {first['reading']}\n{fixed} = {numbers[fixed].max()}, mean of {first['questions']} questions",
-        fontsize=10,
-    )
-    if x == "n":
-        axis.set(xscale="log", yscale="log")
-        axis.set_xticks(sorted(numbers[x].unique()), [str(v) for v in sorted(numbers[x].unique())])
-        axis.minorticks_off()
-        axis.legend(fontsize=8)
-    else:
-        axis.set_ylim(0)
-
-
-def trade_off(axis, numbers: pd.DataFrame) -> None:
-    """How near the clusters are to the answers, against calls: a line a mode through judges."""
-    for mode, rows in numbers[numbers["mode"] != LEAST].groupby("mode", sort=False):
-        axis.plot(rows["calls"], rows["adjusted Rand index to the answers"], marker="o", ms=4, label=mode)
-        for _, row in rows.iterrows():
-            axis.annotate(
-                short(row["judge"]),
-                (row["calls"], row["adjusted Rand index to the answers"]),
-                fontsize=6,
-                xytext=(3, 3),
-                textcoords="offset points",
-            )
-    axis.set(xscale="log", xlabel="judge calls a question", ylabel="adjusted Rand index to the answers")
-    low, high = numbers["calls"].min(), numbers["calls"].max()
-    ticks = [digit * 10**power for power in range(7) for digit in (1, 2, 5) if low <= digit * 10**power <= high]
-    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axis.minorticks_off()
-    axis.set_title(
-        f"{numbers['reading'].iloc[0]}, n = {numbers['n'].iloc[0]}, K = {numbers['K'].iloc[0]}; small numbers: the judge's AUROC",
-        fontsize=10,
-    )
-    axis.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.95))
-
-
-def short(judge: str) -> str:
-    return judge.replace("simulated, AUROC ", "")
-
-
-def shares(axis, numbers: pd.DataFrame) -> None:
-    """Exact calls / full rule: needed (filled) and the least possible (outlined), a group a judge, a colour a reading."""
-    named, readings = numbers["judge"].unique(), numbers["reading"].unique()
-    width = 0.8 / len(readings)
-    for at, reading in enumerate(readings):
-        for mode, look in ((EXACT, {"alpha": 0.5, "label": reading}), (LEAST, {"fill": False})):
-            values = numbers[(numbers["mode"] == mode) & (numbers["reading"] == reading)].set_index("judge")[
-                "calls / full rule"
-            ]
-            axis.bar(
-                np.arange(len(named)) + at * width, values[named], width, edgecolor=f"C{at}", color=f"C{at}", **look
-            )
-    axis.axhline(1 / 3, color="grey", lw=0.8, ls=":")
-    axis.set_xticks(np.arange(len(named)) + 0.4 - width / 2, [short(name) for name in named], fontsize=8)
-    axis.set(ylabel="calls / full rule", ylim=(0, 1.05))
-    axis.set_title(
-        f"exact savings, outlined: least possible\nn = {numbers['n'].iloc[0]}, K = {numbers['K'].iloc[0]}", fontsize=10
-    )
-    axis.legend(fontsize=8)
-
-
 @command
 def main() -> None:
     args = arguments()
@@ -548,7 +455,6 @@ def main() -> None:
     ]
     print(numbers[shown].round(3).to_string(index=False))
     jsonl.write_text(f"{args.output}.csv", numbers.to_csv(index=False))
-    plotting.save(figure(numbers), f"{args.output}.png")
     about = {
         "settings": {
             k: v
@@ -566,8 +472,9 @@ def main() -> None:
         jsonl.write_json(f"{args.output}.json", about | ({"timed": rows} if args.timed else {}))
 
     save([])
-    if args.timed:
-        save(timed(data, save))
+    times = timed(data, save) if args.timed else []
+    save(times)
+    plotting.save(judge_cost_figures.draw(numbers, times), f"{args.output}.png")
     print(f"{args.output}.csv, {args.output}.json, {args.output}.png")
 
 
