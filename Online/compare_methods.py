@@ -4,14 +4,16 @@
         --traces DeepPrune_data/online_test_data/deepprune_pairs.jsonl --reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct \
         --judges trained=results/demo/judge zero-shot=HuggingFaceTB/SmolLM2-135M-Instruct --output results/compare.jsonl
 
-cons@m for every m (exact; also what a random subset of as many tokens gets), Adaptive-Consistency, ESC, DeepConf-low and
--high where token confidence is recorded, and greedy pruning with: each model of --judges, Sentence-BERT, the oracle (true
-labels: the limit of the method), a random judge, simulated judges of --aurocs. Sweeps tau, K, K1, K2 and the finish
-rules. Each model scores each unordered pair of a problem's traces once, before the sweep, into a store (OUTPUT.NAME.sqlite);
-the sweep itself asks no judge. Averages over random orders of the traces, intervals over problems.
+cons@m for every m (exact; also what a random subset of as many tokens gets), Adaptive-Consistency, ESC, DeepConf-low
+and -high where token confidence is recorded, and greedy pruning with: each model of --judges, Sentence-BERT, the oracle
+(true labels: the limit of the method), a random judge, simulated judges of --aurocs. Sweeps tau, K, K1, K2 and the
+finish rules. Each model scores each unordered pair of a problem's traces once, before the sweep, into a store
+(OUTPUT.NAME.sqlite); the sweep itself asks no judge. Averages over random orders of the traces, intervals over
+problems.
 
-Writes one row a problem (a killed run goes on), OUTPUT.csv (every setting), OUTPUT.md (those to read first) and a PNG. Total tokens count the judge's prompts
-that a perfect prefix cache leaves to compute, weighted by parameters.
+Writes one row a problem (a killed run goes on), OUTPUT.csv (every setting), OUTPUT.md (those to read first) and figures
+(OUTPUT.png, OUTPUT_latency.png, OUTPUT_quality.png). Total tokens count the judge's prompts that a perfect prefix cache
+leaves to compute, weighted by parameters.
 """
 
 import dataclasses
@@ -29,7 +31,7 @@ from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
 from deepprune.engines import models
-from deepprune.evaluate import comparison, plotting, simulation, study
+from deepprune.evaluate import methods, methods_figures, simulation
 from deepprune.judges import prompts, score_store, scoring
 from deepprune.judges.score_store import ScoreStore
 from deepprune.prune import costs, prefixes
@@ -40,10 +42,10 @@ SIMULATED = prompts.Frame(60, 9, 26)  # a simulated judge's prompt beside the pr
 
 
 @dataclasses.dataclass
-class CompareSettings(CutSettings, comparison.Grid):
+class CompareSettings(CutSettings, methods.Grid):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records")
-    taus: list[float] = config.like(comparison.Grid, "taus", [0.25, 0.5, 0.75])
+    taus: list[float] = config.like(methods.Grid, "taus", [0.25, 0.5, 0.75])
     output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists", ends=config.JSONL)
     least_label_mass: float = judges.least_label_mass()  # before `judges` is a field's name
     judges: list[str] = setting([], "models scored on vLLM, as NAME=FOLDER-OR-HUB-ID")
@@ -96,40 +98,33 @@ def main() -> None:
         names,
         also=places(settings.output, named),
     )
-    tables = {name: scored(name, model, settings, by_id, groups, tokenizer) for name, model in named.items()}
+    tables = {name: scored(name, model, settings, by_id, groups) for name, model in named.items()}
     sbert = encoded(settings, groups)
     with manifest.appender() as out:
         rows = {r["problem_id"]: r for _, r in jsonl.read(settings.output)}
         todo = [i for i in groups if i not in rows]
-        for problem_id in progress.bar(todo, desc="problems", unit="problem"):
-            question = comparison.question(
-                by_id[problem_id], groups[problem_id], [t.prefix_tokens for t in groups[problem_id]]
-            )
-            fixed = {name: table[problem_id].weighted(size) for name, table in tables.items()}
+        for i in progress.bar(todo, desc="problems", unit="problem"):
+            traces = methods.trace_set(by_id[i], groups[i], [t.prefix_tokens for t in groups[i]])
+            fixed = {name: table[i].weighted(size) for name, table in tables.items()}
             if sbert:
-                fixed["Sentence-BERT"] = sbert[problem_id].weighted(size)
-
-            def every(number: int, question=question, fixed=fixed) -> dict[str, comparison.Judged]:
-                return fixed | drawn(question, number, settings)
-
-            row = comparison.compare(question, settings, every)
-            out.append(row)
-            rows[problem_id] = row
+                fixed["Sentence-BERT"] = sbert[i].weighted(size)
+            rows[i] = methods.compare(
+                traces, settings, lambda number, t=traces, fixed=fixed: fixed | drawn(t, number, settings)
+            )
+            out.append(rows[i])
     results = [rows[i] for i in groups]
-    write(results, settings, next(iter(groups.values()))[0].model)
+    what = f"{len(results)} problems, n = {results[0]['n']} traces of {next(iter(groups.values()))[0].model}"
+    methods_figures.write(results, settings, what, settings.output)
     manifest.finish(len(results), reasoner_parameters=size)
 
 
 def places(output: str, judges: Iterable[str]) -> list[str]:
     """The files that are written beside the output."""
     base = Path(output).with_suffix("")
-    stores = [f"{base}.{name}.sqlite" for name in judges]
     return [
-        f"{base}.csv",
-        f"{base}.md",
-        *(f"{base}{end}.png" for end in plotting.COMPARISON_ENDS),
+        *methods_figures.places(output),
         f"{base}.embeddings.npz",
-        *stores,
+        *(f"{base}.{name}.sqlite" for name in judges),
     ]
 
 
@@ -147,8 +142,8 @@ def select(settings: CompareSettings, by_id: dict, tokenizer) -> dict[str, list[
 
 
 def scored(
-    name: str, model: str, settings: CompareSettings, by_id: dict, groups: dict, tokenizer
-) -> dict[str, comparison.Judged]:
+    name: str, model: str, settings: CompareSettings, by_id: dict, groups: dict[str, list[Prefixed]]
+) -> dict[str, methods.Judged]:
     """A model's score of every unordered pair, from the store where it is known. `ratio` holds its parameters."""
     from transformers import AutoTokenizer
 
@@ -178,11 +173,11 @@ def scored(
         for i, traces in groups.items():
             table, stored = store.tables([t.trace_id for t in traces])
             frame, lengths = costs.prompt_parts(own, by_id[i].question, [t.prefix for t in traces])
-            result[i] = comparison.Judged(table, judge_is["parameters"], lengths, frame, stored=stored)
+            result[i] = methods.Judged(table, judge_is["parameters"], lengths, frame, stored=stored)
     return result
 
 
-def encoded(settings: CompareSettings, groups: dict) -> dict[str, comparison.Judged]:
+def encoded(settings: CompareSettings, groups: dict) -> dict[str, methods.Judged]:
     """Sentence-BERT's similarity of every pair; each prefix is encoded once. `ratio` holds its parameters."""
     if settings.sbert in (None, "none"):
         return {}
@@ -198,43 +193,24 @@ def encoded(settings: CompareSettings, groups: dict) -> dict[str, comparison.Jud
     for i, traces in groups.items():
         own = vectors[start : start + len(traces)]
         p_same = p_same_of(own @ own.T).astype(np.float64)
-        result[i] = comparison.Judged(p_same, judge.parameters, tokens[start : start + len(traces)], per_trace=True)
+        result[i] = methods.Judged(p_same, judge.parameters, tokens[start : start + len(traces)], per_trace=True)
         start += len(traces)
     return result
 
 
-def drawn(question: comparison.Question, number: int, settings: CompareSettings) -> dict[str, comparison.Judged]:
+def drawn(traces: methods.TraceSet, number: int, settings: CompareSettings) -> dict[str, methods.Judged]:
     """The oracle, the random judge and simulated ones, drawn anew for each order."""
-    key = f"{question.dataset}/{question.problem_id}/{number}"
+    key = f"{traces.dataset}/{traces.problem_id}/{number}"
     rng = np.random.default_rng(random.Random(f"{settings.seed}/random/{key}").getrandbits(64))
-    uniform = np.triu(rng.random((len(question.labels), len(question.labels))), 1)
+    uniform = np.triu(rng.random((len(traces.labels), len(traces.labels))), 1)
     result = {
-        "oracle": comparison.Judged(simulation.simulated_scores(question.labels, 1.0, settings.seed, key)),
-        "random": comparison.Judged(uniform + uniform.T),
+        "oracle": methods.Judged(simulation.simulated_scores(traces.labels, 1.0, settings.seed, key)),
+        "random": methods.Judged(uniform + uniform.T),
     }
     for auroc in settings.aurocs:
-        scores = simulation.simulated_scores(question.labels, auroc, settings.seed, key)
-        result[f"AUROC {auroc:g}"] = comparison.Judged(scores, settings.judge_ratio, question.prefixes, SIMULATED)
+        scores = simulation.simulated_scores(traces.labels, auroc, settings.seed, key)
+        result[f"AUROC {auroc:g}"] = methods.Judged(scores, settings.judge_ratio, traces.prefixes, SIMULATED)
     return result
-
-
-def write(results: list[dict], settings: CompareSettings, reasoner: str) -> None:
-    """OUTPUT.csv, OUTPUT.md and the figures (OUTPUT.png, OUTPUT_latency.png, OUTPUT_quality.png); the table on the screen."""
-    numbers = comparison.table(results, settings.resamples, settings.seed)
-    base = Path(settings.output).with_suffix("")
-    jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
-    what = f"{len(results)} problems, n = {results[0]['n']} traces of {reasoner}"
-    pictures = plotting.save_comparison(numbers, what, base)
-    page = comparison.to_markdown(
-        comparison.digest(numbers),
-        f"{what}, {settings.orders} orders",
-    )
-    jsonl.write_text(f"{base}.md", page)
-    shown = study.readable(comparison.digest(numbers)[comparison.SHOWN])
-    costly = ["total", "reduction"]
-    shown[costly] = shown[costly].astype(object).fillna(comparison.UNKNOWN)
-    print(shown.to_string(index=False))
-    print(", ".join([f"{base}.csv", f"{base}.md", *pictures]))
 
 
 if __name__ == "__main__":

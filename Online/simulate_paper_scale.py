@@ -1,6 +1,7 @@
 """At paper scale, from answers and lengths: how good and how cheap must a judge be to be worth it?
 
-    python Online/simulate_paper_scale.py --answers aime24_answers.jsonl.gz aime25_answers.jsonl.gz --output results/aime.jsonl
+    python Online/simulate_paper_scale.py --answers aime24_answers.jsonl.gz aime25_answers.jsonl.gz \
+        --output results/aime.jsonl
 
 Reads one row a trace: {"dataset": "AIME24", "problem_id": "...", "gold": "204", "answer": "204", "n_tokens": 3856}.
 The same clustering, finish rules, costs and baselines as for recorded traces: cons@m for every m (exact),
@@ -8,25 +9,25 @@ Adaptive-Consistency, ESC, and pruning with the oracle and with simulated judges
 rule. Averages over random orders of the traces; intervals over problems. Judge tokens are prompt tokens that a perfect
 prefix cache leaves to compute, weighted by judge / reasoner parameters.
 
-Writes one row a problem (a killed run goes on), OUTPUT.csv with a row a method, and a PNG beside it. A row:
+Writes one row a problem (a killed run goes on), OUTPUT.csv (every setting), OUTPUT.md (those to read first) and
+figures. A row:
     {"problem_id": "...", "dataset": "AIME24", "n": 128, "length": 14021.5, "cons": [0.71, ...], "pass": [...],
      "longest": [...], "methods": [{"method": "adaptive-consistency", "judge": null, ..., "accuracy": 0.9, ...}, ...]}
 """
 
 import dataclasses
-from pathlib import Path
 
 from deepprune.base import config, jsonl, progress
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
-from deepprune.evaluate import comparison, plotting, simulation
+from deepprune.evaluate import methods, methods_figures, simulation
 from deepprune.judges import prompts
 
 
 @dataclasses.dataclass
-class SimulateSettings(comparison.Grid):
+class SimulateSettings(methods.Grid):
     answers: list[str] = setting(config.REQUIRED, "JSONL files of answers and token counts")
     output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists", ends=config.JSONL)
     aurocs: list[float] = setting(
@@ -50,10 +51,9 @@ def main() -> None:
     settings = config.parse(SimulateSettings, "simulate", __doc__)
     if len(settings.frame) != 3 or min(settings.frame) < 0:
         raise UserError(f"frame should be three numbers of tokens, found {settings.frame}")
-    answered = alike(simulation.read_questions(*settings.answers))
+    answered = alike(simulation.read_answers(*settings.answers))
     made_from = config.resolved(settings)
     made_from.pop("answers")
-    base = Path(settings.output).with_suffix("")
     manifest = Manifest.open(
         settings.output,
         "simulate",
@@ -61,64 +61,46 @@ def main() -> None:
         settings.answers,
         config.free_settings(SimulateSettings),
         settings.overwrite,
-        also=[f"{base}.csv", *(f"{base}{end}.png" for end in plotting.COMPARISON_ENDS)],
+        also=methods_figures.places(settings.output),
     )
     with manifest.appender() as out:
         rows = {(r["dataset"], r["problem_id"]): r for _, r in jsonl.read(settings.output)}
-        todo = [q for q in answered if (q.dataset, q.problem_id) not in rows]
-        for question in progress.bar(todo, desc="problems", unit="problem"):
-            prefixes = [min(x, settings.prefix_tokens) for x in question.lengths]
-            row = comparison.compare(
-                comparison.Question(
-                    question.problem_id, question.dataset, question.labels, question.right, question.lengths, prefixes
-                ),
-                settings,
-                lambda number, q=question, p=prefixes: judges(q, p, number, settings),
-            )
+        todo = [a for a in answered if (a.dataset, a.problem_id) not in rows]
+        for answers in progress.bar(todo, desc="problems", unit="problem"):
+            traces = trace_set(answers, settings)
+            row = methods.compare(traces, settings, lambda number, t=traces: judges(t, number, settings))
             out.append(row)
-            rows[question.dataset, question.problem_id] = row
-    results = [rows[q.dataset, q.problem_id] for q in answered]
-    numbers = comparison.table(results, settings.resamples, settings.seed)
-    jsonl.write_text(f"{base}.csv", numbers.to_csv(index=False))
+            rows[answers.dataset, answers.problem_id] = row
+    results = [rows[a.dataset, a.problem_id] for a in answered]
     names = ", ".join(sorted({r["dataset"] for r in results}))
-    title = f"{names}: {len(results)} problems, n = {results[0]['n']} traces"
-    pictures = plotting.save_comparison(numbers, title, base)
-    columns = [
-        "method",
-        "judge",
-        "K1",
-        "comparisons",
-        "accuracy",
-        "total",
-        "reduction",
-        "sequential",
-        "coverage",
-        "over_cons",
-        "over_cons low",
-        "over_cons high",
-    ]
-    print(numbers[columns].round(3).fillna("").to_string(index=False))
-    print(f"{len(results)} problems, {settings.orders} orders; {base}.csv, {', '.join(pictures)}")
+    what = f"{names}: {len(results)} problems, n = {results[0]['n']} traces"
+    methods_figures.write(results, settings, what, settings.output)
     manifest.finish(len(results))
 
 
-def alike(questions: list[simulation.Question]) -> list[simulation.Question]:
+def alike(answered: list[simulation.AnswerSet]) -> list[simulation.AnswerSet]:
     """The questions with equally many traces each: cons@n and what prunes n traces are of the same ones."""
-    n = min(len(q.answers) for q in questions)
-    if max(len(q.answers) for q in questions) == n:
-        return questions
+    n = min(len(a.answers) for a in answered)
+    if max(len(a.answers) for a in answered) == n:
+        return answered
     print(f"the first {n} traces of each problem are used")
-    return [dataclasses.replace(q, answers=q.answers[:n], lengths=q.lengths[:n], right=None) for q in questions]
+    return [dataclasses.replace(a, answers=a.answers[:n], lengths=a.lengths[:n], right=None) for a in answered]
 
 
-def judges(question, prefixes, number: int, settings: SimulateSettings) -> dict[str, comparison.Judged]:
+def trace_set(a: simulation.AnswerSet, settings: SimulateSettings) -> methods.TraceSet:
+    """The traces as methods take them, cut where a trace of that length would be."""
+    prefixes = [min(length, settings.prefix_tokens) for length in a.lengths]
+    return methods.TraceSet(a.problem_id, a.dataset, a.labels, a.right, a.lengths, prefixes)
+
+
+def judges(traces: methods.TraceSet, number: int, settings: SimulateSettings) -> dict[str, methods.Judged]:
     """A simulated judge of each AUROC, drawn anew for each order."""
-    key = f"{question.dataset}/{question.problem_id}/{number}"
+    key = f"{traces.dataset}/{traces.problem_id}/{number}"
     return {
-        f"AUROC {auroc:g}": comparison.Judged(
-            simulation.simulated_scores(question.labels, auroc, settings.seed, key, settings.shared),
+        f"AUROC {auroc:g}": methods.Judged(
+            simulation.simulated_scores(traces.labels, auroc, settings.seed, key, settings.shared),
             settings.judge_ratio,
-            prefixes,
+            traces.prefixes,
             prompts.Frame(*settings.frame),
         )
         for auroc in settings.aurocs

@@ -19,7 +19,7 @@ from deepprune.base import config, console, jsonl, locks, manifest, records
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
-from deepprune.evaluate import plotting, report
+from deepprune.evaluate import plotting, report, report_page, report_runs
 from deepprune.judges import scoring
 
 
@@ -86,13 +86,13 @@ def main() -> None:
         plotting.save(plotting.roc(curves, title), out / "roc.png")
     if settings.pruning:
         numbers["pruning"] = pruning(settings)
-        plotting.save(figure(numbers["pruning"]), out / "tokens_accuracy.png")
+        plotting.save(report_page.figure(numbers["pruning"]), out / "tokens_accuracy.png")
     jsonl.write_json(out / "report.json", numbers)
-    page = report.to_markdown(numbers)
+    page = report_page.to_markdown(numbers)
     jsonl.write_text(out / "report.md", page)
     console.log(page)
     figures = [name for name, drawn in (("roc.png", scores), ("tokens_accuracy.png", settings.pruning)) if drawn]
-    print(*report.summary(numbers, trained(settings.trained)), sep="\n")
+    print(*report_page.summary(numbers, trained(settings.trained)), sep="\n")
     print(f"report in {out / 'report.md'}, {', '.join(figures)}{console.log_place()}")
 
 
@@ -122,7 +122,7 @@ def pruning(settings: ReportSettings) -> dict:
     traces = [t for t in records.read(records.Trace, *settings.traces) if t.problem_id in used]
     model_of = {t.trace_id: t.model for t in traces}
     reasoners = [", ".join(sorted({model_of[t] for r in rows for t in r.finished if t in model_of})) for rows in runs]
-    names = report.names(runs)
+    names = report_runs.names(runs)
     if len(set(reasoners)) > 1:
         names = [f"{name}, traces by {reasoner}" for name, reasoner in zip(names, reasoners, strict=True)]
     prunings, parameters = {}, {}
@@ -142,41 +142,6 @@ def judge_size(path: str, judge: str) -> float | None:
         return 0
     made = manifest.manifest_path(path)
     return json.loads(made.read_text()).get("judge_parameters") if made.is_file() else None
-
-
-def figure(p: dict):
-    """Tokens against accuracy: cons@m, pass@1, Adaptive-Consistency, and DeepPrune by judge, its cost counted where known."""
-
-    def triple(row):
-        return row["value"], row["low"], row["high"]
-
-    several, points, lines, left_out = len(p["baselines"]) > 1, {}, {}, []
-    for title, b in p["baselines"].items():
-        of = f" of {title.removeprefix('cons@')}" if several else ""
-        for name, row in ((title if several else "cons@n", b["cons@n"]), (f"pass@1{of}", b["pass@1"])):
-            if row and row["accuracy"]:
-                points[name] = {k: triple(row[k]) for k in ("tokens", "accuracy")}
-        for name, row in b["others"].items():
-            if name.startswith(report.ADAPTIVE):
-                points[f"{name}{of}"] = {k: triple(row[k]) for k in ("tokens", "accuracy")}
-        smaller = [row for name, row in b["others"].items() if name.startswith("cons@")]
-        if smaller:
-            lines[f"cons@m{of}"] = [
-                tuple(row[k]["value"] for k in ("tokens", "accuracy")) for row in (*smaller, b["cons@n"])
-            ]
-    for judge, row in p["deepprune"].items():
-        points[f"DeepPrune, {judge}"] = {"tokens": triple(row["tokens"]), "accuracy": triple(row["accuracy"])}
-        if row["tokens_with_judge"] is None:
-            left_out.append(judge)
-        elif row["judge_tokens"] and row["judge_parameters"]:
-            points[f"DeepPrune, {judge}, judge counted"] = {
-                "tokens": triple(row["tokens_with_judge"]),
-                "accuracy": triple(row["accuracy"]),
-            }
-    title = "; ".join(f"{b['problems']} problems, {name}" for name, b in p["baselines"].items()) + ", 95 % intervals"
-    if left_out:
-        title += f"\nwith the judge counted not drawn, because a size is not known: {'; '.join(left_out)}"
-    return plotting.tokens_against_accuracy(points, title, lines)
 
 
 def describe(path: str) -> dict[str, str]:

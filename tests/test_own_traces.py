@@ -13,7 +13,7 @@ from deepprune.base import manifest, records
 from deepprune.base.errors import UserError
 from deepprune.base.records import Pruning
 from deepprune.engines import models
-from deepprune.evaluate import comparison, plotting, report
+from deepprune.evaluate import methods_figures, methods_table, report_runs
 from deepprune.judges import prompts
 from deepprune.prune import costs
 
@@ -145,7 +145,7 @@ def test_a_run_whose_traces_are_not_all_given_is_refused(sixteen, monkeypatch):
     folder, problems, traces = sixteen
     rows = prune(monkeypatch, folder, "all.jsonl")
     with pytest.raises(UserError, match="pruned 16 traces of problem .*, of which 15 are in the --traces"):
-        report.own_traces("oracle", rows, [t for t in traces if t.sample_index != 15])
+        report_runs.own_traces("oracle", rows, [t for t in traces if t.sample_index != 15])
 
 
 def test_names_tell_truncations_orders_and_numbers_of_problems_apart():
@@ -164,14 +164,14 @@ def test_names_tell_truncations_orders_and_numbers_of_problems_apart():
         )
 
     runs = [[pruning(1)], [pruning(1, truncation_k=15)], [pruning(1, order="shuffled")], [pruning(1), pruning(2)]]
-    assert report.names(runs) == [
+    assert report_runs.names(runs) == [
         "judge, truncation_k 25, order recorded, 1 problems",
         "judge, truncation_k 15, order recorded",
         "judge, truncation_k 25, order shuffled",
         "judge, truncation_k 25, order recorded, 2 problems",
     ]
-    assert report.names([[pruning(1, n=6), pruning(2, n=8)]]) == ["judge"]
-    assert report.names([[pruning(1, n=6), pruning(2, n=8)], [pruning(1), pruning(2)]]) == [
+    assert report_runs.names([[pruning(1, n=6), pruning(2, n=8)]]) == ["judge"]
+    assert report_runs.names([[pruning(1, n=6), pruning(2, n=8)], [pruning(1), pruning(2)]]) == [
         "judge, n 6 to 8",
         "judge, n 8",
     ]
@@ -365,7 +365,7 @@ def test_what_a_cache_saves_is_one_number_whatever_was_measured(sixteen, monkeyp
         "10",
         "--k2s",
         "3",
-        "--comparisons",
+        "--asks",
         "all",
         "--rules",
         "paper",
@@ -449,7 +449,7 @@ def test_a_judge_of_unknown_size_is_unknown_in_the_comparison(sixteen, monkeypat
         "1",
         "--k2s",
         "3",
-        "--comparisons",
+        "--asks",
         "all",
         "--rules",
         "paper",
@@ -465,9 +465,12 @@ def test_a_judge_of_unknown_size_is_unknown_in_the_comparison(sixteen, monkeypat
     page = (folder / "compare.md").read_text()
     (line,) = [x for x in page.splitlines() if x.startswith("| paper | mine |")]
     assert line.count("| unknown ") == 3 and "the size of mine is not known" in page
-    numbers = comparison.table(rows, 5)
-    assert comparison.unknown_cost(numbers) == ["mine"]
-    assert "not drawn, because its size is not known: mine" in plotting.fronts(numbers, "title")._suptitle.get_text()
+    numbers = methods_table.table(rows, 5)
+    assert methods_table.unknown_cost(numbers) == ["mine"]
+    assert (
+        "not drawn, because its size is not known: mine"
+        in methods_figures.fronts(numbers, "title")._suptitle.get_text()
+    )
 
 
 def test_simulated_questions_have_equally_many_traces(tmp_path, monkeypatch, capsys):

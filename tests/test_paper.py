@@ -2,10 +2,9 @@
 
 import itertools
 
-import pandas as pd
 from conftest import ROOT
 
-from deepprune.evaluate import ablation, paper
+from deepprune.evaluate import ablation, methods_table, paper
 
 PAGE = (ROOT / "docs/paper_numbers.md").read_text()
 RESULTS = (ROOT / "docs" / "results.md").read_text()
@@ -54,17 +53,17 @@ def test_oversampling_without_focal_loss_is_lowest_with_tokens():
 def test_our_rows_on_the_page_are_our_results():
     """Tokens in 10^8 over all problems, from Online/results/."""
     for name, rule, problems, line in (
-        ("aime", {"judge": "AUROC 0.87", "comparisons": "all"}, 60, "1.22, 78.3 | 0.21, 78.7 | 83.2 % | 27.7 %"),
-        ("r1", {"judge": "AUROC 0.8", "comparisons": "all"}, 22, "0.037, 81.8 | 0.016, 80.7 | 57.6 % | -271.8 %"),
+        ("aime", {"judge": "AUROC 0.87", "asks": "all"}, 60, "1.22, 78.3 | 0.21, 78.7 | 83.2 % | 27.7 %"),
+        ("r1", {"judge": "AUROC 0.8", "asks": "all"}, 22, "0.037, 81.8 | 0.016, 80.7 | 57.6 % | -271.8 %"),
         (
             "r1-8",
-            {"judge": "trained", "comparisons": "all", "K2": 4},
+            {"judge": "trained", "asks": "all", "K2": 4},
             22,
             "0.0044, 81.8 | 0.0028, 78.2 | 36.9 % | 27.6 %",
         ),
         ("deep", {"judge": "Sentence-BERT"}, 8, "0.0064, 87.5 | 0.0038, 87.5 | 40.2 % | 37.6 %"),
     ):
-        table = pd.read_csv(ROOT / f"Online/results/{name}.csv")
+        table = methods_table.read(ROOT / f"Online/results/{name}.csv")
         rows = table[(table["method"] == "paper") & (table["tau"] == 0.5) & (table["K"] == table["K"].max())]
         rows = rows[rows["K1"] == rows["K1"].max()]
         for column, value in rule.items():

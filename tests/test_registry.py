@@ -10,7 +10,7 @@ from deepprune import judges
 from deepprune.base import registry
 from deepprune.base.errors import UserError
 from deepprune.evaluate import baselines
-from deepprune.evaluate.comparison import Grid, Question, compare
+from deepprune.evaluate.methods import Grid, TraceSet, compare
 from deepprune.prune import finishing
 
 
@@ -73,8 +73,8 @@ def test_stage_05_takes_a_new_judge_and_a_new_rule(toys, sample, tmp_path, monke
 
 
 def test_a_comparison_holds_a_new_baseline(toys):
-    question = Question("p", "d", [1, 2, 2], 1, [10, 20, 30], [5, 5, 5])
-    grid = Grid(rules=["one-each"], orders=1, k1s=[1], comparisons=["all"])
-    row = compare(question, grid, lambda number: {})
+    traces = TraceSet("p", "d", [1, 2, 2], 1, [10, 20, 30], [5, 5, 5])
+    grid = Grid(rules=["one-each"], orders=1, k1s=[1], asks=["all"])
+    row = compare(traces, grid, lambda number: {})
     (first,) = [m for m in row["methods"] if m["method"] == "first trace"]
     assert first["accuracy"] == 1 and first["tokens"] == 10

@@ -11,7 +11,7 @@ from deepprune.base.errors import UserError
 from deepprune.base.records import Pruning
 from deepprune.data import pairs
 from deepprune.data.truncation import Truncation
-from deepprune.evaluate import report, study
+from deepprune.evaluate import report, report_page, study
 
 REPORT = "scripts/06_report.py"
 
@@ -220,12 +220,16 @@ def test_what_needs_no_judge_stands_beside_pruning(replayed):
         "cons@4",
         "Adaptive-Consistency",
         "Adaptive-Consistency, batches of 4, at most 20",
+        "ESC, windows of 2",
     ]
     assert others["cons@2"]["tokens"]["value"] == 20 and others["cons@2"]["reduction"]["value"] == 0.75
     assert others["cons@4"]["accuracy"]["value"] == 0.5 and others["cons@4"]["traces"] == 4
     # Four equal answers decide (1 - 0.5^5 > 0.95); eight different ones never do.
     assert others["Adaptive-Consistency"]["tokens"]["value"] == (40 + 80) / 2
     assert others["Adaptive-Consistency"]["traces"] == 6
+    assert (
+        others["ESC, windows of 2"]["traces"] == (2 + 8) / 2
+    )  # the first two agree; of eight different ones no two do
     assert others["Adaptive-Consistency"]["reduction"]["value"] == pytest.approx(1 - 120 / 160)
     numbers = {
         "run": "test",
@@ -237,7 +241,7 @@ def test_what_needs_no_judge_stands_beside_pruning(replayed):
         "inputs": [],
         "pruning": replayed,
     }
-    page = report.to_markdown(numbers)
+    page = report_page.to_markdown(numbers)
     assert "| cons@4 | 0.500 " in page and "| Adaptive-Consistency | 0.500 " in page and "nan" not in page
 
 
@@ -248,7 +252,7 @@ def test_the_summary_names_rules_savings_and_the_cost_of_the_judge(replayed):
         "rows": 227,
         "models": {"judge": "small-model (folder)"},
     }
-    lines = report.summary({"judges": {}, "pruning": replayed}, trained)
+    lines = report_page.summary({"judges": {}, "pruning": replayed}, trained)
     assert len(lines) <= 9 and lines[0] == "trained   small-model (lora, focal loss) on 227 pairs in 1.5 min"
     # 200 computed prompt tokens of a judge a tenth of the reasoner's size: 20 reasoner tokens on top of 40, of 80.
     saved = "accuracy 0.500 [0.000, 1.000], 50.0% of the tokens saved, 25.0% with the judge counted"

@@ -16,7 +16,7 @@ from deepprune.base.errors import UserError
 from deepprune.evaluate import simulation
 from deepprune.judges import prompts
 from deepprune.judges.prompts import Frame
-from deepprune.prune import clustering
+from deepprune.prune import clustering, costs
 from deepprune.prune.clustering import ClusterSettings
 
 judge_cost = load_script("benchmarks/judge_cost.py")
@@ -81,8 +81,8 @@ def test_judge_tokens_by_hand():
     asked, prefixes, frame = [[], [0], [0, 1]], [5, 7, 9], Frame(2, 1, 4)
     total = [2 + 5 + 1 + 7 + 4, 2 + 5 + 1 + 9 + 4, 2 + 7 + 1 + 9 + 4]
     # The second prompt starts as the first up to the new trace, the third has its head alone in common.
-    assert simulation.judge_tokens(asked, prefixes, 3, frame) == (sum(total), 2 + 5 + 1 + 2)
-    assert simulation.judge_tokens(asked, prefixes, 2, frame) == (total[0], 0)
+    assert costs.judge_tokens(asked, prefixes, 3, frame) == (sum(total), 2 + 5 + 1 + 2)
+    assert costs.judge_tokens(asked, prefixes, 2, frame) == (total[0], 0)
 
 
 @pytest.mark.parametrize("model", ["smol", "byte_bpe"])
@@ -105,7 +105,7 @@ def test_a_perfect_cache_is_what_real_prompts_have_in_common(model, request):
             ]
             shared += max(common, default=0)
             earlier.append(ids)
-    counted, cached = simulation.judge_tokens(asked, lengths, 4, prompts.frame(tokenizer, question))
+    counted, cached = costs.judge_tokens(asked, lengths, 4, prompts.frame(tokenizer, question))
     assert counted == total
     assert cached == pytest.approx(shared, abs=5)  # two traces may start with the same token
 
@@ -121,7 +121,7 @@ def test_questions_are_read_and_bad_rows_are_named(tmp_path):
     ]
     path = tmp_path / "answers.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    first, second = simulation.read_questions(path)
+    first, second = simulation.read_answers(path)
     assert first.labels == [0, 1, None, 0] and first.right == 0 and first.lengths == [10, 10, 10, 20]
     assert second.labels == [0]
     for wrong, message in (
@@ -135,7 +135,7 @@ def test_questions_are_read_and_bad_rows_are_named(tmp_path):
     ):
         path.write_text(json.dumps(row) + "\n" + json.dumps(row | wrong) + "\n")
         with pytest.raises(UserError, match=f"answers.jsonl:2: .*{message}"):
-            simulation.read_questions(path)
+            simulation.read_answers(path)
 
 
 def test_a_sample_that_stands_twice_would_vote_twice(tmp_path):
@@ -143,7 +143,7 @@ def test_a_sample_that_stands_twice_would_vote_twice(tmp_path):
     path = tmp_path / "answers.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in (row, row | {"sample_id": 4}, row)))
     with pytest.raises(UserError, match=r"answers\.jsonl:3: the sample 3 stands at .*answers\.jsonl:1 too"):
-        simulation.read_questions(path)
+        simulation.read_answers(path)
 
 
 def settled(known, values, tau, forced, assign):

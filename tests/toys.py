@@ -19,9 +19,9 @@ class LengthJudge(Judge):
             yield position, Score(1 - abs(len(r.prefix_a) - len(r.prefix_b)) / longest)
 
 
-def first_trace(question, how) -> dict[str, Outcome]:
+def first_trace(traces, grid) -> dict[str, Outcome]:
     """The first trace's answer."""
-    return {"first trace": Outcome(question.labels[0], question.lengths[0], question.lengths[0], (0,), 1)}
+    return {"first trace": Outcome(traces.labels[0], traces.lengths[0], traces.lengths[0], (0,), 1)}
 
 
 def one_each(count, settings, key):

@@ -19,8 +19,8 @@ import numpy as np
 from deepprune.base.errors import UserError
 from deepprune.prune.voting import Labels, beta_confidence, leading, vote
 
-# name -> where it is: called with a question (labels, lengths, confidences of its traces in one order: comparison.Question)
-# and the comparison's settings (comparison.Grid), gives an Outcome for each way that it votes.
+# name -> where it is: called with a question's traces in one order (methods.TraceSet: labels, lengths, confidences)
+# and the settings of the comparison (methods.Grid), gives an Outcome for each way that it votes.
 BASELINES = {
     "adaptive-consistency": "deepprune.evaluate.baselines:of_adaptive_consistency",
     "esc": "deepprune.evaluate.baselines:of_early_stopping",
@@ -150,26 +150,26 @@ def deepconf(
     return Outcome(answer, sum(spent), sequential, finished, n)
 
 
-def of_adaptive_consistency(question: Any, how: Any) -> dict[str, Outcome]:
-    """One trace at a time, and what the adaptive and staged finish rules do without a judge: their batches, their limit."""
-    labels, lengths, most = question.labels, question.lengths, min(how.k2s)
+def of_adaptive_consistency(traces: Any, grid: Any) -> dict[str, Outcome]:
+    """One trace at a time; and the adaptive and staged finish rules without a judge: their batches, their limit."""
+    labels, lengths, most, batch = traces.labels, traces.lengths, min(grid.k2s), grid.finish_batch
     return {
-        "adaptive-consistency": adaptive_consistency(labels, lengths, how.threshold),
-        f"adaptive-consistency, batches of {how.finish_batch}, at most {most}": adaptive_consistency(
-            labels, lengths, how.threshold, most, how.finish_batch
+        "adaptive-consistency": adaptive_consistency(labels, lengths, grid.threshold),
+        f"adaptive-consistency, batches of {batch}, at most {most}": adaptive_consistency(
+            labels, lengths, grid.threshold, most, batch
         ),
     }
 
 
-def of_early_stopping(question: Any, how: Any) -> dict[str, Outcome]:
-    return {"esc": early_stopping(question.labels, question.lengths, how.window)}
+def of_early_stopping(traces: Any, grid: Any) -> dict[str, Outcome]:
+    return {"esc": early_stopping(traces.labels, traces.lengths, grid.window)}
 
 
-def of_deepconf(question: Any, how: Any) -> dict[str, Outcome]:
+def of_deepconf(traces: Any, grid: Any) -> dict[str, Outcome]:
     """Nothing where token confidence was not recorded."""
-    if not question.confidences:
+    if not traces.confidences:
         return {}
     return {
-        name: deepconf(question.labels, question.lengths, question.confidences, keep, how.warmup)
+        name: deepconf(traces.labels, traces.lengths, traces.confidences, keep, grid.warmup)
         for name, keep in (("deepconf-low", 0.1), ("deepconf-high", 0.9))
     }

@@ -33,7 +33,8 @@ AUROC_BY_K = {
     "tokens": {300: 0.833, 500: 0.887, 700: 0.854},
 }
 
-# Share of the pairs of one question's traces that end in the same answer; the mean is the paper's (over pairs, it seems).
+# Share of the pairs of one question's traces that end in the same answer; the mean is the paper's (over pairs, it
+# seems).
 SAME_ANSWER = {
     "Qwen3-4B-Thinking-2507": 0.931,
     "DeepSeek-8B": 0.762,

@@ -1,12 +1,7 @@
-"""Figures, all drawn without a display. Axes are titled, counts stand in titles or legends.
-
-python -m deepprune.evaluate.plotting Online/results/deep-64.csv   # a comparison's figures again, from its table and manifest
-"""
+"""Figures, all drawn without a display. Axes are titled, counts stand in titles or legends."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +13,7 @@ import pandas as pd
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from deepprune.base import jsonl
-from deepprune.base.errors import UserError  # noqa: E402
-from deepprune.base.stage import command  # noqa: E402
-from deepprune.evaluate import comparison  # noqa: E402
+from deepprune.base import jsonl  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -40,6 +32,15 @@ def show(figure: Any, name: str, folder: str | Path = "results/figures") -> Any:
     path = ROOT / folder / f"{name}.png"
     save(figure, path)
     return Image(data=path.read_bytes(), width=round(figure.get_figwidth() * 90))
+
+
+def plain_ticks(axis: Any) -> None:
+    """1, 2, 5, 10, 20 ... instead of powers, on a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def precision_recall(curves: dict[str, tuple[Sequence[int], Sequence[float]]], title: str) -> Any:
@@ -255,152 +256,10 @@ def tokens_against_accuracy(
     return figure
 
 
-COMPARISON_ENDS = ("", "_latency", "_quality")
-
-
-def of_comparison(numbers: pd.DataFrame, title: str) -> dict[str, Any]:
-    """The figures of a comparison by the end of their file names; numbers: comparison.table.
-
-    "": accuracy against tokens, a panel a judge; "_latency": against the longest chain of dependent tokens; "_quality":
-    from which judge on pruning pays, where judges of at least three AUROCs are simulated.
-    """
-    simulated = numbers["judge"].str.startswith("AUROC ", na=False)
-    figures = {}
-    if not simulated.any() or (numbers["judge"].notna() & ~simulated).any():
-        figures = {"": fronts(numbers[~simulated], title), "_latency": fronts(numbers[~simulated], title, "sequential")}
-    if numbers.loc[simulated, "judge"].nunique() >= 3:
-        figures["_quality"] = by_judge_quality(numbers, title)
-    return figures
-
-
-def save_comparison(numbers: pd.DataFrame, title: str, base: str | Path) -> list[str]:
-    """Write the figures of a comparison to BASE.png, BASE_latency.png, BASE_quality.png, those that there are; returns their paths."""
-    figures = of_comparison(numbers, title)
-    for end, figure in figures.items():
-        save(figure, f"{base}{end}.png")
-    return [f"{base}{end}.png" for end in figures]
-
-
-COSTS = {
-    "total": "tokens a problem, judge counted (thousands, reasoner-equivalent)",
-    "sequential": "longest chain of dependent tokens (thousands)",
-}
-
-
-def fronts(numbers: pd.DataFrame, title: str, cost: str = "total") -> Any:
-    """What accuracy costs: a panel a judge, in it one line a finish rule through the settings that no other beats.
-
-    numbers: comparison.table. cost: a key of COSTS. cons@m is the reference line with its 95 % interval, the ways to vote
-    without a judge are one line. The star is a line's best setting: the largest gain over cons@m for as many tokens;
-    the panel's legend says which it is. Judges whose size is not known have no total and are named in the title.
-    """
-    unknown = comparison.unknown_cost(numbers) if cost == "total" else []
-    drawn = [judge for judge in dict.fromkeys(numbers["judge"].dropna()) if judge not in unknown] or [None]
-    columns = min(2, len(drawn))
-    lines = -(-len(drawn) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(4.6 * columns, 4.5 * lines), squeeze=False, layout="constrained"
-    )
-    for axis, judge in zip(axes.flat, drawn, strict=False):
-        _panel(axis, numbers, judge, cost)
-    for axis in axes.flat[len(drawn) :]:
-        axis.axis("off")
-    figure.suptitle(
-        title + (f"\nnot drawn, because its size is not known: {', '.join(unknown)}" if unknown else ""), fontsize=9
-    )
-    return figure
-
-
-def _panel(axis: Any, numbers: pd.DataFrame, judge: str | None, cost: str) -> None:
-    """One judge's panel of `fronts`."""
-    keys = comparison.varied(numbers)
-    reference = numbers[numbers["m"].notna()]
-    axis.fill_between(
-        reference[cost] / 1000, reference["accuracy low"], reference["accuracy high"], color="black", alpha=0.08
-    )
-    axis.plot(reference[cost] / 1000, reference["accuracy"], ".-", color="black", label="cons@m, m = 1, 2, 4, ...")
-    plain = comparison.front(numbers[numbers["judge"].isna() & numbers["m"].isna()], cost)
-    axis.plot(
-        plain[cost] / 1000,
-        plain["accuracy"],
-        "s--",
-        color="dimgrey",
-        markersize=4,
-        label=f"no judge: {_leader(plain)['method']}",
-    )
-    pruned = numbers[numbers["judge"] == judge]
-    for index, (rule, rows) in enumerate(pruned.groupby("method", sort=False)):
-        line = comparison.front(rows, cost)
-        best = _leader(line)
-        name = f"{rule}: {comparison.short_settings(best, keys)}" if keys else rule
-        axis.plot(line[cost] / 1000, line["accuracy"], "o-", color=f"C{index}", markersize=3, linewidth=1.2, label=name)
-        axis.plot(best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", markersize=11)
-    axis.set(xscale="log", xlabel=COSTS[cost], ylabel="accuracy", title=f"judge: {judge}" if judge else "no judge")
-    _plain_ticks(axis.xaxis)
-    axis.title.set_fontsize(9)
-    axis.xaxis.label.set_fontsize(8)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, frameon=False)
-
-
-def _plain_ticks(axis: Any) -> None:
-    """1, 2, 5, 10, 20 ... instead of powers, on a logarithmic axis."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _leader(line: pd.DataFrame) -> pd.Series:
-    """The row that gains most over cons@m for as many tokens (the most accurate where no gain is known)."""
-    gain = line["over_cons"] if line["over_cons"].notna().any() else line["accuracy"]
-    return line.loc[gain.idxmax()]
-
-
-def by_judge_quality(numbers: pd.DataFrame, title: str) -> Any:
-    """From which judge on does pruning pay? Tokens and accuracy against the AUROC of simulated judges, a line a finish rule.
-
-    numbers: comparison.table with judges 'AUROC 0.6' ...; of each rule the setting with the smallest K1 and the last of the
-    comparisons, of the paper's rule also the one with the largest K1 and the first. Level lines: votes without a judge.
-    """
-    pruned = numbers[numbers["judge"].str.startswith("AUROC ", na=False)]
-    pruned = pruned.assign(auroc=pruned["judge"].str.removeprefix("AUROC ").astype(float)).sort_values("auroc")
-    pruned = comparison.usual(pruned)
-    asked = list(dict.fromkeys(pruned["comparisons"]))
-    low, high = pruned["K1"].min(), pruned["K1"].max()
-    cheap = pruned[(pruned["K1"] == low) & (pruned["comparisons"] == asked[-1])]
-    full = pruned[(pruned["method"] == "paper") & (pruned["K1"] == high) & (pruned["comparisons"] == asked[0])]
-    lines = {f"paper, K1 {high:g}, {asked[0]}": full}
-    for rule in ("paper", "staged"):
-        lines[f"{rule}, K1 {low:g}, {asked[-1]}"] = cheap[cheap["method"] == rule]
-    largest = numbers.loc[numbers["m"].idxmax()]
-    plain = numbers[numbers["method"].str.startswith("adaptive-consistency, batches", na=False)]
-    levels = {largest["method"]: (largest, "-"), **{row["method"]: (row, "--") for _, row in plain.iterrows()}}
-    figure, axes = plt.subplots(1, 2, figsize=(9.2, 4.4), layout="constrained")
-    for axis, column, scale in zip(axes, ("total", "over_cons_n"), (1000, 1), strict=True):
-        for name, (row, style) in levels.items():
-            axis.axhline(row[column] / scale, color="black" if style == "-" else "dimgrey", linestyle=style, label=name)
-        for index, (name, rows) in enumerate(lines.items()):
-            axis.plot(rows["auroc"], rows[column] / scale, "o-", color=f"C{index}", markersize=4, label=name)
-            if column == "over_cons_n":
-                axis.fill_between(
-                    rows["auroc"], rows[f"{column} low"], rows[f"{column} high"], color=f"C{index}", alpha=0.1
-                )
-        axis.set(xlabel="AUROC of the simulated judge (1: oracle)")
-        axis.grid(alpha=0.3)
-    axes[0].set(yscale="log", ylabel="tokens a problem, judge counted (thousands)")
-    _plain_ticks(axes[0].yaxis)
-    axes[1].set(ylabel=f"accuracy minus {largest['method']}'s\n(shaded: paired 95 % intervals)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    return figure
-
-
 def grouped(numbers: pd.DataFrame, column: str, title: str, reference: float | None = None) -> Any:
     """Values with their 95 % intervals over problems: a band a group (first on top), in it the judges side by side.
 
-    numbers: columns judge, group, pairs, `column`, `column` low and `column` high. reference: a dotted line (chance, say).
+    numbers: columns judge, group, pairs, `column`, `column` low and `column` high. reference: a dotted line (chance).
     """
     import textwrap
 
@@ -424,32 +283,3 @@ def grouped(numbers: pd.DataFrame, column: str, title: str, reference: float | N
     axis.grid(axis="x", alpha=0.3)
     figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return figure
-
-
-def redraw(table: str | Path) -> list[str]:
-    """The figures of a comparison drawn again from its table NAME.csv and NAME.manifest.json; returns their paths.
-
-    Raises UserError where one of the two is missing.
-    """
-    base = Path(table).with_suffix("")
-    manifest = base.with_name(f"{base.name}.manifest.json")
-    for path in (Path(table), manifest):
-        if not path.is_file():
-            raise UserError(
-                f"{path}: no such file; give the table that Online/compare_methods.py wrote, beside its manifest"
-            )
-    numbers, about = pd.read_csv(table), json.loads(manifest.read_text())
-    what = f"{base.name}: {about['rows']} problems, n = {numbers['m'].max():.0f} traces"
-    return save_comparison(numbers, what, base)
-
-
-@command
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw a comparison's figures again, from its table.")
-    parser.add_argument("tables", nargs="+", metavar="NAME.csv")
-    for table in parser.parse_args().tables:
-        print(", ".join(redraw(table)))
-
-
-if __name__ == "__main__":
-    main()

@@ -17,11 +17,10 @@ from deepprune.base import jsonl
 from deepprune.base.errors import UserError
 from deepprune.data import answers
 from deepprune.prune import clustering, finishing
-from deepprune.prune.costs import judge_tokens  # noqa: F401 - of simulated judges too
 
 
 @dataclasses.dataclass
-class Question:
+class AnswerSet:
     """One problem's traces without texts: gold answer, answers (None: unknown) and lengths in tokens."""
 
     problem_id: str
@@ -38,13 +37,13 @@ class Question:
         self.right = answers.right_class(self.labels, grades)
 
 
-def read_questions(*paths: str | Path) -> list[Question]:
-    """Questions from JSONL rows of problem_id, dataset, gold, answer (null: unknown) and n_tokens, one a trace.
+def read_answers(*paths: str | Path) -> list[AnswerSet]:
+    """Answer sets from JSONL rows of problem_id, dataset, gold, answer (null: unknown) and n_tokens, one a trace.
 
     Raises UserError naming file and line for a missing or mistyped field, a problem with two golds, and a sample_id
     that stands twice (where rows have one): the trace would vote twice.
     """
-    groups: dict[tuple[str, str], Question] = {}
+    groups: dict[tuple[str, str], AnswerSet] = {}
     rows: dict[tuple[str, str], dict] = {}
     samples: dict[tuple, str] = {}
     for path in paths:
@@ -78,7 +77,7 @@ def read_questions(*paths: str | Path) -> list[Question]:
     if not rows:
         raise UserError(f"{', '.join(map(str, paths))}: no traces")
     for (dataset, problem_id), entry in rows.items():
-        groups[dataset, problem_id] = Question(problem_id, dataset, **entry)
+        groups[dataset, problem_id] = AnswerSet(problem_id, dataset, **entry)
     return list(groups.values())
 
 

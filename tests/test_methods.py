@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from deepprune.base import metrics
 from deepprune.base.errors import UserError
 from deepprune.data import confidence
-from deepprune.evaluate import baselines, comparison, plotting, simulation
-from deepprune.evaluate.comparison import Grid, Judged, Question
+from deepprune.evaluate import baselines, methods, methods_figures, methods_table, simulation
+from deepprune.evaluate.methods import Grid, Judged, TraceSet
 from deepprune.judges.prompts import Frame
 from deepprune.prune.clustering import ClusterSettings
 
@@ -20,14 +20,14 @@ RNG = np.random.default_rng(5)
 
 
 def grid(**chosen):
-    return Grid(**{"k1s": [10], "comparisons": ["all"], **chosen})
+    return Grid(**{"k1s": [10], "asks": ["all"], **chosen})
 
 
-def question(number=0, n=24, confident=False):
+def trace_set(number=0, n=24, confident=False):
     labels = [int(x) if x < 4 else None for x in RNG.integers(0, 5, n)]
     lengths = [int(x) for x in RNG.integers(20, 90, n)]
     confidences = [confidence.summarise(list(RNG.uniform(1, 9, x)), 2, 8, 4) for x in lengths] if confident else []
-    return Question(f"q{number}", "D", labels, 1, lengths, [min(15, x) for x in lengths], confidences)
+    return TraceSet(f"q{number}", "D", labels, 1, lengths, [min(15, x) for x in lengths], confidences)
 
 
 def everything_same(q, ratio=0.0):
@@ -41,8 +41,8 @@ def method(row, name, **key):
 
 
 def test_baselines_are_those_of_the_module_in_the_recorded_order():
-    q = question(confident=True)
-    row = comparison.compare(q, grid(orders=1, warmup=6), lambda number: {})
+    q = trace_set(confident=True)
+    row = methods.compare(q, grid(orders=1, warmup=6), lambda number: {})
     for name, done in (
         ("adaptive-consistency", baselines.adaptive_consistency(q.labels, q.lengths)),
         ("esc", baselines.early_stopping(q.labels, q.lengths)),
@@ -68,8 +68,8 @@ def test_baselines_are_those_of_the_module_in_the_recorded_order():
 def test_the_expected_longest_of_m_is_that_of_all_subsets():
     import itertools
 
-    q = Question("q", "D", [0] * 6, 0, [3, 9, 4, 1, 9, 7], [1] * 6)
-    row = comparison.compare(q, grid(orders=1), lambda number: {})
+    q = TraceSet("q", "D", [0] * 6, 0, [3, 9, 4, 1, 9, 7], [1] * 6)
+    row = methods.compare(q, grid(orders=1), lambda number: {})
     for m in range(1, 7):
         assert row["longest"][m - 1] == pytest.approx(np.mean([max(s) for s in itertools.combinations(q.lengths, m)]))
 
@@ -78,13 +78,11 @@ def test_one_cluster_finished_whole_is_cons_at_n():
     """A judge that says yes to all and K2 = n: every trace is finished, the vote is cons@n, nothing is saved."""
     rows = []
     for number in range(5):
-        q = question(number)
+        q = trace_set(number)
         rows.append(
-            comparison.compare(
-                q, grid(k2s=(24,), rules=("paper",), orders=3), lambda i, q=q: {"yes": everything_same(q)}
-            )
+            methods.compare(q, grid(k2s=(24,), rules=("paper",), orders=3), lambda i, q=q: {"yes": everything_same(q)})
         )
-    numbers = comparison.table(rows, resamples=50).set_index("method")
+    numbers = methods_table.table(rows, resamples=50).set_index("method")
     paper = numbers.loc["paper"]
     assert paper["total"] == pytest.approx(numbers.loc["cons@24", "total"]) and paper["reduction"] == pytest.approx(0)
     assert paper["sequential"] >= numbers.loc["cons@24", "sequential"]  # a prefix and a rest, each with its longest
@@ -92,7 +90,7 @@ def test_one_cluster_finished_whole_is_cons_at_n():
 
 
 def test_the_judges_cost_by_hand():
-    q = Question("q", "D", [0, 0, 0], 0, [50, 60, 70], [10, 10, 10])
+    q = TraceSet("q", "D", [0, 0, 0], 0, [50, 60, 70], [10, 10, 10])
     one = grid(taus=(0.5,), k1s=(10,), k2s=(1,), rules=("paper",), orders=1)
     n = 3
     judges = {
@@ -100,7 +98,7 @@ def test_the_judges_cost_by_hand():
         "traces": Judged(np.ones((n, n)), 0.1, [5, 7, 9], per_trace=True),
         "free": Judged(np.ones((n, n))),
     }
-    row = comparison.compare(q, one, lambda number: judges)
+    row = methods.compare(q, one, lambda number: judges)
     pairs, traces, free = (method(row, "paper", judge=j) for j in ("pairs", "traces", "free"))
     tokens = 30 + 40  # prefixes, and the rest of the first trace
     prompt, cached = (4 + 5 + 7) + (4 + 5 + 9) + (4 + 7 + 9), (2 + 5) + 1
@@ -117,9 +115,9 @@ def test_the_judges_cost_by_hand():
 
 def test_orders_permute_traces_and_scores_together():
     """The oracle's table in recorded order gives pure clusters in every order."""
-    q = question(3)
+    q = trace_set(3)
     oracle = Judged(simulation.simulated_scores(q.labels, 1.0, 0, "q"))
-    row = comparison.compare(q, grid(rules=("weighted",), k2s=(24,), orders=6), lambda number: {"oracle": oracle})
+    row = methods.compare(q, grid(rules=("weighted",), k2s=(24,), orders=6), lambda number: {"oracle": oracle})
     found = method(row, "weighted")
     classes = len(set(q.labels) - {None}) + q.labels.count(None)  # an unknown answer is a cluster of its own
     assert found["clusters"] == classes
@@ -130,14 +128,14 @@ def test_orders_permute_traces_and_scores_together():
 def test_the_table_counts_differences_in_pairs():
     rows = []
     for number in range(8):
-        q = question(number)
+        q = trace_set(number)
         oracle = Judged(simulation.simulated_scores(q.labels, 1.0, 0, f"q{number}"))
         rows.append(
-            comparison.compare(
+            methods.compare(
                 q, grid(taus=(0.25, 0.5), rules=("paper", "adaptive"), orders=2), lambda i, o=oracle: {"oracle": o}
             )
         )
-    numbers = comparison.table(rows, resamples=100)
+    numbers = methods_table.table(rows, resamples=100)
     one = numbers[(numbers["method"] == "adaptive") & (numbers["tau"] == 0.5)].iloc[0]
     mine = [method(r, "adaptive", tau=0.5) for r in rows]
     assert one["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in mine]))
@@ -149,7 +147,7 @@ def test_the_table_counts_differences_in_pairs():
     at_equal = [r["cons"][low - 1] + (m - low) * (r["cons"][low] - r["cons"][low - 1]) for r in rows]
     assert one["over_cons"] == pytest.approx(np.mean([x["accuracy"] - c for x, c in zip(mine, at_equal, strict=True)]))
     assert one["over_cons low"] <= one["over_cons"] <= one["over_cons high"]
-    figure = plotting.fronts(numbers, "title")
+    figure = methods_figures.fronts(numbers, "title")
     (panel,) = figure.axes
     names = [text.get_text() for text in panel.get_legend().get_texts()]
     assert panel.get_title() == "judge: oracle" and len(names) == 4
@@ -175,7 +173,7 @@ def numbers_of(rows):
                 "over_cons_n low": 0.0,
                 "over_cons_n high": 0.0,
                 **dict.fromkeys(("tau", "K", "K1", "K2"), 1.0 if j else None),
-                "comparisons": "all" if j else None,
+                **dict.fromkeys(("asks", "assign"), "all" if j else None),
             }
             for a, j, t, y in rows
         ]
@@ -185,7 +183,7 @@ def numbers_of(rows):
 @given(st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0, math.nan]), st.sampled_from([0.1, 0.2, 0.3])), min_size=1))
 def test_a_front_holds_what_no_other_setting_beats(points):
     numbers = numbers_of([("paper", "oracle", cost, accuracy) for cost, accuracy in points])
-    line = comparison.front(numbers, "total")
+    line = methods_table.front(numbers, "total")
     known = [(t, a) for t, a in points if not math.isnan(t)]
     best = {(t, a) for t, a in known if not any((u <= t and b > a) or (u < t and b >= a) for u, b in known)}
     assert set(zip(line["total"], line["accuracy"], strict=True)) == best and len(line) == len(best)
@@ -198,57 +196,70 @@ def test_simulated_judges_are_drawn_by_their_quality():
         ("adaptive-consistency, batches of 2, at most 4", None, 20.0, 0.7),
     ]
     rows += [(rule, f"AUROC {a:g}", 30.0 - 10 * a, 0.7) for rule in ("paper", "staged") for a in (0.9, 0.6, 1.0)]
-    figures = plotting.of_comparison(numbers_of(rows), "title")
+    figures = methods_figures.of_table(numbers_of(rows), "title")
     assert list(figures) == ["_quality"]  # no judge that is not simulated
     tokens = figures["_quality"].axes[0]
-    (line,) = [x for x in tokens.lines if x.get_label() == "staged, K1 1, all"]
+    (line,) = [x for x in tokens.lines if x.get_label() == "staged, K1 1, all, all"]
     assert list(line.get_xdata()) == [0.6, 0.9, 1.0] and list(line.get_ydata()) == pytest.approx([0.024, 0.021, 0.02])
-    figures = plotting.of_comparison(numbers_of([*rows, ("paper", "trained", 35.0, 0.75)]), "title")
-    assert list(figures) == list(plotting.COMPARISON_ENDS)
+    figures = methods_figures.of_table(numbers_of([*rows, ("paper", "trained", 35.0, 0.75)]), "title")
+    assert list(figures) == list(methods_figures.ENDS)
     assert [axis.get_title() for axis in figures[""].axes if axis.get_title()] == ["judge: trained"]
-    figures = plotting.of_comparison(numbers_of(rows[:3]), "title")
+    figures = methods_figures.of_table(numbers_of(rows[:3]), "title")
     assert list(figures) == ["", "_latency"] and figures[""].axes[0].get_title() == "no judge"
 
 
-def test_comparisons_may_name_the_cluster_that_is_joined():
-    """A cell 'likely/largest' is the clustering with those two settings; without a name the best cluster is joined."""
-    q = question(4)
+def test_each_way_to_ask_has_its_way_to_assign():
+    """'likely' is with the largest cluster, the others with the best, unless --assigns says otherwise."""
+    q = trace_set(4)
     scores = simulation.simulated_scores(q.labels, 0.8, 0, "q4")
-    one = grid(taus=(0.5,), ks=(32,), comparisons=["all", "likely/largest"], rules=("paper",), orders=1)
-    row = comparison.compare(q, one, lambda number: {"judge": Judged(scores, 0.5, [5] * len(q.labels), Frame(1, 1, 1))})
+    judged = Judged(scores, 0.5, [5] * len(q.labels), Frame(1, 1, 1))
     calls = {}
-    for name, settings in (
-        ("all", ClusterSettings(k1=10)),
-        ("likely/largest", ClusterSettings(k1=10, assign="largest", asks="likely")),
-    ):
-        done = simulation.cluster(scores, settings, f"{q.dataset}/{q.problem_id}/0")
-        calls[name] = sum(map(len, done.asked))
-        found = method(row, "paper", judge="judge", comparisons=name)
-        assert found["judge_calls"] == calls[name] and found["clusters"] == len(set(done.placed))
-    assert calls["likely/largest"] < calls["all"]
-    with pytest.raises(UserError, match="assign should be one of best, first, largest, found 'x'"):
-        comparison.compare(q, grid(comparisons=["all/x"]), lambda number: {"judge": Judged(scores)})
+    for assigns in ([], ["first", "best"]):
+        asked = grid(taus=(0.5,), ks=(32,), asks=["all", "likely"], assigns=assigns, rules=("paper",), orders=1)
+        row = methods.compare(q, asked, lambda number: {"judge": judged})
+        for asks, assign in zip(asked.asks, assigns or ["best", "largest"], strict=True):
+            settings = ClusterSettings(k1=10, assign=assign, asks=asks)
+            done = simulation.cluster(scores, settings, f"{q.dataset}/{q.problem_id}/0")
+            calls[asks, assign] = sum(map(len, done.asked))
+            figures = method(row, "paper", judge="judge", asks=asks, assign=assign)
+            assert figures["judge_calls"] == calls[asks, assign] and figures["clusters"] == len(set(done.placed))
+    assert calls["likely", "largest"] < calls["all", "best"]
+    with pytest.raises(UserError, match="--assigns takes one value for each of --asks: 2, not 1"):
+        grid(asks=["all", "likely"], assigns=["best"])
+
+
+def test_a_table_with_asks_and_assign_in_one_column_is_read_with_a_line(tmp_path, capsys):
+    rows = [("cons@1", None, 10.0, 0.5), ("paper", "oracle", 30.0, 0.7), ("staged", "oracle", 20.0, 0.7)]
+    numbers = numbers_of(rows).assign(asks=[None, "all", "likely"], assign=[None, "best", "largest"])
+    numbers.to_csv(tmp_path / "new.csv", index=False)
+    both = [None, "all", "likely/largest"]
+    old = numbers.drop(columns=["asks", "assign"]).assign(comparisons=both)
+    old.to_csv(tmp_path / "old.csv", index=False)
+    expected = methods_table.read(tmp_path / "new.csv")
+    assert capsys.readouterr().err == ""
+    pd.testing.assert_frame_equal(methods_table.read(tmp_path / "old.csv")[list(expected)], expected)
+    assert "old.csv: its column 'comparisons' is read as 'asks' and 'assign'" in capsys.readouterr().err
 
 
 def test_the_digest_is_the_baselines_and_each_judges_main_settings():
-    q = question(3)
+    q = trace_set(3)
     judges = {"oracle": Judged(simulation.simulated_scores(q.labels, 1.0, 0, "q3"))}
     some = grid(
         taus=(0.25, 0.5, 0.75),
         ks=(4, 8),
         k1s=(1, 3),
-        comparisons=("all", "needed"),
+        asks=("all", "needed"),
         rules=("paper", "staged"),
         orders=1,
     )
-    numbers = comparison.table([comparison.compare(q, some, lambda i: judges)], resamples=10)
-    short = comparison.digest(numbers)
-    page = comparison.to_markdown(short, "one problem")
+    numbers = methods_table.table([methods.compare(q, some, lambda i: judges)], resamples=10)
+    short = methods_table.digest(numbers)
+    page = methods_table.to_markdown(short, "one problem")
     assert "[n/a]" in page and "nan" not in page  # one problem has no interval
     assert (short["judge"].isna()).sum() == (numbers["judge"].isna()).sum()
-    kept = short[short["judge"].notna()]
-    assert (kept["tau"] == 0.5).all() and (kept["K"] == 8).all()
-    assert set(zip(kept["method"], kept["K1"], kept["comparisons"], strict=True)) == {
+    shown = short[short["judge"].notna()]
+    assert (shown["tau"] == 0.5).all() and (shown["K"] == 8).all()
+    assert set(zip(shown["method"], shown["K1"], shown["asks"], strict=True)) == {
         ("paper", 3, "all"),
         *((rule, k1, "needed") for rule in ("paper", "staged") for k1 in (1, 3)),
     }
