@@ -91,9 +91,9 @@ def fronts(numbers: pd.DataFrame, title: str, cost: str = "total") -> Any:
         _panel(axis, numbers, judge, cost)
     for axis in axes.flat[len(drawn) :]:
         axis.axis("off")
-    figure.suptitle(
-        title + (f"\nnot drawn, because its size is not known: {', '.join(unknown)}" if unknown else ""), fontsize=9
-    )
+    left_out = f"\nnot drawn, because its size is not known: {', '.join(unknown)}" if unknown else ""
+    star = "star: a rule's setting that gains most over cons@m at equal tokens, named in the legend"
+    figure.suptitle(f"{title}\n{star}{left_out}", fontsize=9)
     return figure
 
 
@@ -120,7 +120,7 @@ def _panel(axis: Any, numbers: pd.DataFrame, judge: str | None, cost: str) -> No
         best = _leader(line)
         name = f"{rule}: {methods_table.short_settings(best, keys)}" if keys else rule
         axis.plot(line[cost] / 1000, line["accuracy"], "o-", color=f"C{index}", markersize=3, linewidth=1.2, label=name)
-        axis.plot(best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", markersize=11)
+        axis.plot(best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", markersize=11, markeredgecolor="white")
     axis.set(xscale="log", xlabel=COSTS[cost], ylabel="accuracy", title=f"judge: {judge}" if judge else "no judge")
     plain_ticks(axis.xaxis)
     axis.title.set_fontsize(9)
