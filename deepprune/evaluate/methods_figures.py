@@ -120,7 +120,9 @@ def _panel(axis: Any, numbers: pd.DataFrame, judge: str | None, cost: str) -> No
         best = _leader(line)
         name = f"{rule}: {methods_table.short_settings(best, keys)}" if keys else rule
         axis.plot(line[cost] / 1000, line["accuracy"], "o-", color=f"C{index}", markersize=3, linewidth=1.2, label=name)
-        axis.plot(best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", markersize=11, markeredgecolor="white")
+        axis.plot(
+            best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", markersize=13, markeredgecolor="white", mew=0.5
+        )
     axis.set(xscale="log", xlabel=COSTS[cost], ylabel="accuracy", title=f"judge: {judge}" if judge else "no judge")
     plain_ticks(axis.xaxis)
     axis.title.set_fontsize(9)
