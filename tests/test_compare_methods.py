@@ -59,8 +59,12 @@ def test_it_writes_a_table_and_goes_on_where_it_stopped(sample, tmp_path):
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [(["--judges", "trained"], "NAME=FOLDER-OR-HUB-ID"), (["--n", "9"], "a problem has 6 traces only"), (["--reasoner", "x"], "no traces of x")],
-)  # fmt: skip
+    [
+        (["--judges", "trained"], "NAME=FOLDER-OR-HUB-ID"),
+        (["--n", "9"], "a problem has 6 traces only"),
+        (["--reasoner", "x"], "no traces of x"),
+    ],
+)
 def test_wrong_arguments_are_named(sample, tmp_path, more, message):
     done = compare(sample, tmp_path / "c.jsonl", *more)
     assert done.returncode == 2 and message in done.stderr

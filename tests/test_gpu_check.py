@@ -76,7 +76,7 @@ def test_token_ids_are_held_against_counts_texts_and_the_counter():
     traces = {"p/0": (3, "so it is"), "p/1": (5, "so it is 7")}
 
     def lines(traces=traces, ids=ids, counted=8):
-        return device_check.tokens("sample", traces, ids, counted, lambda some: "".join(words.get(i, "") for i in some))
+        return device_check.tokens("sample", traces, ids, counted, lambda ids: "".join(words.get(i, "") for i in ids))
 
     assert failed(lines()) == []
     assert len(failed(lines(ids=ids | {"p/1": [1, 2, 4, 9]}))) == 2, "a dropped token id"

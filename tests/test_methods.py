@@ -36,8 +36,8 @@ def everything_same(q, ratio=0.0):
 
 
 def method(row, name, **key):
-    (found,) = [m for m in row["methods"] if m["method"] == name and all(m[k] == v for k, v in key.items())]
-    return found
+    (figures,) = [m for m in row["methods"] if m["method"] == name and all(m[k] == v for k, v in key.items())]
+    return figures
 
 
 def test_baselines_are_those_of_the_module_in_the_recorded_order():
@@ -49,15 +49,15 @@ def test_baselines_are_those_of_the_module_in_the_recorded_order():
         ("deepconf-low", baselines.deepconf(q.labels, q.lengths, q.confidences, 0.1, 6)),
         ("deepconf-high", baselines.deepconf(q.labels, q.lengths, q.confidences, 0.9, 6)),
     ):
-        found = method(row, name)
-        assert (found["accuracy"], found["tokens"], found["total"], found["sequential"]) == (
+        figures = method(row, name)
+        assert (figures["accuracy"], figures["tokens"], figures["total"], figures["sequential"]) == (
             done.answer == 1,
             done.tokens,
             done.tokens,
             done.sequential,
         )
-        assert found["finished"] == len(done.finished)
-        assert found["diversity"] == len({q.labels[i] for i in done.finished} - {None}) / len(set(q.labels) - {None})
+        assert figures["finished"] == len(done.finished)
+        assert figures["diversity"] == len({q.labels[i] for i in done.finished} - {None}) / len(set(q.labels) - {None})
     counts = [q.labels.count(i) for i in range(4)]
     assert row["cons"][8] == metrics.cons_at_k(counts, 1, q.labels.count(None), 9)
     assert row["longest"][-1] == pytest.approx(max(q.lengths)) and row["longest"][0] == pytest.approx(
@@ -118,11 +118,11 @@ def test_orders_permute_traces_and_scores_together():
     q = trace_set(3)
     oracle = Judged(simulation.simulated_scores(q.labels, 1.0, 0, "q"))
     row = methods.compare(q, grid(rules=("weighted",), k2s=(24,), orders=6), lambda number: {"oracle": oracle})
-    found = method(row, "weighted")
+    figures = method(row, "weighted")
     classes = len(set(q.labels) - {None}) + q.labels.count(None)  # an unknown answer is a cluster of its own
-    assert found["clusters"] == classes
+    assert figures["clusters"] == classes
     # K2 = n and every cluster among the largest four or not: what is finished of the largest is right as a whole.
-    assert found["finished"] == min(24, sum(min(3, q.labels.count(c)) for c in range(4)))
+    assert figures["finished"] == min(24, sum(min(3, q.labels.count(c)) for c in range(4)))
 
 
 def test_the_table_counts_differences_in_pairs():
@@ -244,7 +244,7 @@ def test_a_table_with_asks_and_assign_in_one_column_is_read_with_a_line(tmp_path
 def test_the_digest_is_the_baselines_and_each_judges_main_settings():
     q = trace_set(3)
     judges = {"oracle": Judged(simulation.simulated_scores(q.labels, 1.0, 0, "q3"))}
-    some = grid(
+    everything = grid(
         taus=(0.25, 0.5, 0.75),
         ks=(4, 8),
         k1s=(1, 3),
@@ -252,7 +252,7 @@ def test_the_digest_is_the_baselines_and_each_judges_main_settings():
         rules=("paper", "staged"),
         orders=1,
     )
-    numbers = methods_table.table([methods.compare(q, some, lambda i: judges)], resamples=10)
+    numbers = methods_table.table([methods.compare(q, everything, lambda i: judges)], resamples=10)
     short = methods_table.digest(numbers)
     page = methods_table.to_markdown(short, "one problem")
     assert "[n/a]" in page and "nan" not in page  # one problem has no interval

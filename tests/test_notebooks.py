@@ -22,12 +22,12 @@ def figures(notebook):
 
 
 def test_no_notebook_is_forgotten():
-    found = {
+    notebooks = {
         str(p.relative_to(ROOT))
         for folder in ("Preliminaries", "Offline", "Online")
         for p in (ROOT / folder).glob("*.ipynb")
     }
-    assert found == set(NOTEBOOKS)
+    assert notebooks == set(NOTEBOOKS)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -40,9 +40,9 @@ def test_a_notebook_runs_top_to_bottom(name):
     nbclient.NotebookClient(
         notebook, timeout=1800, startup_timeout=1800, resources={"metadata": {"path": str(path.parent)}}
     ).execute()
-    made = figures(notebook)
-    assert len(made) >= NOTEBOOKS[name]
-    for png in made:
+    pictures = figures(notebook)
+    assert len(pictures) >= NOTEBOOKS[name]
+    for png in pictures:
         width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
         assert png.startswith(b"\x89PNG") and width >= 500 and height >= 200
 

@@ -20,7 +20,7 @@ REPORT = "scripts/06_report.py"
 def live(tmp_path):
     """Two problems x 4 traces: two finished (10 tokens each), two stopped after 3 tokens; the first vote is right."""
     problems = [make_problem(i, str(2 * i)) for i in (1, 2)]
-    made, prunings = [], []
+    traces, prunings = [], []
     for problem, answer in zip(problems, (problems[0].gold, "77"), strict=True):
         group = [make_trace(problem, i, answer) for i in range(4)]
         for i in (2, 3):
@@ -41,9 +41,9 @@ def live(tmp_path):
                 100,
             )
         )
-        made += group
+        traces += group
     records.write(tmp_path / "problems.jsonl", problems)
-    records.write(tmp_path / "live.traces.jsonl", made)
+    records.write(tmp_path / "live.traces.jsonl", traces)
     records.write(tmp_path / "live.jsonl", prunings)
     (tmp_path / "live.manifest.json").write_text(json.dumps({"judge_parameters": 100_000_000}))
     return tmp_path
@@ -68,14 +68,14 @@ def options(live):
 def test_a_live_run_is_reported_without_what_it_does_not_know(live):
     done = run_stage(*options(live))
     assert done.returncode == 0, done.stderr
-    found = json.loads((live / "report/report.json").read_text())["pruning"]
-    row = found["deepprune"]["judge"]
-    assert found["live"] and found["pass@1"] is None and found["cons@n"]["accuracy"] is None
+    numbers = json.loads((live / "report/report.json").read_text())["pruning"]
+    row = numbers["deepprune"]["judge"]
+    assert numbers["live"] and numbers["pass@1"] is None and numbers["cons@n"]["accuracy"] is None
     assert row["accuracy_minus_cons@n"] is None and row["accuracy"]["value"] == 0.5
-    assert found["cons@n"]["tokens"]["value"] == 40 and row["reduction"]["value"] == pytest.approx(1 - 52 / 80)
+    assert numbers["cons@n"]["tokens"]["value"] == 40 and row["reduction"]["value"] == pytest.approx(1 - 52 / 80)
     # 500 computed prompt tokens of a judge a tenth of the reasoner's size are 50 reasoner tokens a problem.
     assert row["reduction_with_judge"]["value"] == pytest.approx(1 - (52 + 100) / 80)
-    assert found["oracle_coverage"]["value"] == 0.5
+    assert numbers["oracle_coverage"]["value"] == 0.5
     page = (live / "report/report.md").read_text()
     assert "| cons@n | not known |" in page and "| pass@1 |" not in page and "ROC" not in page
     assert (live / "report/tokens_accuracy.png").read_bytes().startswith(b"\x89PNG")
@@ -113,8 +113,8 @@ def test_runs_of_one_judge_are_told_apart_by_their_settings(live):
     common = options(live)[:-3]
     done = run_stage(*common, *files, "--resamples", "50")
     assert done.returncode == 0, done.stderr
-    found = json.loads((live / "report/report.json").read_text())["pruning"]["deepprune"]
-    assert list(found) == ["judge, tau 0.5", "judge, needed, tau 0.5", "judge, needed, tau 0.25"]
+    numbers = json.loads((live / "report/report.json").read_text())["pruning"]["deepprune"]
+    assert list(numbers) == ["judge, tau 0.5", "judge, needed, tau 0.5", "judge, needed, tau 0.25"]
     assert "| DeepPrune, judge, needed, tau 0.25 |" in (live / "report/report.md").read_text()
     refused = run_stage(*common, live / "live.jsonl", live / "live.jsonl")
     assert refused.returncode == 2 and "judge with the same settings was given before" in refused.stderr
@@ -127,10 +127,10 @@ def test_a_report_of_nothing_is_refused(tmp_path):
 
 def test_pruned_traces_are_refused_where_answers_are_counted(live):
     problems = {p.problem_id: p for p in records.read(records.Problem, live / "problems.jsonl")}
-    some = list(records.read(records.Trace, live / "live.traces.jsonl"))
+    traces = list(records.read(records.Trace, live / "live.traces.jsonl"))
     for count in (study.agreement, study.against_k, study.settling):
         with pytest.raises(UserError, match="4 traces were stopped by live pruning"):
-            count(problems, some)
+            count(problems, traces)
     done = run_stage(
         "Online/compare_methods.py",
         "--problems",
@@ -149,11 +149,11 @@ def test_pruned_traces_are_refused_where_answers_are_counted(live):
 
 def test_pairs_of_one_class_and_one_problem_are_reported_as_what_they_are(tmp_path):
     """No AUROC and no interval: null in report.json, n/a on the page."""
-    made, _ = pairs.build(
+    rows, _ = pairs.build(
         [make_trace(make_problem(), i, "4") for i in range(3)], make_problem(), Truncation("words", 1), None, 0
     )
-    records.write(tmp_path / "pairs.jsonl", made)
-    scores = [records.PairScore(p.pair_id, "judge", 0.3 + 0.3 * i, i > 0, 10, 0) for i, p in enumerate(made)]
+    records.write(tmp_path / "pairs.jsonl", rows)
+    scores = [records.PairScore(p.pair_id, "judge", 0.3 + 0.3 * i, i > 0, 10, 0) for i, p in enumerate(rows)]
     records.write(tmp_path / "scores.jsonl", scores)
     done = run_stage(
         REPORT,
@@ -168,16 +168,16 @@ def test_pairs_of_one_class_and_one_problem_are_reported_as_what_they_are(tmp_pa
     )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "report/report.json").read_text()
-    found = json.loads(text, parse_constant=pytest.fail)["judges"]["judge"]["all"]["metrics"]
-    assert found["auroc"] == {"value": None, "low": None, "high": None}
-    assert found["accuracy"] == {"value": pytest.approx(2 / 3), "low": None, "high": None}
+    metrics = json.loads(text, parse_constant=pytest.fail)["judges"]["judge"]["all"]["metrics"]
+    assert metrics["auroc"] == {"value": None, "low": None, "high": None}
+    assert metrics["accuracy"] == {"value": pytest.approx(2 / 3), "low": None, "high": None}
     page = (tmp_path / "report/report.md").read_text()
     assert "| judge | n/a (one class) | n/a (one class) | n/a (one class) | 0.667 [n/a] |" in page and "nan" not in page
 
 
 @pytest.fixture
 def replayed(tmp_path):
-    """Two problems x 8 traces of 10 tokens: all agree in the first, none in the second; each pruned to 3 finished traces."""
+    """Two problems x 8 traces of 10 tokens, all agreeing in the first, none in the second; 3 of each are finished."""
     problems = {p.problem_id: p for p in (make_problem(i, str(2 * i)) for i in (1, 2))}
     one, two = problems.values()
     traces = [make_trace(one, i, one.gold, model="reasoner-1B") for i in range(8)]

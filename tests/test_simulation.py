@@ -150,17 +150,17 @@ def settled(known, values, tau, forced, assign):
     """Whether every completion of the unknown values by 0 or 1 gives the choice of the true ones (by brute force)."""
 
     def choice(full):
-        means = [sum(some) / len(some) for some in full]
+        means = [sum(cluster) / len(cluster) for cluster in full]
         best = max(range(len(means)), key=means.__getitem__)
         above = [i for i, mean in enumerate(means) if mean > tau]
         if assign != "best" and above:
             return above[0 if assign == "first" else -1]
         return best if means[best] > tau or forced else None
 
-    flat = [(c, m) for c, some in enumerate(values) for m in range(len(some))]
+    flat = [(c, m) for c, cluster in enumerate(values) for m in range(len(cluster))]
     missing = [at for at in flat if at not in known]
     for bits in itertools.product((0.0, 1.0), repeat=len(missing)):
-        full = [list(some) for some in values]
+        full = [list(cluster) for cluster in values]
         for (c, m), bit in zip(missing, bits, strict=True):
             full[c][m] = bit
         if choice(full) != choice(values):
@@ -180,7 +180,7 @@ def settled(known, values, tau, forced, assign):
     st.sampled_from(["best", "first", "last"]),
 )
 def test_the_least_comparisons_are_the_smallest_set_that_settles_a_placement(values, tau, forced, assign):
-    flat = [(c, m) for c, some in enumerate(values) for m in range(len(some))]
+    flat = [(c, m) for c, cluster in enumerate(values) for m in range(len(cluster))]
     least = next(
         size
         for size in range(len(flat) + 1)

@@ -1,4 +1,4 @@
-"""A judge, a baseline and a finish rule as somebody would add them: a file like this one, and one line in a registry each."""
+"""A judge, a baseline and a finish rule as somebody would add them: a file like this one, one line in a registry each."""
 
 from deepprune.evaluate.baselines import Outcome
 from deepprune.judges import Judge, Score

@@ -105,7 +105,7 @@ def _short(judge: str) -> str:
 
 
 def _shares(axis: Any, numbers: pd.DataFrame) -> None:
-    """Exact calls / full rule: needed (filled) and the least possible (outlined), a group a judge, a colour a reading."""
+    """Exact calls / full rule: needed (filled), the least possible (outlined); a group a judge, a colour a reading."""
     judges, readings = numbers["judge"].unique(), numbers["reading"].unique()
     width = 0.8 / len(readings)
     for at, reading in enumerate(readings):
