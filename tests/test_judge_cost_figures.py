@@ -40,6 +40,11 @@ def test_several_judges_and_readings_have_panels_of_their_own():
     assert shares.get_xlabel() == "AUROC of the simulated judge" and len(shares.patches) == 2 * 2 * 2
 
 
+def test_a_single_case_shows_its_calls_by_mode():
+    (axis,) = panels(judge_cost_figures.draw(cost()))
+    assert [bar.get_width() for bar in axis.patches] == [160.0] * 5 and axis.get_xlabel() == "calls"
+
+
 def test_a_timed_run_shows_its_seconds_and_no_single_point():
     modes = ("full rule", "full rule, prefix cache", "sketched, prefix cache")
     timed = [{"mode": mode, "seconds": 10.0 * (at + 1), "calls": 5} for at, mode in enumerate(modes)]

@@ -31,7 +31,8 @@ def draw(numbers: pd.DataFrame, timed: Sequence[dict] = ()) -> Any:
     """A panel a question that the table answers, two in a row.
 
     One judge: calls against n and against K, a line a mode, of the first reading. Several: clusters against calls. The
-    exact rule's share by judge and reading where there are several. timed: rows of the timed part: seconds by mode.
+    exact rule's share by judge and reading where there are several. timed: rows of the timed part: seconds by mode. A
+    single case: its calls by mode.
     """
     first = numbers.iloc[0]
     numbers = numbers[numbers["mode"].isin([*MODES, LEAST])]
@@ -45,7 +46,11 @@ def draw(numbers: pd.DataFrame, timed: Sequence[dict] = ()) -> Any:
     if len(numbers[["judge", "reading"]].drop_duplicates()) > 1:
         panels.append(lambda axis: _shares(axis, largest))
     if timed:
-        panels.append(lambda axis: _timings(axis, timed, first["judge"]))
+        panels.append(lambda axis: _bars(axis, timed, "seconds", f"{first['judge']}, each mode really run"))
+    if not panels:
+        panels.append(
+            lambda axis: _bars(axis, alone.to_dict("records"), "calls", f"{first['judge']}, n = {first['n']}")
+        )
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     size = (10, 4.6 * rows) if columns == 2 else (8, 4.6)
@@ -121,16 +126,17 @@ def _shares(axis: Any, numbers: pd.DataFrame) -> None:
     _legend(axis)
 
 
-def _timings(axis: Any, timed: Sequence[dict], judge: str) -> None:
-    """Seconds by mode, first on top, with the calls."""
-    rows = [row for row in timed if row["mode"].startswith(MODES)]
-    y, seconds = range(len(rows)), [row["seconds"] for row in rows]
-    axis.barh(y, seconds, color="tab:blue", alpha=0.6)
+def _bars(axis: Any, rows: Sequence[dict], column: str, title: str) -> None:
+    """A column by mode, first on top. column: calls, or seconds (beside them the calls)."""
+    rows = [row for row in rows if row["mode"].startswith((*MODES, LEAST))]
+    y, values = range(len(rows)), [row[column] for row in rows]
+    axis.barh(y, values, color="tab:blue", alpha=0.6)
     for at, row in zip(y, rows, strict=True):
-        axis.text(row["seconds"], at, f" {row['seconds']:,.0f} s, {row['calls']:,} calls", va="center", fontsize=8)
+        seconds = f"{row['seconds']:,.0f} s, " if column == "seconds" else ""
+        axis.text(row[column], at, f" {seconds}{row['calls']:,.0f} calls", va="center", fontsize=8)
     axis.set_yticks(y, [textwrap.fill(row["mode"], 34) for row in rows], fontsize=8)
     axis.invert_yaxis()
-    axis.set(xlabel="seconds", xlim=(0, 1.35 * max(seconds)), title=f"{judge}, each mode really run")
+    axis.set(xlabel=column, xlim=(0, 1.35 * max(values)), title=title)
     axis.grid(axis="x", alpha=0.3)
 
 
