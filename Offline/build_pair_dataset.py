@@ -25,7 +25,7 @@ from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest, check_paths
 from deepprune.base.stage import command
-from deepprune.data import pairs
+from deepprune.data import pairs, traces
 from deepprune.engines import models
 from deepprune.judges import prompts
 from deepprune.prune import prefixes
@@ -72,8 +72,8 @@ def main() -> None:
     for path in outputs.values():
         locks.hold(path)
     by_id = records.read_problems(*settings.problems)
-    seen_traces = pairs.by_problem(read_traces(settings.traces, by_id))
-    unseen_traces = pairs.by_problem(read_traces(settings.test_traces, by_id))
+    seen_traces = traces.by_problem(read_traces(settings.traces, by_id))
+    unseen_traces = traces.by_problem(read_traces(settings.test_traces, by_id))
     train, test = pairs.split([by_id[i] for i in seen_traces], settings.test_share, settings.seed)
     pairs.check_leak(train, [by_id[i] for i in unseen_traces])
 

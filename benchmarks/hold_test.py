@@ -17,7 +17,8 @@ from transformers import AutoTokenizer
 from deepprune.base import config
 from deepprune.base.config import setting
 from deepprune.base.stage import command
-from deepprune.data.truncation import REASONING_WORDS, Truncation
+from deepprune.data.reasoning_words import REASONING_WORDS
+from deepprune.data.truncation import Truncation
 from deepprune.engines import models
 
 FILLER = "we add the two numbers 12 and 30 \\frac{1}{2} x = 4. The sum is\n\n equal to this value, which divides it by 7".split(

@@ -43,17 +43,17 @@ def main() -> None:
         raise UserError(f"{settings.output} exists; delete it, choose another output, or pass --overwrite")
     manifest = Manifest.open(settings.output, "problems", config.resolved(settings), inputs, overwrite=True)
     if settings.benchmark:
-        made_problems = problems.load_benchmark(settings.benchmark, settings.path)
+        problem_set = problems.load_benchmark(settings.benchmark, settings.path)
     else:
-        made_problems = []
+        problem_set = []
         for family in settings.families:
-            made_problems += problems.generate(family, settings.per_family, settings.seed, skip)
-    rows = manifest.write(map(records.to_row, made_problems))
+            problem_set += problems.generate(family, settings.per_family, settings.seed, skip)
+    rows = manifest.write(map(records.to_row, problem_set))
     print(f"{settings.output}: {rows} problems")
-    strange = [p.gold for p in made_problems if p.answer_type == "math" and not answers.readable(p.gold)]
-    if strange:
-        shown = ", ".join(f"{gold!r:.40}" for gold in strange[:3])
-        print(f"{len(strange)} gold answers are no readable mathematics (only the same spelling is right): {shown}")
+    unreadable = [p.gold for p in problem_set if p.answer_type == "math" and not answers.readable(p.gold)]
+    if unreadable:
+        shown = ", ".join(f"{gold!r:.40}" for gold in unreadable[:3])
+        print(f"{len(unreadable)} gold answers are no readable mathematics (only the same spelling is right): {shown}")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ r"""Stage 01, for traces that you already have: any JSONL with question, gold an
         --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct \
         --output-problems DeepPrune_data/problems/mine.jsonl --output-traces DeepPrune_data/traces/mine.jsonl
 
-Fields with other names are named by options (--text-field completion). The answer is what the text states last, after its
-thinking, in a box, a tag, a field, a line or a sentence (deepprune/data/extraction.py); nothing stated is unknown. Two options say
-it better where the file knows better: --answer-field NAME (the file's own reading; null or missing: none) and --answer-pattern REGEX
-(what to look for in the text). A file of answers and token counts without texts is imported with --answer-field too: for votes
-and costs, no judge can read it. What is doubtful in the file is counted and shown at the end.
+Fields with other names are named by options (--text-field completion). The answer is what the text states last, after
+its thinking, in a box, a tag, a field, a line or a sentence (deepprune/data/answers/extraction.py); nothing stated is
+unknown. Two options say it better where the file knows better: --answer-field NAME (the file's own reading; null or
+missing: none) and --answer-pattern REGEX (what to look for in the text). A file of answers and token counts without
+texts is imported with --answer-field too: for votes and costs, no judge can read it. What is doubtful in the file is
+counted and shown at the end.
 """
 
 import dataclasses

@@ -4,10 +4,10 @@
         --traces DeepPrune_data/traces/qwen2.5-coder-0.5b-words.jsonl.gz
     python scripts/regrade.py --problems p.jsonl --traces t.jsonl --output t.regraded.jsonl
 
-A trace keeps its text for ever; which answer it states and whether that is right follows from rules that get better. This says
-what they change: answers found and lost, answers with another value, verdicts, and pass@1, unknown answers and
-same-answer pairs before and after, by family, with examples. With --output it writes the traces with the new answers (ids,
-texts and token counts stay); the input is never touched. Answers that an import took from the file's own field
+A trace keeps its text for ever; which answer it states and whether that is right follows from rules that get better.
+This says what they change: answers found and lost, answers with another value, verdicts, and pass@1, unknown answers
+and same-answer pairs before and after, by family, with examples. With --output it writes the traces with the new answers
+(ids, texts and token counts stay); the input is never touched. Answers that an import took from the file's own field
 (--answer-field, as the traces' manifest says) are not in the text: they are only graded again.
 """
 
@@ -51,9 +51,7 @@ def main() -> None:
     origin = made_by(settings.traces)
     own_reading = origin.get("settings", {}).get("answer_field")
     if own_reading:
-        print(
-            f"the answers are those of field {own_reading!r} of the imported file: they are graded again, not read again"
-        )
+        print(f"the answers are those of field {own_reading!r} of the imported file: graded again, not read again")
         if settings.answer_pattern:
             raise UserError(
                 f"{settings.traces}: its answers come from the field {own_reading!r}, which a pattern does not change"
@@ -168,7 +166,7 @@ class Changes:
         everything = ([t for _, (b, _) in groups for t in b], [t for _, (_, a) in groups for t in a])
         for name, (before, after) in [*groups, ("all", everything)]:
             counts = self.to_manifest() if name == "all" else self.counts[name]
-            old, new = (traces.summary(some, self.problems) for some in (before, after))
+            old, new = (traces.summary(traces_then, self.problems) for traces_then in (before, after))
             moved = "".join(
                 f"{shown(old[key]) + ' -> ' + shown(new[key]):>18}"
                 for key in ("pass@1", "unknown", "same_answer_pairs")

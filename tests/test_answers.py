@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepprune.data import answers
-from deepprune.data.math_worker import Outcome, Values
+from deepprune.data.answers import equality
+from deepprune.data.answers.math_worker import Outcome, Values
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_several_letters_are_none(spelling):
 
 
 def test_a_comparison_that_never_ends_is_unknown_and_the_next_one_works(monkeypatch):
-    monkeypatch.setattr(answers, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(equality, "TIMEOUT_SECONDS", 1.0)
     assert answers.same("9^{9^{9^{9}}}", "9^{9^{9^{8}}}+1") in (None, False)
     assert answers.same(r"\frac{3}{4}", "0.75") is True
 
@@ -285,10 +286,10 @@ class SlowWorker:
 @pytest.fixture
 def slow(monkeypatch):
     worker = SlowWorker()
-    monkeypatch.setattr(answers, "_worker", worker)
+    monkeypatch.setattr(equality, "_worker", worker)
     for name in ("_cache", "_hung", "_values", "_ended", "_budgets"):
-        monkeypatch.setattr(answers, name, getattr(answers, name).copy())
-        getattr(answers, name).clear()
+        monkeypatch.setattr(equality, name, getattr(equality, name).copy())
+        getattr(equality, name).clear()
     return worker
 
 
@@ -322,14 +323,14 @@ def test_comparisons_that_never_end_are_bounded_in_a_problem(slow):
     monsters = [f"monster^{{{i}x}}" for i in range(100)]
     some = ["x+y", "y+x", *monsters] * 3
     assert answers.classes(some)[: len(monsters) + 2] == [0, 0, *range(1, 101)]
-    assert len(hung(slow)) == answers.HUNG_COMPARISONS
+    assert len(hung(slow)) == equality.HUNG_COMPARISONS
     seconds = sum(asked[2] for asked in hung(slow))
-    assert seconds <= answers.TIMEOUT_SECONDS + (answers.HUNG_COMPARISONS - 1) * answers.SHORT_SECONDS
+    assert seconds <= equality.TIMEOUT_SECONDS + (equality.HUNG_COMPARISONS - 1) * equality.SHORT_SECONDS
     beasts = [f"beast^{{{i}x}}" for i in range(100)]
     assert [answers.same(beast, beast + "+0") for beast in beasts] == [None] * 100  # so all have been evaluated
     asked = len(hung(slow))
     answers.classes(["x+y", "y+x", *beasts])
-    assert len(hung(slow)) - asked <= 2 * answers.HUNG_COMPARISONS
+    assert len(hung(slow)) - asked <= 2 * equality.HUNG_COMPARISONS
 
 
 def test_grading_against_one_gold_answer_is_bounded(slow):
@@ -337,7 +338,7 @@ def test_grading_against_one_gold_answer_is_bounded(slow):
     assert [answers.same(monster, "x+y") for monster in [*monsters, *monsters]] == [None] * 200
     assert answers.same("y+x", "x+y") is True  # other problems have the same gold answer
     assert len(hung(slow)) == 100
-    assert sum(asked[2] for asked in hung(slow)) <= 15 + 100 * answers.LAST_SECONDS
+    assert sum(asked[2] for asked in hung(slow)) <= 15 + 100 * equality.LAST_SECONDS
 
 
 def partition(labels, some):

@@ -158,7 +158,7 @@ def classes() -> dict[str, type]:
     modules = [
         importlib.import_module(m.name)
         for m in pkgutil.walk_packages(deepprune.__path__, "deepprune.")
-        if not m.name.endswith("math_worker")
+        if not m.name.endswith("math_comparer")
     ]
     for folder in ("scripts", "Offline", "Online", "Preliminaries", "benchmarks"):
         for path in sorted((ROOT / folder).glob("*.py")):

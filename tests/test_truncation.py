@@ -8,10 +8,8 @@ from transformers import AutoTokenizer
 
 from deepprune.base.errors import UserError
 from deepprune.data import truncation
+from deepprune.data.reasoning_words import OTHER_WORDS, REASONING_WORDS, UNSPACED_WORDS
 from deepprune.data.truncation import (
-    OTHER_WORDS,
-    REASONING_WORDS,
-    UNSPACED_WORDS,
     Truncation,
     first_reasoning_words,
     first_tokens,

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def token_confidence(top_logprobs: Sequence[float]) -> float:
-    """Negative mean of the top-k log-probabilities of one position (k = their number); -inf (ruled out) counts as -100."""
+    """Negative mean of one position's top-k log-probabilities (k = their number); -inf (ruled out) counts as -100."""
     return -float(np.mean(np.maximum(top_logprobs, -100.0)))
 
 

@@ -14,16 +14,6 @@ from deepprune.data.traces import refuse_answer_only
 from deepprune.data.truncation import Truncation
 
 
-def by_problem(traces: Iterable[Trace]) -> dict[str, list[Trace]]:
-    """Traces grouped by problem, each group in sample order."""
-    groups: dict[str, list[Trace]] = {}
-    for trace in traces:
-        groups.setdefault(trace.problem_id, []).append(trace)
-    for group in groups.values():
-        group.sort(key=lambda t: (t.model, t.sample_index))
-    return groups
-
-
 def pair_id(trace_a: str, trace_b: str, truncation: dict) -> str:
     """Id of an ordered pair of truncated traces."""
     return content_hash("pair", trace_a, trace_b, truncation)

@@ -1,7 +1,7 @@
 """How traces are sampled: one set of parameters for recorded and live traces, sent in full and recorded in full.
 
-A vLLM server fills what a request leaves out from the model's generation_config (top_k, repetition penalty, ...), an engine
-does not: so every parameter is sent, and unless the user says otherwise it changes nothing.
+A vLLM server fills what a request leaves out from the model's generation_config (top_k, repetition penalty, ...), an
+engine does not: so every parameter is sent, and unless the user says otherwise it changes nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def check_context(max_tokens: int, max_model_len: int | None) -> None:
     """Raise UserError if a trace may be longer than the context that was asked for: it would be cut off in silence."""
     if max_model_len is not None and max_tokens >= max_model_len:
         raise UserError(
-            f"--max-tokens {max_tokens} and a prompt do not fit in --max-model-len {max_model_len}: lower the one or raise the other"
+            f"--max-tokens {max_tokens} and a prompt do not fit in --max-model-len {max_model_len}: "
+            "lower the one or raise the other"
         )
 
 
@@ -68,7 +69,8 @@ class Sampling:
         return dataclasses.asdict(self)
 
 
-# What traces of before these parameters were settings were sampled with. Their ids stay: a neutral value is left out of a hash.
+# What traces of before these parameters were settings were sampled with. Their ids stay: a neutral value is left out of
+# a hash.
 NEUTRAL = {
     name: getattr(Sampling(), name)
     for name in ("top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")

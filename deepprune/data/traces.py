@@ -66,13 +66,13 @@ def refuse_answer_only(trace: Trace, where: str = "") -> None:
     """Raise UserError if only answer and length of a trace are known: it has no prefix to show to a judge."""
     if trace.answer_only:
         raise UserError(
-            f"{where}trace {trace.trace_id} was imported without its text, so that there is nothing to cut and to judge; "
-            "Online/simulate_paper_scale.py prunes answers and lengths with simulated judges"
+            f"{where}trace {trace.trace_id} was imported without its text, so that there is nothing to cut and to "
+            "judge; Online/simulate_paper_scale.py prunes answers and lengths with simulated judges"
         )
 
 
 def refuse_pruned(traces: Iterable[Any], where: str = "") -> None:
-    """Raise UserError if live pruning stopped any of the traces (with or without their texts): their answers are not known."""
+    """Raise UserError if live pruning stopped any of the traces, with or without texts: their answers are not known."""
     stopped = sum(t.pruned for t in traces)
     if stopped:
         raise UserError(
@@ -87,12 +87,19 @@ def agreement(traces: Iterable[Trace], answer_type: str) -> tuple[int, int]:
     return same, len(labels) * (len(labels) - 1) // 2
 
 
-def agreements(traces: Iterable[Trace], problems: dict[str, Problem]) -> dict[str, tuple[int, int]]:
-    """`agreement` of each problem, by its id."""
+def by_problem(traces: Iterable[Trace]) -> dict[str, list[Trace]]:
+    """Traces grouped by problem, each group in sample order."""
     groups: dict[str, list[Trace]] = {}
     for trace in traces:
         groups.setdefault(trace.problem_id, []).append(trace)
-    bar = progress.bar(groups.items(), desc="comparing answers", unit="problem", leave=False)
+    for group in groups.values():
+        group.sort(key=lambda t: (t.model, t.sample_index))
+    return groups
+
+
+def agreements(traces: Iterable[Trace], problems: dict[str, Problem]) -> dict[str, tuple[int, int]]:
+    """`agreement` of each problem, by its id."""
+    bar = progress.bar(by_problem(traces).items(), desc="comparing answers", unit="problem", leave=False)
     return {i: agreement(group, problems[i].answer_type) for i, group in bar}
 
 
@@ -105,12 +112,12 @@ def summary(
     known: `agreements` of these traces, where the caller has them.
     """
     known = agreements(traces, problems) if known is None else known
-    by_problem = {t.problem_id for t in traces}
-    counts = [known[i] for i in by_problem]
+    problem_ids = {t.problem_id for t in traces}
+    counts = [known[i] for i in problem_ids]
     same, pairs = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
     n = len(traces)
     return {
-        "problems": len(by_problem),
+        "problems": len(problem_ids),
         "traces": n,
         "pass@1": sum(t.correct is True for t in traces) / n if n else float("nan"),
         "unknown": sum(t.answer is None for t in traces) / n if n else float("nan"),
@@ -139,6 +146,7 @@ def print_summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str
         )
     row = table["all"]
     console.brief(
-        f"pass@1 {row['pass@1']:.3f}, without an answer {row['unknown']:.3f}, mean length {row['mean_tokens']:.0f} tokens"
+        f"pass@1 {row['pass@1']:.3f}, without an answer {row['unknown']:.3f}, "
+        f"mean length {row['mean_tokens']:.0f} tokens"
     )
     return table

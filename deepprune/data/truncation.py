@@ -13,45 +13,7 @@ from collections import deque
 from typing import Any
 
 from deepprune.base.errors import UserError
-
-# The paper names "wait", "thus" and "since" as examples and does not list the rest; these lists are ours.
-# Matched as whole words, in any case, outside fenced code blocks.
-REASONING_WORDS = (
-    "wait", "thus", "since", "so", "therefore", "hence", "because", "but", "however", "alternatively",
-    "actually", "hmm", "now", "then", "next", "first", "second", "finally", "let", "if", "suppose", "assume",
-    "maybe", "perhaps", "check", "verify", "recall", "note", "consider", "instead", "again", "also",
-)  # fmt: skip
-
-# The same for traces in other languages, where the words cannot be taken for English ones (not French "car" or German "falls").
-OTHER_WORDS = {
-    "German": "warte denn daher deshalb deswegen folglich somit aber jedoch allerdings dann danach zunächst zuerst zweitens "
-              "schließlich angenommen wenn vielleicht prüfe prüfen überprüfen beachte stattdessen außerdem nochmal jetzt",
-    "French": "attendons donc alors ainsi puisque parce mais cependant toutefois ensuite puis premièrement deuxièmement enfin "
-              "finalement supposons vérifions rappelons notons considérons maintenant aussi",
-    "Spanish": "entonces luego así pues porque pero ahora después finalmente supongamos quizás comprobemos "
-               "verifiquemos recordemos consideremos también además",
-    "Portuguese": "então portanto porém contudo depois primeiro suponhamos talvez",
-    "Italian": "aspetta quindi dunque perciò poiché perché però tuttavia allora adesso infine supponiamo forse verifichiamo anche",
-    "Russian": "подожди подождите значит поэтому следовательно итак так потому поскольку ведь но однако теперь тогда затем потом "
-               "сначала сперва наконец пусть если предположим допустим возможно проверим вспомним заметим рассмотрим также",
-    "Turkish": "bekle yani dolayısıyla çünkü fakat ancak şimdi sonra önce eğer belki varsayalım ayrıca",
-    "Dutch": "dus daarom omdat echter eerst daarna vervolgens tenslotte misschien wacht controleer stel indien maar",
-    "Polish": "więc zatem ponieważ jednak teraz potem następnie najpierw jeśli może sprawdźmy czekaj załóżmy także",
-    "Ukrainian": "отже тому але проте тепер потім спочатку якщо можливо перевіримо зачекай припустимо також",
-    "Hindi": "इसलिए अतः क्योंकि लेकिन परंतु फिर अब पहले अगर यदि शायद रुको मान जाँच",
-    "Arabic": "انتظر إذن إذا لذلك لأن لكن ولكن الآن ثم أولا ثانيا أخيرا ربما لنفترض لنتحقق أيضا",
-}  # fmt: skip
-
-# Languages that are written without spaces, or inflect by endings: matched wherever they stand.
-UNSPACED_WORDS = {
-    "Chinese": "等等 等一下 稍等 因此 所以 因为 因為 由于 由於 于是 於是 但 然而 不过 不過 或者 其实 其實 实际上 实际 嗯 现在 現在 那么 那麼 然后 然後 接下来 接下來 "
-    "首先 其次 最后 最後 如果 假设 假設 假如 也许 也許 或许 或許 可能 检查 檢查 验证 驗證 回忆 回憶 注意 考虑 考慮 另外 此外 再次 重新 同样",
-    "Japanese": "待って ちょっと よって したがって だから ゆえに なぜなら しかし ただし 実際 さて そして それから 次に まず 最初 最後 もし 仮に 仮定 おそらく たぶん "
-    "確認 検証 思い出 考え 代わり もう一度 また",
-    "Thai": "ดังนั้น เพราะ แต่ จากนั้น ต่อไป ก่อนอื่น ถ้า สมมติ บางที ตรวจสอบ รอก่อน",
-    "Korean": "잠깐 잠시만 따라서 그러므로 그래서 그러니 왜냐하면 때문 하지만 그러나 그런데 사실 이제 그러면 그럼 다음 먼저 우선 둘째 마지막으로 만약 가정 아마 혹시 확인 "
-    "검증 기억 참고 고려 대신 다시 또한",
-}
+from deepprune.data.reasoning_words import OTHER_WORDS, REASONING_WORDS, UNSPACED_WORDS
 
 _WORDS = frozenset(REASONING_WORDS) | frozenset(w.casefold() for words in OTHER_WORDS.values() for w in words.split())
 _UNSPACED = re.compile(
@@ -60,8 +22,8 @@ _UNSPACED = re.compile(
 _RUN = re.compile(r"[\w\u0900-\u0e7f]+")  # the range: letters and vowel signs of India and Thailand
 _BREAK = re.compile(r"[^\w\u0900-\u0e7f]")
 
-# A code block begins with a line of ``` and at most a short note, and ends with a line of ```. One that nobody ends within
-# LONGEST_FENCE characters, or before the trace ends, is no code block: its words count.
+# A code block begins with a line of ``` and at most a short note, and ends with a line of ```. One that nobody ends
+# within LONGEST_FENCE characters, or before the trace ends, is no code block: its words count.
 LONGEST_FENCE = 12_000
 _OPENS = re.compile(r"[ \t]{0,99}`{3,99}[^`\n]{0,99}\n?")
 _MAY_OPEN = re.compile(r"[ \t]{0,99}(?:`{0,2}|`{3,99}[^`\n]{0,99})")
@@ -96,7 +58,10 @@ class Truncation:
 
 
 def first_tokens(text: str, k: int, tokenizer: Any) -> str:
-    """The characters that the first k tokens cover (a character that tokens share, whole). Raises UserError without offsets."""
+    """The characters that the first k tokens cover (a character that tokens share, whole).
+
+    Raises UserError for a tokenizer that does not tell where its tokens stand.
+    """
     if not getattr(tokenizer, "is_fast", True):
         name = getattr(tokenizer, "name_or_path", "this tokenizer")
         raise UserError(
@@ -126,9 +91,7 @@ class WordWatch:
         self.at = 0  # where the pieces begin
         self.pieces: list[str] = []  # the line that has not ended, or what of it is not counted yet
         self.prose = False  # that line is known to begin or end no code block
-        self.fenced: deque[str] = (
-            deque()
-        )  # lines of a code block that nobody has ended yet, the first of them its beginning
+        self.fenced: deque[str] = deque()  # lines of a code block that nobody has ended yet, its beginning first
         self.fenced_at = self.fenced_size = 0
 
     def add(self, piece: str) -> bool:
@@ -192,7 +155,10 @@ class WordWatch:
         self.pieces, self.at = [text[counted:]], self.at + counted
 
     def _count(self, text: str, at: int, goes_on: bool = False) -> int:
-        """Count the words of `text`, which begins at character `at`; goes_on: its last word may. Returns the characters read."""
+        """Count the words of `text`, which begins at character `at`; goes_on: its last word may.
+
+        Returns the characters read.
+        """
         if self.end is not None:
             return len(text)
         for run in _RUN.finditer(text):
@@ -204,7 +170,7 @@ class WordWatch:
             elif word.isascii():
                 continue
             else:
-                ends = [run.start() + found.end() for found in _UNSPACED.finditer(word)]
+                ends = [run.start() + match.end() for match in _UNSPACED.finditer(word)]
             for end in ends:
                 self.count += 1
                 if self.count == self.k:
@@ -214,7 +180,10 @@ class WordWatch:
 
 
 class TokenWatch:
-    """Says when a text that arrives in pieces has more than k tokens. The tokens of new text are counted, of the whole only to be sure."""
+    """Says when a text that arrives in pieces has more than k tokens.
+
+    The tokens of new text are counted, those of the whole only to be sure.
+    """
 
     EVERY = 64, 16  # characters, or pieces, between two looks near the end
 

@@ -29,6 +29,7 @@ from deepprune.base.records import content_hash
 from deepprune.base.stage import command
 from deepprune.base.storage import writing
 from deepprune.engines import models
+from deepprune.engines.packaged import NOT_WHOLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _merge(base: str, adapter: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    with tempfile.TemporaryDirectory(dir=target.parent) as tmp, writing(target, models.NOT_WHOLE):
+    with tempfile.TemporaryDirectory(dir=target.parent) as tmp, writing(target, NOT_WHOLE):
         staged = Path(tmp) / "model"
         merged.save_pretrained(staged)
         AutoTokenizer.from_pretrained(base).save_pretrained(staged)

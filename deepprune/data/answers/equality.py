@@ -1,9 +1,7 @@
-"""Final answers: telling whether two are the same. Finding one in a trace is extraction.py's.
-
-No answer (None) means *unknown*, which is never the same as anything.
+"""Telling whether two answers are the same, and grouping a question's answers.
 
 Equivalence is math-verify's (the rule-based check of the paper, after DeepScaleR's reward), asked in both
-directions because it is not symmetric, for what is not a plain number (math_spelling.py takes an answer apart);
+directions because it is not symmetric, for what is not a plain number (spelling.py takes an answer apart);
 letters for multiple choice, normalised text otherwise. math-verify can run for minutes on odd input and its own
 timeouts use signals, so it runs in a worker process that can be killed (math_worker.py); such a comparison is unknown.
 """
@@ -16,17 +14,16 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from deepprune.data import math_spelling
-from deepprune.data.extraction import extract, last_boxed  # noqa: F401 - offered here too
-from deepprune.data.math_spelling import Reading
-from deepprune.data.math_worker import MathWorker
+from deepprune.data.answers.decoration import unwrap
+from deepprune.data.answers.math_worker import MathWorker
+from deepprune.data.answers.numbers import equal_numbers
+from deepprune.data.answers.spelling import Reading, base_value, latex, read, spelled
 
 TIMEOUT_SECONDS = 5.0  # of the worker's CPU time, for one comparison
 SHORT_SECONDS = 1.0  # the same, in a problem where one has been ended already
 HUNG_COMPARISONS = 10  # so many may be ended in a problem before new answers are not compared; after twice, none
 LAST_SECONDS = 0.25  # the same for grading, where HUNG_COMPARISONS with one of the two answers were ended
 MAX_COMPARED_CHARS = 1000  # of an answer that math-verify is asked about
-
 _LETTER = re.compile(
     r"^(?:(?:the\s+)?(?:correct\s+|final\s+)?(?:answer|option|choice)(?:\s+is)?\b)?[\s:]*\W*([A-J])"
     r"(?!\w)(?!\W*(?:text\W*)?(?:,|and|or|/|&)\W*[A-J](?!\w))",  # A and C are no letter
@@ -39,7 +36,7 @@ def _text(answer: str) -> str:
     text = unicodedata.normalize("NFKC", answer).replace("~", " ")
     while True:
         before = text
-        text = math_spelling.unwrap(text).rstrip("!?… ")
+        text = unwrap(text).rstrip("!?… ")
         if text == before:
             return " ".join(text.casefold().split())
 
@@ -47,9 +44,9 @@ def _text(answer: str) -> str:
 def normalise(answer: str, answer_type: str = "math") -> str:
     """A cheap canonical spelling: equal spellings are equal answers; unequal ones may still be equal."""
     if answer_type == "math":
-        return math_spelling.spelled(math_spelling.read(answer))
+        return spelled(read(answer))
     if answer_type == "choice":
-        text = math_spelling.unwrap(answer)
+        text = unwrap(answer)
         letter = _LETTER.match(text)
         return letter.group(1).upper() if letter else text.upper()
     return _text(answer)
@@ -94,7 +91,7 @@ def _ask(a: str, b: str, budgets: Sequence[_Budget]) -> bool | None:
         if spelling not in _values:
             if any(budget.strict and budget.hung >= HUNG_COMPARISONS for budget in budgets):
                 return None
-            values, hung = _worker.values(math_spelling.latex(spelling), min(budget.seconds() for budget in budgets))
+            values, hung = _worker.values(latex(spelling), min(budget.seconds() for budget in budgets))
             if hung:
                 _hung.add(spelling)
                 for budget in budgets:
@@ -104,9 +101,7 @@ def _ask(a: str, b: str, budgets: Sequence[_Budget]) -> bool | None:
     if _far_apart(_values[a], _values[b]):
         _cache[key] = False
         return False
-    verdict, hung = _worker.same(
-        math_spelling.latex(a), math_spelling.latex(b), min(budget.seconds() for budget in budgets)
-    )
+    verdict, hung = _worker.same(latex(a), latex(b), min(budget.seconds() for budget in budgets))
     _cache[key] = verdict
     if hung:
         _ended.update(key)
@@ -131,16 +126,16 @@ def _same_math(a: Reading, b: Reading, budgets: Sequence[_Budget] = ()) -> bool 
         return True
     if a.unit and b.unit and a.unit != b.unit:
         if a.unit.startswith("base ") and b.unit.startswith("base "):
-            value = math_spelling.base_value(a)
-            return value is not None and value == math_spelling.base_value(b)
+            value = base_value(a)
+            return value is not None and value == base_value(b)
         return False
     percent = a.unit != b.unit and "%" in (a.unit, b.unit)
     if a.number is not None and b.number is not None:
-        if math_spelling.equal_numbers(a.number, b.number):
+        if equal_numbers(a.number, b.number):
             return True
         if percent:
             part, other = (a.number, b.number) if a.unit == "%" else (b.number, a.number)
-            return math_spelling.equal_numbers(part / 100, other)
+            return equal_numbers(part / 100, other)
         return False
     if a.value == b.value:
         return True
@@ -172,18 +167,18 @@ def same(a: str | None, b: str | None, answer_type: str = "math") -> bool | None
     if a is None or b is None:
         return None
     if answer_type == "math":
-        return _same_math(math_spelling.read(a), math_spelling.read(b))
+        return _same_math(read(a), read(b))
     return normalise(a, answer_type) == normalise(b, answer_type)
 
 
 def readable(answer: str) -> bool:
     """Whether an answer (type math) is mathematics that can be compared: not words, broken LaTeX or without end."""
-    reading = math_spelling.read(answer)
+    reading = read(answer)
     if reading.number is not None or re.fullmatch(r"-?\d+", reading.value):
         return True
     if reading.is_words() or len(reading.value) > MAX_COMPARED_CHARS:
         return False
-    value = math_spelling.latex(reading.value)
+    value = latex(reading.value)
     return _worker.same(value, value, TIMEOUT_SECONDS).same is True
 
 
@@ -215,7 +210,7 @@ def classes(answers: Sequence[str | None], answer_type: str = "math") -> list[in
     2 x HUNG_COMPARISONS that never end. An answer that cannot be compared with anything opens a class of its own.
     """
     if answer_type == "math":
-        spellings = [None if answer is None else math_spelling.read(answer) for answer in answers]
+        spellings = [None if answer is None else read(answer) for answer in answers]
     else:
         spellings = [None if answer is None else normalise(answer, answer_type) for answer in answers]
     counts = collections.Counter(s for s in spellings if s is not None)
