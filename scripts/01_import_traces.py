@@ -22,19 +22,11 @@ from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest, check_paths
 from deepprune.base.stage import command
 from deepprune.data import imports, traces
+from deepprune.data.import_rows import Fields
 from deepprune.engines import models
 
 FIELDS = (
-    "question",
-    "gold",
-    "text",
-    "model",
-    "dataset",
-    "sample_id",
-    "family",
-    "answer_type",
-    "n_tokens",
-    "finish_reason",
+    "question gold text model dataset sample_id family answer_type n_tokens finish_reason".split()
 )
 
 
@@ -69,15 +61,39 @@ class ImportSettings:
 @command
 def main() -> None:
     settings = config.parse(ImportSettings, "import", __doc__)
-    check_paths([settings.output_problems, settings.output_traces], [settings.input])
-    if settings.answer_pattern is not None:
-        try:
-            re.compile(settings.answer_pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise UserError(
-                f"--answer-pattern {settings.answer_pattern!r} is no regular expression: {error}"
-            ) from error
     outputs = (settings.output_problems, settings.output_traces)
+    check_outputs(settings, outputs)
+    importer = imports.Importer(fields_of(settings), tokenizer_of(settings), checked_pattern(settings.answer_pattern))
+    problems: dict[str, records.Problem] = {}
+    tally, counts = traces.Tally(problems), importer.counts
+
+    def trace_rows():
+        rows = imports.jsonl_rows(settings.input)
+        for problem, trace in progress.bar(importer.read(rows), unit="trace", desc="import"):
+            problems[problem.problem_id] = problem
+            tally.add(trace)
+            yield records.to_row(trace)
+        if not problems:
+            raise UserError(f"{settings.input}: no rows")
+
+    def written(path, rows) -> int:
+        manifest = Manifest.open(path, "import", config.resolved(settings), [settings.input], overwrite=True)
+        return manifest.write(rows, counts.to_manifest)
+
+    number = written(settings.output_traces, trace_rows())
+    written(settings.output_problems, map(records.to_row, problems.values()))
+    unknown = tally.show()["all"]["unknown"]
+    print(
+        f"{counts.rows} rows read: {len(problems)} problems, {number} traces, {round(unknown * number)} of them without "
+        "an answer"
+    )
+    for line in counts.lines():
+        print(f"  {line}")
+
+
+def check_outputs(settings: ImportSettings, outputs: tuple[str, str]) -> None:
+    """Lock the outputs. Raises UserError where they are the input, one file, or there already."""
+    check_paths(outputs, [settings.input])
     for path in outputs:
         locks.hold(path)
     there = [path for path in outputs if Path(path).exists()]
@@ -86,33 +102,30 @@ def main() -> None:
             raise UserError(f"{there[0]} exists; delete it, choose another output, or pass --overwrite")
         # One alone is of an import that could not write the other (a full disk), or refused.
         Manifest.open(there[0], "import", config.resolved(settings), [settings.input])
-    tokenizer = None
-    if settings.tokenizer:
-        from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path, model_max_length=10**9)
-    fields = {name: getattr(settings, f"{name}_field") for name in FIELDS}
-    defaults = {"model": settings.model, "dataset": settings.dataset, "answer_type": settings.answer_type}
+
+def fields_of(settings: ImportSettings) -> Fields:
+    names = {name: getattr(settings, f"{name}_field") for name in FIELDS}
     if settings.answer_field:
-        fields["answer"] = settings.answer_field
-    counts = imports.Counts()
-    rows = imports.import_file(settings.input, fields, defaults, tokenizer, settings.answer_pattern, counts)
-    problems, imported = {}, []
-    for problem, trace in progress.bar(rows, unit="trace", desc="import"):
-        problems[problem.problem_id] = problem
-        imported.append(trace)
-    if not imported:
-        raise UserError(f"{settings.input}: no rows")
-    for path, rows in zip(outputs, (problems.values(), imported), strict=True):
-        manifest = Manifest.open(path, "import", config.resolved(settings), [settings.input], overwrite=True)
-        manifest.write(map(records.to_row, rows), **counts.to_manifest())
-    traces.print_summary(imported, problems)
-    unknown = sum(t.answer is None for t in imported)
-    print(
-        f"{counts.rows} rows read: {len(problems)} problems, {len(imported)} traces, {unknown} of them without an answer"
-    )
-    for line in counts.lines():
-        print(f"  {line}")
+        names["answer"] = settings.answer_field
+    return Fields(names, {name: getattr(settings, name) for name in ("model", "dataset", "answer_type")})
+
+
+def tokenizer_of(settings: ImportSettings):
+    if not settings.tokenizer:
+        return None
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path, model_max_length=10**9)
+
+
+def checked_pattern(pattern: str | None) -> str | None:
+    if pattern is not None:
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise UserError(f"--answer-pattern {pattern!r} is no regular expression: {error}") from error
+    return pattern
 
 
 if __name__ == "__main__":

@@ -131,15 +131,15 @@ class Changes:
         self.problems, self.most = problems, examples
         self.counts: dict[str, collections.Counter] = {}
         self.examples: dict[str, list[str]] = {}
-        self.traces: dict[str, tuple[list[Trace], list[Trace]]] = {}  # before and after, without texts
+        self.tallies = traces.Tally(problems), traces.Tally(problems)  # before and after
 
     def watch(self, pairs: Iterator[tuple[Trace, Trace]]) -> Iterator[Trace]:
         """Count each (before, after), pass on what is after."""
         for before, after in pairs:
             problem = self.problems[before.problem_id]
             counts = self.counts.setdefault(problem.group, collections.Counter())
-            for side, trace in zip(self.traces.setdefault(problem.group, ([], [])), (before, after), strict=True):
-                side.append(dataclasses.replace(trace, text=""))
+            for tally, trace in zip(self.tallies, (before, after), strict=True):
+                tally.add(trace)
             answer = kind_of_answer(before.answer, after.answer, problem.answer_type)
             verdict = kind_of_verdict(before.correct, after.correct)
             counts.update(kind for kind in (answer, verdict) if kind)
@@ -162,17 +162,15 @@ class Changes:
             + "".join(f"{kind:>17}" for kind in (*ANSWERS, *VERDICTS))
             + f"{'pass@1':>18}{'unknown':>18}{'same pairs':>18}"
         )
-        groups = sorted(self.traces.items())
-        everything = ([t for _, (b, _) in groups for t in b], [t for _, (_, a) in groups for t in a])
-        for name, (before, after) in [*groups, ("all", everything)]:
-            counts = self.to_manifest() if name == "all" else self.counts[name]
-            old, new = (traces.summary(traces_then, self.problems) for traces_then in (before, after))
+        before, after = (tally.table() for tally in self.tallies)
+        for name, old in before.items():
+            counts, new = self.to_manifest() if name == "all" else self.counts[name], after[name]
             moved = "".join(
                 f"{shown(old[key]) + ' -> ' + shown(new[key]):>18}"
                 for key in ("pass@1", "unknown", "same_answer_pairs")
             )
             print(
-                f"{name[:21]:<22}{len(before):>8}"
+                f"{name[:21]:<22}{old['traces']:>8}"
                 + "".join(f"{counts[kind]:>17}" for kind in (*ANSWERS, *VERDICTS))
                 + moved
             )

@@ -1,4 +1,4 @@
-import random
+"""Which answers are the same: every kind of spelling, units, percent, bases, equations, words."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,11 +6,10 @@ from hypothesis import strategies as st
 
 from deepprune.data import answers
 from deepprune.data.answers import equality
-from deepprune.data.answers.math_worker import Outcome, Values
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "answer"),
     [
         (r"so \boxed{1} and then \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
         (r"\boxed{{a}_{b}} and \boxed{unfinished", "{a}_{b}"),
@@ -25,8 +24,8 @@ from deepprune.data.answers.math_worker import Outcome, Values
         (r"\boxed{" + "x" * 900 + "}", None),
     ],
 )
-def test_extraction(text, found):
-    assert answers.extract(text) == found
+def test_extraction(text, answer):
+    assert answers.extract(text) == answer
 
 
 @pytest.mark.parametrize(
@@ -43,10 +42,14 @@ EQUAL = {
         ("1/2", "0.5"), (r"\frac{1}{2}", r"\dfrac12"), ("1,000", "1000"), ("3", "3.0"), ("x=5", "5"), ("005", "5"),
         (r"\sqrt{2}", "2^{0.5}"), (r"\frac34", "3/4"), ("-0", "0"), ("1,234,567", "1234567"), ("8{,}500", "8500"),
         (r"10,\!080", "10080"), (r"12\,345", "12345"), ("1 234", "1234"), (r"0.\overline{3}", "1/3"), ("(-3)", "-3"),
-        ("1e-7", r"1\times 10^{-7}"), ("5 million", "5000000"), (r"\text{5 million dollars}", "5000000"), ("(x+1)^2", "x^2+2x+1"),
-        ("1,2,3", "3,2,1"), (r"x=1\text{ or }x=2", "1,2"), ("x<3", r"(-\infty,3)"), ("1<x<3", "(1,3)"), (r"\binom{5}{2}", "10"),
-        (r"1 \pm \sqrt{19}", r"1+\sqrt{19},1-\sqrt{19}"), (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
-        (r"\begin{pmatrix} 1/5 \\ -18/5 \end{pmatrix}", r"\begin{pmatrix} 0.2 \\ -3.6 \end{pmatrix}"), (r"\sin 30^\circ", "1/2"),
+        ("1e-7", r"1\times 10^{-7}"), ("5 million", "5000000"), (r"\text{5 million dollars}", "5000000"),
+        ("(x+1)^2", "x^2+2x+1"),
+        ("1,2,3", "3,2,1"), (r"x=1\text{ or }x=2", "1,2"), ("x<3", r"(-\infty,3)"), ("1<x<3", "(1,3)"),
+        (r"\binom{5}{2}", "10"),
+        (r"1 \pm \sqrt{19}", r"1+\sqrt{19},1-\sqrt{19}"),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
+        (r"\begin{pmatrix} 1/5 \\ -18/5 \end{pmatrix}", r"\begin{pmatrix} 0.2 \\ -3.6 \end{pmatrix}"),
+        (r"\sin 30^\circ", "1/2"),
         (r"\pi r", r"r\pi"), ("2024!", r"2024\cdot 2023!"), (r"\mathbb{R}", r"(-\infty,\infty)"),
     ],
     "mixed numbers": [
@@ -58,72 +61,102 @@ EQUAL = {
         ("1/2 1/3", "1/2, 1/3"), ("1.5 2.5", "2.5, 1.5"),("1 2", "1, 2"), ("1 2 3", "1,2,3")],
     "tiny numbers": [(r"\frac{1}{2^{99}}", "2^{-99}"), ("1e-9", "0.000000001")],
     "bases": [
-        ("(110)_2", "110_2"), ("110₂", "110_2"), ("A5_{16}", "a5_{16}"), ("110 in base 2", "110_2"),("1010_2", "1010_{2}"), (r"12_{\text{eight}}", "12_8"), ("110_{(2)}", "$110_2$"), ("110_2", "6_{10}"),
+        ("(110)_2", "110_2"), ("110₂", "110_2"), ("A5_{16}", "a5_{16}"), ("110 in base 2", "110_2"),
+        ("1010_2", "1010_{2}"), (r"12_{\text{eight}}", "12_8"), ("110_{(2)}", "$110_2$"), ("110_2", "6_{10}"),
               ("FF_{16}", "255_{10}"), ("2516_8", "2516"), ("110 (base 2)", "110_2")],
     "units": [
-        (r"15\text{ sq ft}", r"15\text{ square feet}"), (r"20^\circ\text{C}", "20"), ("5 in.", "5 inches"), ("1 m, 2 m", "1, 2"),
+        (r"15\text{ sq ft}", r"15\text{ square feet}"), (r"20^\circ\text{C}", "20"), ("5 in.", "5 inches"),
+        ("1 m, 2 m", "1, 2"),
         (r"5\text{ m}", "5"), (r"5\text{ cm}", "5"), ("5 m", r"5\text{ meters}"), ("5 square meters", r"5\text{ m}^2"),
-        (r"5\,\mathrm{km/h}", "5 kilometers per hour"), ("30°", r"30^{\circ}"), ("45 degrees", r"45^\circ"), ("12 students", "12"),
-        (r"864 \mbox{ inches}^2", "864"), (r"2\pi \text{ cm}", r"2\pi"), ("$18 USD", r"\$18"), ("18 dollars", r"\$18"), (r"$\frac{\pi}{4}$ radians", r"\pi/4"),
+        (r"5\,\mathrm{km/h}", "5 kilometers per hour"), ("30°", r"30^{\circ}"), ("45 degrees", r"45^\circ"),
+        ("12 students", "12"),
+        (r"864 \mbox{ inches}^2", "864"), (r"2\pi \text{ cm}", r"2\pi"), ("$18 USD", r"\$18"), ("18 dollars", r"\$18"),
+        (r"$\frac{\pi}{4}$ radians", r"\pi/4"),
     ],
     "percent": [("28\\%", "28"), ("50%", "0.5"), ("50%", r"\frac{1}{2}"), ("50 percent", "50%"), ("12.5%", "1/8")],
     "plain text": [
         ("frac{1}{2}", "1/2"), (r"\\frac{1}{2}", "1/2"), ("2Pi", r"2\pi"), ("e^(i*pi)", "-1"), ("Infinity", r"\infty"),
-        ("pi/3", r"\frac{\pi}{3}"), ("exp(4)+2", "e^{4}+2"), ("0.1+0.2", "0.3"), ("sqrt(2)", r"\sqrt{2}"), ("2*pi", r"2\pi"),
-        ("2**3", "8"), ("(1+sqrt(5))/2", r"\frac{1+\sqrt{5}}{2}"), ("2^10", "1024"), ("x^(1/2)", r"\sqrt{x}"), ("inf", r"\infty"),
-        ("pi r^2", r"\pi r^2"), ("ln(2)", r"\ln 2"), ("1/2x", r"\frac{x}{2}"), ("n(n+1)/2", r"\frac{n(n+1)}{2}"), ("x>=3", r"x\ge 3"),
+        ("pi/3", r"\frac{\pi}{3}"), ("exp(4)+2", "e^{4}+2"), ("0.1+0.2", "0.3"), ("sqrt(2)", r"\sqrt{2}"),
+        ("2*pi", r"2\pi"),
+        ("2**3", "8"), ("(1+sqrt(5))/2", r"\frac{1+\sqrt{5}}{2}"), ("2^10", "1024"), ("x^(1/2)", r"\sqrt{x}"),
+        ("inf", r"\infty"),
+        ("pi r^2", r"\pi r^2"), ("ln(2)", r"\ln 2"), ("1/2x", r"\frac{x}{2}"), ("n(n+1)/2", r"\frac{n(n+1)}{2}"),
+        ("x>=3", r"x\ge 3"),
         ("cos(pi/3)", "1/2"), ("sqrt(2)*sqrt(3)", "sqrt(6)"), (r"3\sqrt(2)", r"3\sqrt{2}"),
     ],
     "unicode and currency": [
-        ("18€", "18"), ("USD 18", r"\$18"), ("₩100", "100"), ("Rs. 50", "50"), ("x ∈ [1, 2]", "[1,2]"), ("2⁻¹", "1/2"), ("x₁", "x_1"),
-        ("2√3", r"2\sqrt{3}"), ("∞", r"\infty"), ("£18", "18"), ("€18", "18"), ("√(2)", r"\sqrt{2}"), ("(−∞, 3)", r"(-\infty,3)"),
-        ("π/4", r"\frac{\pi}{4}"), ("x²+1", "x^2+1"), ("½", "0.5"), ("3×4", "12"), ("x ≤ 3", r"x\leq 3"), ("±3", "3,-3"), ("∛8", "2"),
+        ("18€", "18"), ("USD 18", r"\$18"), ("₩100", "100"), ("Rs. 50", "50"), ("x ∈ [1, 2]", "[1,2]"), ("2⁻¹", "1/2"),
+        ("x₁", "x_1"),
+        ("2√3", r"2\sqrt{3}"), ("∞", r"\infty"), ("£18", "18"), ("€18", "18"), ("√(2)", r"\sqrt{2}"),
+        ("(−∞, 3)", r"(-\infty,3)"),
+        ("π/4", r"\frac{\pi}{4}"), ("x²+1", "x^2+1"), ("½", "0.5"), ("3×4", "12"), ("x ≤ 3", r"x\leq 3"),
+        ("±3", "3,-3"), ("∛8", "2"),
         ("−12", "-12"), ("１２", "12"), ("10⁵", "100000"), (r"\$18.90", "18.9"), ("₹500", "500"),
     ],
     "decoration": [
-        (r"5 \checkmark", "5"), (r"\large 5", "5"), (r"\textcolor{red}{5}", "5"), ("5</s>", "5"), (r"{\bf 5}", "5"), (r"\text{Answer: }5", "5"),
+        (r"5 \checkmark", "5"), (r"\large 5", "5"), (r"\textcolor{red}{5}", "5"), ("5</s>", "5"), (r"{\bf 5}", "5"),
+        (r"\text{Answer: }5", "5"),
         (r"\boxed{5", "5"), ("5&", "5"), (r"12^{\rm th}", "12"), (r"\text{ }5", "5"), ("_5_", "5"), ("[5]", "5"),
-        ("5~", "5"), (r"\boldsymbol{5}", "5"), ("5\\\\", "5"), (r"12^{\text{th}}", "12"), ("12th", "12"), (r"12^{\mathrm{th}} \text{ grade}", "12"), ("**5**", "5"), ("`5`", "5"),
-        (r"\text{13}", "13"), (r"\textbf{(B)}", "B"), (r"\(5\)", "5"), ("$$5$$", "5"), ("5,", "5"), (r"5\ ", "5"), (r"\boxed{5}", "5"),
-        ("= 5", "5"), (r"$\boldsymbol{\frac{1}{2}}$", "0.5"), (r"\displaystyle\frac{1}{2}.", "0.5"), (r"3^{rd}", "3"), (r"\bm{\pi}", r"\pi"),
+        ("5~", "5"), (r"\boldsymbol{5}", "5"), ("5\\\\", "5"), (r"12^{\text{th}}", "12"), ("12th", "12"),
+        (r"12^{\mathrm{th}} \text{ grade}", "12"), ("**5**", "5"), ("`5`", "5"),
+        (r"\text{13}", "13"), (r"\textbf{(B)}", "B"), (r"\(5\)", "5"), ("$$5$$", "5"), ("5,", "5"), (r"5\ ", "5"),
+        (r"\boxed{5}", "5"),
+        ("= 5", "5"), (r"$\boldsymbol{\frac{1}{2}}$", "0.5"), (r"\displaystyle\frac{1}{2}.", "0.5"), (r"3^{rd}", "3"),
+        (r"\bm{\pi}", r"\pi"),
     ],
     "decimals of many digits": [
         ("1.0986122886681098", r"\ln 3"), ("0.8333333333333334", "5/6"), (r"8.3333333333\%", "1/12"),
-        ("0.0833333333333", r"\frac{1}{12}"), ("1.41421356237", r"\sqrt{2}"), ("3.14159265359", r"\pi"), ("0.666667", "2/3"),
+        ("0.0833333333333", r"\frac{1}{12}"), ("1.41421356237", r"\sqrt{2}"), ("3.14159265359", r"\pi"),
+        ("0.666667", "2/3"),
         ("0.666666", "2/3"), ("0.142857142857", r"\frac{1}{7}"), ("(0.333333333,1)", r"(\frac13,1)"),
     ],
     "equations": [
         ("2x<4", "x<2"), ("x>3", "3<x"), ("4x-2y+6=0", "y = 2x + 3"), ("y-2=3(x-1)", "y=3x-1"),
-        ("3x+6y-9=0", "y=-1/2x+3/2"), ("x-y=1", "y=x-1"), ("2x+4y=6", "x+2y=3"), ("y=2x+3", "2x+3"), ("x=2", "2x=4"), ("9 - 5 = 4", "4"),
+        ("3x+6y-9=0", "y=-1/2x+3/2"), ("x-y=1", "y=x-1"), ("2x+4y=6", "x+2y=3"), ("y=2x+3", "2x+3"), ("x=2", "2x=4"),
+        ("9 - 5 = 4", "4"),
         (r"\frac{x^2}{4}+\frac{y^2}{3}=1", "3x^2+4y^2=12"),
     ],
-    "words": [(r"\text{east}", r"\text{East}"), (r"\text{Yes}", "yes"), ("Monday", "monday"), ("no solution", r"\text{No solution}")],
+    "words": [(r"\text{east}", r"\text{East}"), (r"\text{Yes}", "yes"), ("Monday", "monday"),
+        ("no solution", r"\text{No solution}")],
 }  # fmt: skip
 DIFFERENT = {
-    "spelling": [("12", "13"), ("-4", "4"), ("(1,2)", "(2,1)"), ("1,23", "123"), ("12,34", "1234"), ("(1,2)", "[1,2]"), ("@@@", "5"),
-                 (r"\pm 2021", "2021"), ("12:00", "1:00"), ("5 million", "5"), ("x<3", "x>3"), ("n=2,3,4", "n=1,2,3"), ("-i", "i")],
+    "spelling": [("12", "13"), ("-4", "4"), ("(1,2)", "(2,1)"), ("1,23", "123"), ("12,34", "1234"), ("(1,2)", "[1,2]"),
+        ("@@@", "5"),
+                 (r"\pm 2021", "2021"), ("12:00", "1:00"), ("5 million", "5"), ("x<3", "x>3"), ("n=2,3,4", "n=1,2,3"),
+                 ("-i", "i")],
     "mixed numbers": [("2 1/2", r"\frac{21}{2}"), ("1 1/2", "11/2"), ("1 1/2", "1/2")],
     "lists without commas": [("1 2", "12"), ("5 10", "510"), ("1 2 3", "123"), ("2 -3", "2-3")],
     "tiny numbers": [
-        ("1-10^{-20}", "1"), ("1.0000001", "1"), (r"\{10^{-8}\}", r"\{10^{-9}\}"), (r"\frac{\pi}{10^{10}}", r"\frac{\pi}{10^{11}}"),
-        (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}"), (r"\frac{1}{1999!}", r"\frac{1}{2001!}"), ("1e-9", "2e-9"), ("0", "10^{-30}"),
-        ("0.0000001", "0.0000002"), (r"(\frac{1}{2^{99}},1)", r"(\frac{1}{2^{98}},1)"), ("e^{-50}", "e^{-51}"), (r"\frac{x}{2^{99}}", r"\frac{x}{2^{98}}"),
+        ("1-10^{-20}", "1"), ("1.0000001", "1"), (r"\{10^{-8}\}", r"\{10^{-9}\}"),
+        (r"\frac{\pi}{10^{10}}", r"\frac{\pi}{10^{11}}"),
+        (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}"), (r"\frac{1}{1999!}", r"\frac{1}{2001!}"), ("1e-9", "2e-9"),
+        ("0", "10^{-30}"),
+        ("0.0000001", "0.0000002"), (r"(\frac{1}{2^{99}},1)", r"(\frac{1}{2^{98}},1)"), ("e^{-50}", "e^{-51}"),
+        (r"\frac{x}{2^{99}}", r"\frac{x}{2^{98}}"),
     ],
-    "large numbers": [("2^{2024}", "2^{2024}-1"), ("10^{50}+1", "10^{50}"), ("2024!", "2023!"), ("9" * 5000, "9" * 4999 + "8")],
+    "large numbers": [("2^{2024}", "2^{2024}-1"), ("10^{50}+1", "10^{50}"), ("2024!", "2023!"),
+        ("9" * 5000, "9" * 4999 + "8")],
     "bases": [
-        ("110_2, 101_2", "110_8, 101_8"), ("0.1_2", "0.1_3"), ("x_2", "x_3"), ("110_2", "111_2"),("110_2", "110_8"), ("101_2", "101_3"), ("FF_{16}", "254_{10}")],
+        ("110_2, 101_2", "110_8, 101_8"), ("0.1_2", "0.1_3"), ("x_2", "x_3"), ("110_2", "111_2"),("110_2", "110_8"),
+        ("101_2", "101_3"), ("FF_{16}", "254_{10}")],
     "units": [
-        ("5 m/s", "5 m/s^2"), (r"20^\circ\text{C}", r"20^\circ\text{F}"), ("1 m, 2 m", "1 cm, 2 cm"), ("5 mph", "5 km/h"),
-        (r"5\text{ m}", r"5\text{ cm}"), (r"30^\circ", r"30 \text{ radians}"), ("5 kg", "5 g"), (r"5\text{ cm}^2", r"5\text{ cm}^3"),
-        (r"2\pi\text{ cm}", r"2\pi\text{ m}"), (r"\$5", "5 cents"), ("£18", "€18"), ("3 hours", "3 minutes"), ("3:00 pm", "3:00 am"),
+        ("5 m/s", "5 m/s^2"), (r"20^\circ\text{C}", r"20^\circ\text{F}"), ("1 m, 2 m", "1 cm, 2 cm"),
+        ("5 mph", "5 km/h"),
+        (r"5\text{ m}", r"5\text{ cm}"), (r"30^\circ", r"30 \text{ radians}"), ("5 kg", "5 g"),
+        (r"5\text{ cm}^2", r"5\text{ cm}^3"),
+        (r"2\pi\text{ cm}", r"2\pi\text{ m}"), (r"\$5", "5 cents"), ("£18", "€18"), ("3 hours", "3 minutes"),
+        ("3:00 pm", "3:00 am"),
         ("2t", "2"), ("x+2s", "x+2"), ("5 xy", "5"),
     ],
     "percent": [("50%", "5"), ("25%", "0.2"), ("5%", "5 m")],
-    "decimals of many digits": [(r"\frac{1}{3}", "0.34"), ("0.3333", "1/3"), ("3.14", r"\pi"), ("1.41421356237", "1.41421356238")],
+    "decimals of many digits": [(r"\frac{1}{3}", "0.34"), ("0.3333", "1/3"), ("3.14", r"\pi"),
+        ("1.41421356237", "1.41421356238")],
     "equations": [
-        ("2x<4", "x>2"), ("x^2+y^2=25", "y=x"),("y=2x+1", "y=2x-1"), ("x=5", "y=5"), ("4+3=7", "504+3=507"), ("x^2/4+y^2/3=1", "x^2/16+y^2/12=1"), ("3x-y+13=0", "3x+4y+14=0")],
+        ("2x<4", "x>2"), ("x^2+y^2=25", "y=x"),("y=2x+1", "y=2x-1"), ("x=5", "y=5"), ("4+3=7", "504+3=507"),
+        ("x^2/4+y^2/3=1", "x^2/16+y^2/12=1"), ("3x-y+13=0", "3x+4y+14=0")],
     "capital and small letters": [
-        (r"\Delta", r"\delta"), (r"\frac{A}{B}", r"\frac{a}{b}"),("A", "a"), ("2A", "2a"), ("AB", "ab"), ("n^2", "N^2")],
+        (r"\Delta", r"\delta"), (r"\frac{A}{B}", r"\frac{a}{b}"),("A", "a"), ("2A", "2a"), ("AB", "ab"),
+        ("n^2", "N^2")],
     "words": [(r"\text{even}", r"\text{odd}"), ("west", "stew"), (r"\text{five}", "6")],
 }  # fmt: skip
 
@@ -249,137 +282,3 @@ def test_a_comparison_that_never_ends_is_unknown_and_the_next_one_works(monkeypa
     monkeypatch.setattr(equality, "TIMEOUT_SECONDS", 1.0)
     assert answers.same("9^{9^{9^{9}}}", "9^{9^{9^{8}}}+1") in (None, False)
     assert answers.same(r"\frac{3}{4}", "0.75") is True
-
-
-def test_majority_ties_and_weights():
-    assert answers.majority(["1", "2", "2.0", "1"]) == "1"
-    assert answers.majority(["1", "2", "2.0"]) == "2"
-    assert answers.majority(["1", "2", "3"], weights=[1, 5, 2]) == "2"
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from(["1/2", "0.5", "2", "2.0", "-3", r"\frac{2}{1}", "x", None]), max_size=12))
-def test_classes_agree_with_pairwise_comparison(some):
-    labels = answers.classes(some)
-    for i, a in enumerate(some):
-        for j, b in enumerate(some):
-            together = labels[i] is not None and labels[i] == labels[j]
-            assert together == (answers.same(a, b) is True)
-
-
-class SlowWorker:
-    """Stands in for the process: an evaluation of a monster never ends, nor does a comparison with a beast."""
-
-    def __init__(self):
-        self.asked = []
-
-    def values(self, a, seconds):
-        self.asked.append((a, "", seconds))
-        return Values(None, "monster" in a)
-
-    def same(self, a, b, seconds):
-        self.asked.append((a, b, seconds))
-        hung = "beast" in a + b
-        return Outcome(None, True) if hung else Outcome(sorted(a) == sorted(b))
-
-
-@pytest.fixture
-def slow(monkeypatch):
-    worker = SlowWorker()
-    monkeypatch.setattr(equality, "_worker", worker)
-    for name in ("_cache", "_hung", "_values", "_ended", "_budgets"):
-        monkeypatch.setattr(equality, name, getattr(equality, name).copy())
-        getattr(equality, name).clear()
-    return worker
-
-
-def hung(worker):
-    return [asked for asked in worker.asked if "monster" in asked[0] or "beast" in asked[0] + asked[1] and asked[1]]
-
-
-def test_an_answer_that_hung_is_not_compared_with_every_class(slow):
-    some = [f"x+{i}y" for i in range(20)] + ["monster+x", "1y+x"]
-    assert answers.classes(some) == [*range(20), 20, 1]
-    assert len(hung(slow)) == 1
-    assert answers.classes(some) == [*range(20), 20, 1]
-    assert answers.same("monster+x", "x+99y") is None
-    assert len(hung(slow)) == 1
-
-
-def test_a_comparison_that_hung_is_not_tried_again(slow):
-    some = ["x+y", "beast+x", "y+x", "x+z"]
-    assert answers.classes(some) == answers.classes(some) == [0, 1, 0, 2]
-    assert len(hung(slow)) == 2 and len({asked[:2] for asked in hung(slow)}) == 2
-
-
-def test_four_answers_that_hang_leave_the_others_right(slow):
-    monsters = [f"monster^{{{i}x}}" for i in range(4)]
-    assert answers.classes(["x+y", "x+z", *monsters, "y+x", "z+x"]) == [0, 1, 2, 3, 4, 5, 0, 1]
-    assert [answers.same(m, "y+x") for m in monsters] == [None] * 4
-    assert len(hung(slow)) == 4
-
-
-def test_comparisons_that_never_end_are_bounded_in_a_problem(slow):
-    monsters = [f"monster^{{{i}x}}" for i in range(100)]
-    some = ["x+y", "y+x", *monsters] * 3
-    assert answers.classes(some)[: len(monsters) + 2] == [0, 0, *range(1, 101)]
-    assert len(hung(slow)) == equality.HUNG_COMPARISONS
-    seconds = sum(asked[2] for asked in hung(slow))
-    assert seconds <= equality.TIMEOUT_SECONDS + (equality.HUNG_COMPARISONS - 1) * equality.SHORT_SECONDS
-    beasts = [f"beast^{{{i}x}}" for i in range(100)]
-    assert [answers.same(beast, beast + "+0") for beast in beasts] == [None] * 100  # so all have been evaluated
-    asked = len(hung(slow))
-    answers.classes(["x+y", "y+x", *beasts])
-    assert len(hung(slow)) - asked <= 2 * equality.HUNG_COMPARISONS
-
-
-def test_grading_against_one_gold_answer_is_bounded(slow):
-    monsters = [f"monster^{{{i}x}}" for i in range(100)]
-    assert [answers.same(monster, "x+y") for monster in [*monsters, *monsters]] == [None] * 200
-    assert answers.same("y+x", "x+y") is True  # other problems have the same gold answer
-    assert len(hung(slow)) == 100
-    assert sum(asked[2] for asked in hung(slow)) <= 15 + 100 * equality.LAST_SECONDS
-
-
-def partition(labels, some):
-    groups = {}
-    for label, answer in zip(labels, some, strict=True):
-        groups.setdefault(label, []).append(answer)
-    return sorted(sorted(group) for label, group in groups.items() if label is not None)
-
-
-NOT_TRANSITIVE = [
-    ["25", "25", "25", "0.25", "0.25", "25%", "25%"], ["5", "5 m", "5 cm", "5 cm", "x=5", "y=5", "5"],
-    ["1,2", "(1,2)", "(2,1)", "2,1"], ["0.333333", "1/3", "0.3333335", "0.33333349"], ["110_2", "110_8", "110", "6_{10}"],
-    ["£18", "€18", "18", "$18"],
-]  # fmt: skip
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.sampled_from(NOT_TRANSITIVE).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some))))
-def test_classes_do_not_depend_on_the_order(case):
-    some, shuffled = case
-    assert partition(answers.classes(shuffled), shuffled) == partition(answers.classes(some), some)
-
-
-def test_the_vote_does_not_depend_on_the_order():
-    some = ["25", "25", "25", "0.25", "0.25", "25%", "25%"]
-    for seed in range(30):
-        random.Random(seed).shuffle(some)
-        assert answers.majority(some) in ("25", "25%") and answers.same(answers.majority(some), "25")
-
-
-def test_units_and_bases_that_differ_are_in_different_classes():
-    assert answers.classes(["5 m", "5", "5 cm", "5 m"]) == [0, 0, 1, 0]
-    assert answers.classes(["110_2", "110_8", "110_2"]) == [0, 1, 0]
-
-
-@pytest.mark.parametrize("weights", [[float("nan"), 1.0], [1.0, float("inf")], [-1.0, 1.0], [1.0]])
-def test_a_weight_that_is_no_weight_decides_no_vote(weights):
-    with pytest.raises(ValueError, match="weight"):
-        answers.majority(["1", "2"], weights=weights)
-
-
-def test_right_class_is_that_of_most_right_traces():
-    assert answers.right_class([0, 1, 1, 2, None], [True, True, True, False, None]) == 1
-    assert answers.right_class([0, None], [False, None]) is None

@@ -26,7 +26,8 @@ from deepprune.data.answers.extraction import extract
         # boxes of all forms
         (r"\boxed5", "5"), (r"\boxed -3", "-3"), (r"\boxed\frac12", r"\frac12"), (r"so \boxed 1,250.", "1,250"),
         (r"\fbox{12}", "12"), (r"\framebox{\(12\)}", "12"), (r"\boxed {7}", "7"), (r"\boxed{\boxed{5}}", "5"),
-        ("\x08oxed{12}", "12"), ("$\x08oxed{\x0crac{3}{7}}$", r"\frac{3}{7}"), (r"\\boxed{\\frac{1}{3}}", r"\frac{1}{3}"),
+        ("\x08oxed{12}", "12"), ("$\x08oxed{\x0crac{3}{7}}$", r"\frac{3}{7}"),
+        (r"\\boxed{\\frac{1}{3}}", r"\frac{1}{3}"),
         (r"\boxed{\begin{pmatrix}1\\{3}\end{pmatrix}}", r"\begin{pmatrix}1\\{3}\end{pmatrix}"),
         (r"\boxed{\left\{1\right\}}", r"\left\{1\right\}"),
         (r"\boxed{4} and then \boxed{1", "4"), (r"so \boxed{1", None), (r"\boxed{" + "x" * 900 + "}", None),
@@ -52,7 +53,8 @@ from deepprune.data.answers.extraction import extract
         ("The answer is 50 percent", "50%"), ("The answer is 7 cm, since", "7"), ("The answer is $18 a week.", "$18"),
         ("The answer is 5, 10 and 15.", "5, 10, 15"), ("The answer is seven.", "7"), ("The answer is −12.", "-12"),
         ("The answer is 3 + 5, which is 8.", "8"), ("The answer is $m+n = 3+4 = 7$.", "7"), ("The answer is .5", ".5"),
-        ("The answer is as follows:\n1. Start with x", None), ("#### 1. Start with x\nThen stop.", None), ("#### n = 63, k = 19\n\nNo.", None),
+        ("The answer is as follows:\n1. Start with x", None), ("#### 1. Start with x\nThen stop.", None),
+        ("#### n = 63, k = 19\n\nNo.", None),
         ("**Final Answer:** The value of x is 5.", "5"), ("Answer: The remainder of $2^{10}$ by 7 is 2.", "2"),
         ("Answer: Let me compute 5 + 7 first.", None), ("The answer is 3 x 10^8 m/s.", r"3 \times 10^8"),
         ("The answer is $4 \\times 1 = 4$.", "4"), ("The answer is 5 out of 12.", None),
@@ -78,7 +80,8 @@ def test_mathematics(text, stated):
     ("text", "letter"),
     [
         # the last line
-        ("Thus.\n\nC", "C"), ("Thus.\r\n\r\nC\r\n", "C"), ("c", "C"), ("Thus.\n\n**(C)**", "C"), (r"\(C\)", "C"), ("Thus.\n\nC. Water", "C"),
+        ("Thus.\n\nC", "C"), ("Thus.\r\n\r\nC\r\n", "C"), ("c", "C"), ("Thus.\n\n**(C)**", "C"), (r"\(C\)", "C"),
+        ("Thus.\n\nC. Water", "C"),
         ("Is it D?\n\nOption D fails.\n\nC.", "C"), ("A\nB\nC\nD\n\nThe answer is B.", "B"),
         # the statement, then the reasons
         ("C\n\nOption D is tempting, but choice D ignores friction.", "C"),
@@ -89,23 +92,29 @@ def test_mathematics(text, stated):
         ("Answer: I am unsure", None), ("The answer is I.", "I"), ("The answer is I think B", "B"), ("Answer: a", "A"),
         ("Answer: A cat sat. The correct option is B.", "B"), ("The answer is a", None), ("the answer is (a)", "A"),
         # formulas
-        (r"\boxed{F = ma}. Answer: B", "B"), (r"\boxed{C_2}", None), (r"\boxed{D2h}", None), ("The answer is E = 5.", None),
+        (r"\boxed{F = ma}. Answer: B", "B"), (r"\boxed{C_2}", None), (r"\boxed{D2h}", None),
+        ("The answer is E = 5.", None),
         # marks, fonts, words
         ("Answer: <D>", "D"), ("Answer: 'D'", "D"), (r"$\textbf{Answer: } D$", "D"), (r"\boxed{\textbf{(B)}}", "B"),
-        (r"\boxed{{\bf B}}", "B"), (r"\boxed{\text{Option B}}", "B"), (r"\boxed{\text{B. water}}", "B"), ("### Answer\n\nD", "D"),
+        (r"\boxed{{\bf B}}", "B"), (r"\boxed{\text{Option B}}", "B"), (r"\boxed{\text{B. water}}", "B"),
+        ("### Answer\n\nD", "D"),
         (r"\boxed{b}", "B"), (r"\boxed{about}", None), ("正解：C", "C"), ("La bonne réponse est C.", "C"),
         # verbs, elimination
         ("The answer has to be D", "D"), ("The only correct option is D.", "D"), ("I'll go with D.", "D"),
-        ("A is wrong, B is wrong. That leaves D.", "D"), ("Only D remains.", "D"), ("Option A is not correct. Option D is correct.", "D"),
+        ("A is wrong, B is wrong. That leaves D.", "D"), ("Only D remains.", "D"),
+        ("Option A is not correct. Option D is correct.", "D"),
         ("Conclusion: Option C", "C"), ("So.\n\n=> C", "C"), ("Hence, C.", "C"),
         ("5, which is option C.", "C"), ("Hence option (C).", "C"), ("I think it's C.", "C"), ("It is a liquid.", None),
-        ("The correct answer is **C. Ice**.\n\n- **A**: wrong\n- **C**: right\n- **D**: wrong", "C"), ("A. True\nB. False", None),
+        ("The correct answer is **C. Ice**.\n\n- **A**: wrong\n- **C**: right\n- **D**: wrong", "C"),
+        ("A. True\nB. False", None),
         ("ANSWER (C)", "C"), ("x\n\nA\nB", None), ("A. B. C. D.", None), ("A) 3\nB) 4\n\nIt is 4, so B.", "B"),
         # two letters or none
-        (r"\boxed{A \text{ and } C}", None), (r"\boxed{A} and \boxed{C}", None), ("Answer: A, C", None), ("Answer: B/C", None),
+        (r"\boxed{A \text{ and } C}", None), (r"\boxed{A} and \boxed{C}", None), ("Answer: A, C", None),
+        ("Answer: B/C", None),
         ("The answer is either A or B.", None), (r"\boxed{AC}", None), ("Answer: None of the above", None),
         # fields
-        ('{"choice": "c"}', "C"), ('```json\n{"why": "A is out", "answer": "C. water"}\n```', "C"), ('{"answer": null}', None),
+        ('{"choice": "c"}', "C"), ('```json\n{"why": "A is out", "answer": "C. water"}\n```', "C"),
+        ('{"answer": null}', None),
     ],
 )  # fmt: skip
 def test_letters(text, letter):
@@ -118,12 +127,17 @@ def test_letters(text, letter):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"decision": false}', "false"), ("{'answer': 'yes'}", "yes"), ('<think>{"decision": true}</think>{"decision": false}', "false"),
-        ("So the answer is **yes**.", "yes"), ("Answer: Yes, because it fits", "Yes"), ("**Final Answer:** Paris", "Paris"),
-        ("Final answer:\nParis.", "Paris"), ("The answer is New York, because", "New York"), (r"\boxed{\text{Yes}}", "Yes"),
-        ("<answer> no. </answer>", "no"), ("<think>hm</think>\n\nParis", "Paris"), ("No.", "No"), ("So the answer should be false.", "false"),
+        ('{"decision": false}', "false"), ("{'answer': 'yes'}", "yes"),
+        ('<think>{"decision": true}</think>{"decision": false}', "false"),
+        ("So the answer is **yes**.", "yes"), ("Answer: Yes, because it fits", "Yes"),
+        ("**Final Answer:** Paris", "Paris"),
+        ("Final answer:\nParis.", "Paris"), ("The answer is New York, because", "New York"),
+        (r"\boxed{\text{Yes}}", "Yes"),
+        ("<answer> no. </answer>", "no"), ("<think>hm</think>\n\nParis", "Paris"), ("No.", "No"),
+        ("So the answer should be false.", "false"),
         ("It fits.\n\nNo.", "No"), ("One more line.\n**true**\n", "true"), ("no\nis what I thought first", None),
-        ("The final answer is: the Nile.", "the Nile"), ("I don't know", None), ("The answer is in the text.", None), ("The answer is no one.", None), ("Answer: unknown", None),
+        ("The final answer is: the Nile.", "the Nile"), ("I don't know", None), ("The answer is in the text.", None),
+        ("The answer is no one.", None), ("Answer: unknown", None),
     ],
 )  # fmt: skip
 def test_words(text, words):
@@ -140,7 +154,8 @@ def test_words(text, words):
         (r"maybe \boxed{5}</think> #### 6", "6"),
         ("<think>Final answer: 5</think>\n\n**6**", "6"),
         (
-            r"<|channel|>analysis<|message|>\boxed{3}<|end|><|start|>assistant<|channel|>final<|message|>It is \boxed{4}.<|return|>",
+            r"<|channel|>analysis<|message|>\boxed{3}<|end|><|start|>assistant<|channel|>final<|message|>"
+            r"It is \boxed{4}.<|return|>",
             "4",
         ),
         ("<|channel>thought\n\\boxed{3}<channel|>Answer: 4<turn|>", "4"),
@@ -150,7 +165,8 @@ def test_words(text, words):
         (r"<think>so \boxed{5}? Hmm, let me", None),
         ("<think>the answer is 5. Let me check the", None),
         (
-            "So the answer is 5. But wait, I have not looked at the case of even numbers, where the sum is different, so that",
+            "So the answer is 5. But wait, I have not looked at the case of even numbers, where the sum is different, "
+            "so that",
             None,
         ),
     ],
@@ -159,9 +175,9 @@ def test_thinking(text, stated):
     assert extract(text) == stated
 
 
-@pytest.mark.parametrize(("pattern", "found"), [(r"=> (\w+)", "7"), (r"=> \w+", "=> 7"), (r"x(\d)", None)])
-def test_a_pattern_of_the_user(pattern, found):
-    assert extract(r"=> 5 \boxed{6} => 7", pattern=pattern) == found
+@pytest.mark.parametrize(("pattern", "answer"), [(r"=> (\w+)", "7"), (r"=> \w+", "=> 7"), (r"x(\d)", None)])
+def test_a_pattern_of_the_user(pattern, answer):
+    assert extract(r"=> 5 \boxed{6} => 7", pattern=pattern) == answer
 
 
 def test_a_pattern_that_finds_a_letter():
@@ -178,18 +194,25 @@ VALUES = st.one_of(
     st.sampled_from([r"2\sqrt{3}", r"\pi", "(1, 2)", "[0, 1)", "x^2 + 1", "0.25", r"\left\{1, 2\right\}"]),
 )
 MATH_FORMS = [
-    r"So \boxed{%s}.", r"$$\boxed{%s}$$", r"\fbox{%s}", "<answer>%s</answer>", r"The answer is $%s$.", r"The final answer is \(%s\).",
-    "**Final Answer**\n\n\\[\n%s\n\\]", "ANSWER: $%s$", r"Answer：$%s$", r"\[\text{ANSWER: } %s\]", r"\boxed{\text{Answer: } %s}", "Therefore, the answer must be $%s$",
+    r"So \boxed{%s}.", r"$$\boxed{%s}$$", r"\fbox{%s}", "<answer>%s</answer>", r"The answer is $%s$.",
+    r"The final answer is \(%s\).",
+    "**Final Answer**\n\n\\[\n%s\n\\]", "ANSWER: $%s$", r"Answer：$%s$", r"\[\text{ANSWER: } %s\]",
+    r"\boxed{\text{Answer: } %s}", "Therefore, the answer must be $%s$",
     r"#### $%s$", r"Die Antwort ist $%s$.", r"答案是 $%s$。", r"\boxed{%s} I hope that \boxed{} is right.",
 ]  # fmt: skip
 LETTER_FORMS = [
-    "%s", "%s.", "(%s)", "**%s**", r"\boxed{%s}", r"\boxed{\text{%s}}", r"$\boxed{\mathbf{(%s)}}$", "<answer>%s</answer>", "The answer is %s.",
-    "The correct option is (%s), because it fits.", "Answer: %s", "Answer：%s", "**Answer:** (%s)", "Final answer: $%s$", "QED ==> %s", "Conclusion: %s",
-    '{"answer": "%s"}', "%s. Water", "The answer should be %s.", "Antwort: %s", r"\boxed{\rm %s}", "So we choose %s.", "#### %s",
+    "%s", "%s.", "(%s)", "**%s**", r"\boxed{%s}", r"\boxed{\text{%s}}", r"$\boxed{\mathbf{(%s)}}$",
+    "<answer>%s</answer>", "The answer is %s.",
+    "The correct option is (%s), because it fits.", "Answer: %s", "Answer：%s", "**Answer:** (%s)",
+    "Final answer: $%s$", "QED ==> %s", "Conclusion: %s",
+    '{"answer": "%s"}', "%s. Water", "The answer should be %s.", "Antwort: %s", r"\boxed{\rm %s}", "So we choose %s.",
+    "#### %s",
 ]  # fmt: skip
 THOUGHTS = [
-    "Option D refers to water. Choice A is a gas. I think so.", r"Perhaps \boxed{99}? No.", "The answer is 98? No.", "If so, the answer would be B.",
-    "A\n", "Let me see: {", "<answer>", "#### Step 2", "The result is 97.", "x = 3, so y = $4$", "I am not sure", "\\boxed{", '{"answer": "E"}',
+    "Option D refers to water. Choice A is a gas. I think so.", r"Perhaps \boxed{99}? No.", "The answer is 98? No.",
+    "If so, the answer would be B.",
+    "A\n", "Let me see: {", "<answer>", "#### Step 2", "The result is 97.", "x = 3, so y = $4$", "I am not sure",
+    "\\boxed{", '{"answer": "E"}',
 ]  # fmt: skip
 
 
@@ -219,8 +242,10 @@ def test_any_text_is_read_without_an_error(text, answer_type):
 # ---------------------------------------------------------------- time
 
 LOOPS = [
-    "\\boxed{", "\\boxed{1}, ", "<answer>", "<answer></answer>", "<think>", "</think>", "{", "}", '{"answer": ', '{"answer": "', "answer ",
-    "the answer is ", "The answer is $x$ and ", "\n", " ", "#### ", "=> ", "A\n", "choose ", "A is correct ", "$", "*", "1,", "1+", "答案是", "\\text{",
+    "\\boxed{", "\\boxed{1}, ", "<answer>", "<answer></answer>", "<think>", "</think>", "{", "}", '{"answer": ',
+    '{"answer": "', "answer ",
+    "the answer is ", "The answer is $x$ and ", "\n", " ", "#### ", "=> ", "A\n", "choose ", "A is correct ", "$", "*",
+    "1,", "1+", "答案是", "\\text{",
 ]  # fmt: skip
 
 

@@ -8,24 +8,10 @@ from conftest import run_stage
 from deepprune.base import jsonl, records
 from deepprune.base.errors import UserError
 from deepprune.data import imports, pairs
+from deepprune.data.import_rows import Fields
 from deepprune.data.truncation import Truncation
 from deepprune.prune import prefixes
 
-FIELDS = {
-    n: n
-    for n in (
-        "question",
-        "gold",
-        "text",
-        "model",
-        "dataset",
-        "sample_id",
-        "family",
-        "answer_type",
-        "n_tokens",
-        "finish_reason",
-    )
-}
 DEFAULTS = {"model": "m", "dataset": "d", "answer_type": "math"}
 
 
@@ -46,11 +32,14 @@ def write(tmp_path, *rows):
 
 def read(tmp_path, *rows, answer=None, **options):
     """(problems and traces, counts of doubts) of the rows."""
-    counts = imports.Counts()
-    fields = FIELDS | ({"answer": answer} if answer else {})
-    found = list(imports.import_file(write(tmp_path, *rows), fields, DEFAULTS, counts=counts, **options))
-    assert counts.rows == len(rows)
-    return found, {what: count for what, (count, _) in counts.doubts.items()}
+    importer = imports.Importer(Fields({"answer": answer} if answer else {}, DEFAULTS), **options)
+    read_rows = list(importer.read(imports.jsonl_rows(write(tmp_path, *rows))))
+    assert importer.counts.rows == len(rows)
+    return read_rows, {what: count for what, (count, _) in importer.counts.doubts.items()}
+
+
+def imported(path):
+    return list(imports.Importer(Fields({}, DEFAULTS)).read(imports.jsonl_rows(path)))
 
 
 def test_import_finds_answers_of_all_kinds_and_grades_them(tmp_path):
@@ -61,18 +50,18 @@ def test_import_finds_answers_of_all_kinds_and_grades_them(tmp_path):
         {"question": "2*3?", "gold": 6, "text": "The answer is 7.", "n_tokens": 5, "model": "other"},
         {"question": "2*3?", "gold": 6, "text": "I give up", "n_tokens": 5},
     )
-    found = list(imports.import_file(path, FIELDS, DEFAULTS))
-    assert len({p.problem_id for p, _ in found}) == 1
-    assert [t.correct for _, t in found] == [True, True, False, None]
-    assert [t.sample_index for _, t in found] == [0, 1, 0, 2]
-    assert [t.finish_reason for _, t in found] == ["stop", "stop", "stop", "unknown"]
-    assert len({t.trace_id for _, t in found}) == 4
+    read_rows = imported(path)
+    assert len({p.problem_id for p, _ in read_rows}) == 1
+    assert [t.correct for _, t in read_rows] == [True, True, False, None]
+    assert [t.sample_index for _, t in read_rows] == [0, 1, 0, 2]
+    assert [t.finish_reason for _, t in read_rows] == ["stop", "stop", "stop", "unknown"]
+    assert len({t.trace_id for _, t in read_rows}) == 4
 
 
 def test_import_needs_token_counts_or_a_tokenizer(tmp_path):
     path = write(tmp_path, {"question": "2*3?", "gold": "6", "text": "6"})
     with pytest.raises(UserError, match=r"mine\.jsonl:1: no token count"):
-        list(imports.import_file(path, FIELDS, DEFAULTS))
+        imported(path)
 
 
 @pytest.mark.parametrize(("count", "read_as"), [(5.0, 5), ("5", 5), (7, 7)])
@@ -119,10 +108,14 @@ def test_lists_and_booleans_are_no_texts(tmp_path):
 
 
 def test_an_empty_trace_is_imported_without_an_answer(tmp_path):
-    found, doubts = read(tmp_path, GOOD, GOOD | {"text": ""}, GOOD | {"text": " \n", "n_tokens": 0})
-    assert [(t.answer, t.correct, t.n_tokens) for _, t in found] == [("6", True, 5), (None, None, 5), (None, None, 1)]
+    read_rows, doubts = read(tmp_path, GOOD, GOOD | {"text": ""}, GOOD | {"text": " \n", "n_tokens": 0})
+    assert [(t.answer, t.correct, t.n_tokens) for _, t in read_rows] == [
+        ("6", True, 5),
+        (None, None, 5),
+        (None, None, 1),
+    ]
     assert doubts == {"an empty trace, its answer unknown": 2}
-    assert all(t.check() is None for _, t in found)
+    assert all(t.check() is None for _, t in read_rows)
 
 
 def test_half_an_emoji_becomes_the_replacement_character(tmp_path):
@@ -132,20 +125,20 @@ def test_half_an_emoji_becomes_the_replacement_character(tmp_path):
 
 
 def test_questions_that_differ_in_operators_are_two_problems(tmp_path):
-    found, _ = read(tmp_path, *(GOOD | {"question": q, "gold": "4"} for q in ("Compute 2 + 2.", "Compute 2 * 2.")))
-    assert len({p.problem_id for p, _ in found}) == 2
+    read_rows, _ = read(tmp_path, *(GOOD | {"question": q, "gold": "4"} for q in ("Compute 2 + 2.", "Compute 2 * 2.")))
+    assert len({p.problem_id for p, _ in read_rows}) == 2
 
 
 def test_one_question_written_in_two_ways_is_one_problem(tmp_path):
-    found, _ = read(tmp_path, *(GOOD | {"question": q} for q in ("What is $2 \\times 3$?", "what is 2*3")))
-    assert len({p.problem_id for p, _ in found}) == 1 and [t.sample_index for _, t in found] == [0, 1]
-    assert {t.problem_id for _, t in found} == {found[0][0].problem_id}
+    read_rows, _ = read(tmp_path, *(GOOD | {"question": q} for q in ("What is $2 \\times 3$?", "what is 2*3")))
+    assert len({p.problem_id for p, _ in read_rows}) == 1 and [t.sample_index for _, t in read_rows] == [0, 1]
+    assert {t.problem_id for _, t in read_rows} == {read_rows[0][0].problem_id}
 
 
 @pytest.mark.parametrize("golds", [("0.5", "1/2"), (6, 6.0), ("6", "6.0")])
 def test_one_gold_written_in_two_ways_is_one_problem(tmp_path, golds):
-    found, _ = read(tmp_path, *(GOOD | {"gold": g} for g in golds))
-    assert len({p.problem_id for p, _ in found}) == 1 and found[0][0].gold == str(golds[0])
+    read_rows, _ = read(tmp_path, *(GOOD | {"gold": g} for g in golds))
+    assert len({p.problem_id for p, _ in read_rows}) == 1 and read_rows[0][0].gold == str(golds[0])
 
 
 def test_two_golds_of_a_question_are_refused_with_both_lines(tmp_path):
@@ -157,14 +150,15 @@ def test_two_golds_of_a_question_are_refused_with_both_lines(tmp_path):
 
 def test_math_golds_that_cannot_be_read_are_told(tmp_path):
     golds = ["6", "\\frac{1}{2}", "(1, 2]", "x = 5", "1,000", "\\frac{1}{2", "see the solution", "???"]
-    found, doubts = read(tmp_path, *(GOOD | {"question": f"{i}?", "gold": g} for i, g in enumerate(golds)))
-    assert len(found) == 8
+    read_rows, doubts = read(tmp_path, *(GOOD | {"question": f"{i}?", "gold": g} for i, g in enumerate(golds)))
+    assert len(read_rows) == 8
     assert doubts == {"a gold answer that is no readable mathematics (only the same spelling is right)": 3}
 
 
 @pytest.mark.parametrize(
     ("gold", "letter"),
-    [("B", "B"), ("(b)", "B"), ("B.", "B"), ("A gas", "B"), ("a GAS.", "B"), ("B) A gas", "B"), ("b. a gas", "B"), ("A solid", "A"),
+    [("B", "B"), ("(b)", "B"), ("B.", "B"), ("A gas", "B"), ("a GAS.", "B"), ("B) A gas", "B"), ("b. a gas", "B"),
+    ("A solid", "A"),
      ("Dr. A. Smith", "C"), ("\\boxed{D}", "D")],
 )  # fmt: skip
 def test_a_choice_gold_is_a_letter_or_the_text_of_one_option(tmp_path, gold, letter):
@@ -182,13 +176,13 @@ def test_a_choice_gold_that_is_no_option_is_refused(tmp_path, gold):
 
 def test_a_row_that_was_written_twice_counts_once(tmp_path):
     rows = [GOOD | {"sample_id": i} for i in (1, 2, 1.0, "1")]
-    found, doubts = read(tmp_path, *rows)
-    assert [t.sampling["sample_id"] for _, t in found] == ["1", "2"]
+    read_rows, doubts = read(tmp_path, *rows)
+    assert [t.sampling["sample_id"] for _, t in read_rows] == ["1", "2"]
     assert doubts == {"a row that repeats an earlier one, left out": 2}
     with pytest.raises(UserError, match=r"mine\.jsonl:2: sample '1' of this question stands in line 1 too"):
         read(tmp_path, GOOD | {"sample_id": 1}, GOOD | {"sample_id": 1, "text": "another"})
-    found, doubts = read(tmp_path, *[GOOD | {"text": "word " * 50 + r"\boxed{6}"}] * 2)  # no id: told, not left out
-    assert len(found) == 2 and list(doubts.values()) == [1]
+    read_rows, doubts = read(tmp_path, *[GOOD | {"text": "word " * 50 + r"\boxed{6}"}] * 2)  # no id: told, not left out
+    assert len(read_rows) == 2 and list(doubts.values()) == [1]
     assert read(tmp_path, GOOD, GOOD)[1] == {}
 
 
@@ -196,9 +190,9 @@ def test_the_files_own_reading_counts_and_disagreements_are_told(tmp_path):
     texts = [r"\boxed{6}", r"\boxed{6}", r"\boxed{6}", "I give up", "I give up", r"\boxed{6}", ""]
     stated = [6, 6.0, "7", "6", None, math.nan, "6"]
     rows = [GOOD | {"text": t, "reading": s} for t, s in zip(texts, stated, strict=True)]
-    found, doubts = read(tmp_path, *rows, answer="reading")
-    assert [t.answer for _, t in found] == ["6", "6.0", "7", "6", None, None, None]
-    assert [t.correct for _, t in found] == [True, True, False, True, None, None, None]
+    read_rows, doubts = read(tmp_path, *rows, answer="reading")
+    assert [t.answer for _, t in read_rows] == ["6", "6.0", "7", "6", None, None, None]
+    assert [t.correct for _, t in read_rows] == [True, True, False, True, None, None, None]
     assert doubts == {
         "an answer in field 'reading' that disagrees with the text's; the field's counts": 1,
         "an answer in field 'reading' that the text does not state; the field's counts": 1,
@@ -211,12 +205,12 @@ def test_the_files_own_reading_counts_and_disagreements_are_told(tmp_path):
 
 def test_readings_may_be_booleans_and_options(tmp_path):
     row = GOOD | {"answer_type": "text", "gold": "true"}
-    found, _ = read(tmp_path, row | {"a": True}, row | {"a": False}, answer="a")
-    assert [(t.answer, t.correct) for _, t in found] == [("true", True), ("false", False)]
-    found, doubts = read(
+    read_rows, _ = read(tmp_path, row | {"a": True}, row | {"a": False}, answer="a")
+    assert [(t.answer, t.correct) for _, t in read_rows] == [("true", True), ("false", False)]
+    read_rows, doubts = read(
         tmp_path, CHOICE | {"gold": "B", "a": "a gas"}, CHOICE | {"gold": "B", "a": "none"}, answer="a"
     )
-    assert [(t.answer, t.correct) for _, t in found] == [("B", True), ("none", False)]
+    assert [(t.answer, t.correct) for _, t in read_rows] == [("B", True), ("none", False)]
     assert doubts["an answer in field 'a' that is none of the question's options"] == 1
 
 
@@ -234,8 +228,8 @@ def test_rows_without_text_are_imported_by_their_answers_and_shown_to_no_judge(t
         UserError, match=r"mine\.jsonl:1: no text in field 'text' .*imported with --answer-field answer"
     ):
         read(tmp_path, row)
-    found, doubts = read(tmp_path, row, row | {"answer": "7"}, row | {"answer": None}, answer="answer")
-    assert [(t.text, t.answer, t.correct, t.n_tokens) for _, t in found] == [
+    read_rows, doubts = read(tmp_path, row, row | {"answer": "7"}, row | {"answer": None}, answer="answer")
+    assert [(t.text, t.answer, t.correct, t.n_tokens) for _, t in read_rows] == [
         ("", "6.0", True, 900),
         ("", "7", False, 900),
         ("", None, None, 900),
@@ -244,7 +238,7 @@ def test_rows_without_text_are_imported_by_their_answers_and_shown_to_no_judge(t
     with pytest.raises(UserError, match=r"mine\.jsonl:1: no token count in field 'n_tokens'; name it with"):
         read(tmp_path, {k: v for k, v in row.items() if k != "n_tokens"}, answer="answer")
 
-    problem, rows = found[0][0], [t for _, t in found]
+    problem, rows = read_rows[0][0], [t for _, t in read_rows]
     path = tmp_path / "traces.jsonl"
     records.write(path, rows)
     assert list(records.read(records.Trace, path)) == rows
@@ -260,7 +254,7 @@ def test_numbers_of_thousands_of_digits(tmp_path):
     with pytest.raises(UserError, match=r"mine\.jsonl:1: an integer of more digits"):
         path = write(tmp_path)
         path.write_text(json.dumps(GOOD).replace('"6"', "7" * 5000))
-        list(imports.import_file(path, FIELDS, DEFAULTS))
+        imported(path)
     ((problem, trace),), doubts = read(tmp_path, GOOD | {"gold": "7" * 5000})
     assert problem.gold == "7" * 5000 and trace.correct is not True and not doubts
 
@@ -288,9 +282,9 @@ def test_the_script_says_what_it_read(tmp_path):
         "'6' in the text; line 3" in done.stdout
     )
     assert "; ..." in done.stdout and "'10'" not in done.stdout  # the first three
-    made = json.loads((tmp_path / "t.manifest.json").read_text(), parse_constant=pytest.fail)
-    assert made["settings"]["answer_field"] == "a" and made["rows_read"] == 6 and made["rows"] == 6
-    assert sorted(made["doubts"].values()) == [1, 4]
+    manifest = json.loads((tmp_path / "t.manifest.json").read_text(), parse_constant=pytest.fail)
+    assert manifest["settings"]["answer_field"] == "a" and manifest["rows_read"] == 6 and manifest["rows"] == 6
+    assert sorted(manifest["doubts"].values()) == [1, 4]
 
 
 def test_the_script_refuses_what_would_lose_data(tmp_path):
@@ -311,5 +305,5 @@ def test_a_packed_file_with_a_byte_order_mark(tmp_path):
     import gzip
 
     path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + gzip.decompress(path.read_bytes())))
-    ((_, trace),) = imports.import_file(path, FIELDS, DEFAULTS)
+    ((_, trace),) = imported(path)
     assert trace.answer == "6"

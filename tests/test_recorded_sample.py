@@ -25,23 +25,28 @@ def load(name):
     return problems, list(records.read(Trace, DATA / "traces" / f"{name}.jsonl.gz"))
 
 
+def card_row(name, row) -> str:
+    """A row of the data card's table."""
+    return (
+        f"| {name} | {row['problems']} | {row['traces']} | {row['pass@1']:.3f} | {row['unknown']:.3f} | "
+        f"{row['same_answer_pairs']:.3f} | {row['mean_tokens']:.0f} |"
+    )
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_counts_hashes_and_card(name):
-    problems, found = load(name)
+    problems, recorded = load(name)
     path = DATA / "traces" / f"{name}.jsonl.gz"
-    made = json.loads(manifest.manifest_path(path).read_text())
-    assert made["complete"] and made["rows"] == len(found) == 16 * SETS[name][1]
-    assert made["inputs"][0]["sha256"] == manifest.file_hash(DATA / "problems" / f"{SETS[name][0]}.jsonl")
+    written = json.loads(manifest.manifest_path(path).read_text())
+    assert written["complete"] and written["rows"] == len(recorded) == 16 * SETS[name][1]
+    assert written["inputs"][0]["sha256"] == manifest.file_hash(DATA / "problems" / f"{SETS[name][0]}.jsonl")
     assert path.stat().st_size < 5_000_000
-    assert {(t.problem_id, t.sample_index) for t in found} == {(p, i) for p in problems for i in range(16)}
+    assert {(t.problem_id, t.sample_index) for t in recorded} == {(p, i) for p in problems for i in range(16)}
     card = (DATA / "README.md").read_text()
-    families = {}
-    for t in found:
-        families.setdefault(problems[t.problem_id].family, []).append(t)
-    for family, group in families.items():
-        row = traces.summary(group, problems)
-        shown = f"| {family} | {row['problems']} | {row['traces']} | {row['pass@1']:.3f} | {row['unknown']:.3f} | {row['same_answer_pairs']:.3f} | {row['mean_tokens']:.0f} |"
-        assert shown in card, shown
+    table = traces.Tally(problems, recorded).table()
+    del table["all"]
+    for family, row in table.items():
+        assert (shown := card_row(family, row)) in card, shown
         if "0.5b" in name:
             assert 0.15 <= row["pass@1"] <= 0.85
 
@@ -49,20 +54,17 @@ def test_counts_hashes_and_card(name):
 def test_the_deep_set_is_what_its_card_says():
     problems = {p.problem_id: p for p in records.read(Problem, DATA / "problems" / "arithmetic.jsonl")}
     path = DATA / "traces" / "qwen2.5-coder-0.5b-deep.jsonl.gz"
-    groups = {}
-    for t in records.read(Trace, path):
-        groups.setdefault(t.problem_id, []).append(t)
+    groups = traces.by_problem(records.read(Trace, path))
     test_side = {p.problem_id for p in records.read(records.Pair, DATA / "study" / "miniature" / "pairs.jsonl.gz")}
     assert len(groups) == 8 and groups.keys() <= test_side and path.stat().st_size < 5_000_000
     for group in groups.values():
         assert {t.sample_index for t in group} == set(range(512)) and len(group) == 512
         assert 0.15 <= sum(t.correct is True for t in group) / 512 <= 0.85
         assert all(t.confidence["n"] == t.n_tokens for t in group)
-    made = json.loads(manifest.manifest_path(path).read_text())
-    assert made["complete"] and made["rows"] == 4096 and set(made["settings"]["only"]) == set(groups)
+    written = json.loads(manifest.manifest_path(path).read_text())
+    assert written["complete"] and written["rows"] == 4096 and set(written["settings"]["only"]) == set(groups)
     row = traces.summary([t for g in groups.values() for t in g], problems)
-    shown = f"| all | 8 | 4096 | {row['pass@1']:.3f} | {row['unknown']:.3f} | {row['same_answer_pairs']:.3f} | {row['mean_tokens']:.0f} |"
-    assert shown in (DATA / "README.md").read_text()
+    assert card_row("all", row) in (DATA / "README.md").read_text()
     arithmetic = {t.trace_id for t in load("qwen2.5-coder-0.5b-arithmetic")[1]}
     assert not arithmetic & {t.trace_id for g in groups.values() for t in g}
 

@@ -7,10 +7,10 @@ from deepprune.data import traces
 
 def test_summary_by_hand():
     problem, other = make_problem(2, "4"), make_problem(3, "6")
-    some = [make_trace(problem, i, a) for i, a in enumerate(["4", "4", "5", None])] + [
+    answered = [make_trace(problem, i, a) for i, a in enumerate(["4", "4", "5", None])] + [
         make_trace(other, 0, "6", n_tokens=50)
     ]
-    row = traces.summary(some, {p.problem_id: p for p in (problem, other)})
+    row = traces.summary(answered, {p.problem_id: p for p in (problem, other)})
     assert row == {
         "problems": 2,
         "traces": 5,
@@ -23,9 +23,9 @@ def test_summary_by_hand():
 
 def test_a_number_that_does_not_exist_is_shown_as_such(capsys):
     problem = make_problem(2, "4")
-    one = [make_trace(problem, 0, "4")]
-    assert math.isnan(traces.summary(one, {problem.problem_id: problem})["same_answer_pairs"])
-    traces.print_summary(one, {problem.problem_id: problem})
+    single = [make_trace(problem, 0, "4")]
+    assert math.isnan(traces.summary(single, {problem.problem_id: problem})["same_answer_pairs"])
+    traces.Tally({problem.problem_id: problem}, single).show()
     assert "n/a" in (printed := capsys.readouterr().out) and "nan" not in printed
 
 

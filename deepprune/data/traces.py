@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -80,13 +81,6 @@ def refuse_pruned(traces: Iterable[Any], where: str = "") -> None:
         )
 
 
-def agreement(traces: Iterable[Trace], answer_type: str) -> tuple[int, int]:
-    """(pairs with the same answer, all pairs) of one problem's traces; unknown answers are in no pair."""
-    labels = [c for c in answers.classes([t.answer for t in traces], answer_type) if c is not None]
-    same = sum(count * (count - 1) // 2 for count in collections.Counter(labels).values())
-    return same, len(labels) * (len(labels) - 1) // 2
-
-
 def by_problem(traces: Iterable[Trace]) -> dict[str, list[Trace]]:
     """Traces grouped by problem, each group in sample order."""
     groups: dict[str, list[Trace]] = {}
@@ -97,56 +91,79 @@ def by_problem(traces: Iterable[Trace]) -> dict[str, list[Trace]]:
     return groups
 
 
-def agreements(traces: Iterable[Trace], problems: dict[str, Problem]) -> dict[str, tuple[int, int]]:
-    """`agreement` of each problem, by its id."""
-    bar = progress.bar(by_problem(traces).items(), desc="comparing answers", unit="problem", leave=False)
-    return {i: agreement(group, problems[i].answer_type) for i, group in bar}
+def agreement(stated: Iterable[str | None], answer_type: str) -> tuple[int, int]:
+    """(pairs with the same answer, all pairs) of the answers to one problem; unknown answers are in no pair."""
+    labels = [label for label in answers.classes(list(stated), answer_type) if label is not None]
+    same = sum(count * (count - 1) // 2 for count in collections.Counter(labels).values())
+    return same, len(labels) * (len(labels) - 1) // 2
 
 
-def summary(
-    traces: list[Trace], problems: dict[str, Problem], known: dict[str, tuple[int, int]] | None = None
-) -> dict[str, float]:
-    """Counts, pass@1 and the share of same-answer pairs (unknown answers excluded from pairs).
+class Tally:
+    """What a set of traces looks like by family, counted one trace at a time: only their answers are held."""
 
-    pass@1 counts an unknown answer as wrong. The pair share is over all pairs of all problems pooled.
-    known: `agreements` of these traces, where the caller has them.
-    """
-    known = agreements(traces, problems) if known is None else known
-    problem_ids = {t.problem_id for t in traces}
-    counts = [known[i] for i in problem_ids]
-    same, pairs = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
-    n = len(traces)
+    def __init__(self, problems: dict[str, Problem], traces: Iterable[Trace] = ()):
+        self.problems = problems
+        self.counts: dict[str, collections.Counter] = {}  # by family
+        self.stated: dict[str, list[str | None]] = {}  # by problem
+        for trace in traces:
+            self.add(trace)
+
+    def add(self, trace: Trace) -> None:
+        counts = self.counts.setdefault(self.problems[trace.problem_id].group, collections.Counter())
+        counts.update(traces=1, right=trace.correct is True, unknown=trace.answer is None, tokens=trace.n_tokens)
+        answer = None if trace.answer is None else sys.intern(trace.answer)
+        self.stated.setdefault(trace.problem_id, []).append(answer)
+
+    def table(self) -> dict[str, dict[str, float]]:
+        """A row a family, by name, and "all": counts, pass@1, and the share of same-answer pairs.
+
+        pass@1 counts an unknown answer as wrong. The pair share is over all pairs of all problems pooled; unknown
+        answers are in no pair. NaN where there is nothing to divide by.
+        """
+        counts = {name: collections.Counter(self.counts[name]) for name in sorted(self.counts)}
+        for problem_id, stated in progress.bar(
+            self.stated.items(), desc="comparing answers", unit="problem", leave=False
+        ):
+            problem = self.problems[problem_id]
+            same, pairs = agreement(stated, problem.answer_type)
+            counts[problem.group].update(problems=1, same=same, pairs=pairs)
+        counts["all"] = sum(counts.values(), collections.Counter())
+        return {name: _row(numbers) for name, numbers in counts.items()}
+
+    def show(self) -> dict[str, dict[str, float]]:
+        """Print the table; returns it."""
+        table = self.table()
+        console.detail(
+            f"{'family':<22}{'problems':>9}{'traces':>8}{'pass@1':>8}{'unknown':>9}{'same pairs':>12}{'tokens':>9}"
+        )
+        for name, row in table.items():
+            same = "n/a" if math.isnan(row["same_answer_pairs"]) else f"{row['same_answer_pairs']:.3f}"
+            console.detail(
+                f"{name[:21]:<22}{row['problems']:>9}{row['traces']:>8}{row['pass@1']:>8.3f}{row['unknown']:>9.3f}"
+                f"{same:>12}{row['mean_tokens']:>9.1f}"
+            )
+        row = table["all"]
+        console.brief(
+            f"pass@1 {row['pass@1']:.3f}, without an answer {row['unknown']:.3f}, "
+            f"mean length {row['mean_tokens']:.0f} tokens"
+        )
+        return table
+
+
+def _row(counts: collections.Counter) -> dict[str, float]:
+    def share(what: str, of: str = "traces") -> float:
+        return counts[what] / counts[of] if counts[of] else float("nan")
+
     return {
-        "problems": len(problem_ids),
-        "traces": n,
-        "pass@1": sum(t.correct is True for t in traces) / n if n else float("nan"),
-        "unknown": sum(t.answer is None for t in traces) / n if n else float("nan"),
-        "same_answer_pairs": same / pairs if pairs else float("nan"),
-        "mean_tokens": sum(t.n_tokens for t in traces) / n if n else float("nan"),
+        "problems": counts["problems"],
+        "traces": counts["traces"],
+        "pass@1": share("right"),
+        "unknown": share("unknown"),
+        "same_answer_pairs": share("same", "pairs"),
+        "mean_tokens": share("tokens"),
     }
 
 
-def print_summary(traces: list[Trace], problems: dict[str, Problem]) -> dict[str, dict[str, float]]:
-    """Print `summary` per family and in all; returns the table."""
-    families: dict[str, list[Trace]] = {}
-    for trace in traces:
-        problem = problems[trace.problem_id]
-        families.setdefault(problem.group, []).append(trace)
-    known = agreements(traces, problems)
-    table = {name: summary(group, problems, known) for name, group in sorted(families.items())}
-    table["all"] = summary(traces, problems, known)
-    console.detail(
-        f"{'family':<22}{'problems':>9}{'traces':>8}{'pass@1':>8}{'unknown':>9}{'same pairs':>12}{'tokens':>9}"
-    )
-    for name, row in table.items():
-        same = "n/a" if math.isnan(row["same_answer_pairs"]) else f"{row['same_answer_pairs']:.3f}"
-        console.detail(
-            f"{name[:21]:<22}{row['problems']:>9}{row['traces']:>8}{row['pass@1']:>8.3f}{row['unknown']:>9.3f}"
-            f"{same:>12}{row['mean_tokens']:>9.1f}"
-        )
-    row = table["all"]
-    console.brief(
-        f"pass@1 {row['pass@1']:.3f}, without an answer {row['unknown']:.3f}, "
-        f"mean length {row['mean_tokens']:.0f} tokens"
-    )
-    return table
+def summary(traces: Iterable[Trace], problems: dict[str, Problem]) -> dict[str, float]:
+    """The row of all traces in `Tally.table`."""
+    return Tally(problems, traces).table()["all"]

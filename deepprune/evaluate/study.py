@@ -118,7 +118,7 @@ def agreement(problems: Mapping[str, Problem], recorded: Sequence[Trace]) -> pd.
         groups.setdefault((trace.model, trace.problem_id), []).append(trace)
     for (model, problem_id), group in groups.items():
         problem = problems[problem_id]
-        same, pairs = traces.agreement(group, problem.answer_type)
+        same, pairs = traces.agreement([t.answer for t in group], problem.answer_type)
         rows.append(
             {
                 "reasoner": model,
