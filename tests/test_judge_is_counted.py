@@ -1,4 +1,4 @@
-"""What a judge costs: one definition, the same from any store, known after a kill, and unknown where it is not known."""
+"""What a judge costs: one definition, the same from any store, known after a kill, unknown where it is not known."""
 
 import json
 import random
@@ -10,6 +10,7 @@ from small_runs import COMPARE, CUT, prune, reported, run, write_sixteen
 from deepprune import judges
 from deepprune.base import manifest
 from deepprune.engines import models
+from deepprune.evaluate import methods_figures, methods_table
 from deepprune.judges import prompts
 from deepprune.prune import costs
 

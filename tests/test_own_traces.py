@@ -10,6 +10,7 @@ from small_runs import REPORT, prune, reported, run, write_sixteen
 from deepprune.base import records
 from deepprune.base.errors import UserError
 from deepprune.base.records import Pruning
+from deepprune.evaluate import report_runs
 
 
 @pytest.fixture
