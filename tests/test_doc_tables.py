@@ -1,0 +1,83 @@
+"""The result tables of docs/ show what the CSV files hold."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from deepprune.base.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+_spec = importlib.util.spec_from_file_location("fill_doc_tables", ROOT / "scripts/fill_doc_tables.py")
+tables = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tables)
+
+CSV = """method,judge,tau,K1,K2,asks,assign,tokens,accuracy,accuracy low,accuracy high,over_cons,over_cons low,over_cons high
+cons@8,,,,,,,1245.4,0.8891,0.8,0.95,0.0,0.0,0.0
+paper,trained,0.5,10.0,20.0,all,best,6649,0.9,0.8,1,-0.05,-0.13,0
+paper,trained,0.5,1.0,20.0,all,best,6765,0.9,0.8,1,-0.05,-0.13,0
+paper,trained,0.5,10.0,20.0,likely,largest,6843,0.9,0.8,1,-0.05,-0.13,0
+paper,AUROC 0.87,0.5,10.0,20.0,all,best,1,0.9,0.8,1,-0.05,-0.13,0
+paper,trained,0.5,10.0,8.0,all,best,2,0.9,0.8,1,-0.05,-0.13,0
+"""
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_pages_show_the_numbers_of_the_files(page):
+    text = page.read_text(encoding="utf-8")
+    assert tables.fill(text, page.name) == text, "run python scripts/fill_doc_tables.py"
+
+
+def filled(tmp_path, *lines: str, head: str = "method | reasoner tokens", options: str = "K2 20") -> list[str]:
+    (tmp_path / "a.csv").write_text(CSV)
+    table = [f"<!-- filled from a.csv: {options} -->", f"| {head} |", "|---|---|", *lines, "", "| x | 0 |"]
+    return tables.fill("\n".join(table) + "\n", root=tmp_path).splitlines()[3:]
+
+
+def test_a_lines_first_cell_says_which_row_it_shows(tmp_path):
+    assert filled(
+        tmp_path,
+        "| cons@8 | 0 |",
+        "| paper rule, trained judge | 0 |",
+        "| paper rule, K1 = 1, trained judge | 0 |",
+        "| paper rule, K1 = 10, largest first until likely, trained judge | 0 |",
+        "| paper rule, K2 = 8, trained judge | |",
+        "| paper rule, simulated judge of AUROC 0.87 | 0 |",
+    ) == [
+        "| cons@8 | 1,245 |",
+        "| paper rule, trained judge | 6,649 |",
+        "| paper rule, K1 = 1, trained judge | 6,765 |",
+        "| paper rule, K1 = 10, largest first until likely, trained judge | 6,843 |",
+        "| paper rule, K2 = 8, trained judge | 2 |",
+        "| paper rule, simulated judge of AUROC 0.87 | 1 |",
+        "",
+        "| x | 0 |",
+    ]
+
+
+def test_cells_have_intervals_signs_and_thousands(tmp_path):
+    head = "method | accuracy | over cons@m with the same total tokens | reasoner tokens | the paper"
+    line = "| paper rule, trained judge | ? | ? | ? | 0.71 |"
+    rows = filled(tmp_path, line, "| cons@8 | ? | ? | ? | |", head=head, options="K2 20, thousands, tenths of tokens")
+    assert rows[:2] == [
+        "| paper rule, trained judge | 0.900 [0.800, 1.000] | -0.050 [-0.130, +0.000] | 6.6 | 0.71 |",
+        "| cons@8 | 0.889 [0.800, 0.950] | 0 | 1.2 |  |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("| paper rule, oracle | 0 |", "page:4: 'paper rule, oracle': 0 rows have"),
+        ("| paper rule, in a good mood, trained judge | 0 |", "what is 'in a good mood'"),
+        ("| cons@9 | 0 |", "0 rows have"),
+    ],
+)
+def test_a_line_that_no_row_answers_is_named(tmp_path, line, said):
+    with pytest.raises(UserError, match=said):
+        filled(tmp_path, line)
+
+
+def test_several_rows_are_refused(tmp_path):
+    with pytest.raises(UserError, match="2 rows have"):
+        filled(tmp_path, "| paper rule, trained judge | 0 |", options="thousands")
