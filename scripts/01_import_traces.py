@@ -25,9 +25,7 @@ from deepprune.data import imports, traces
 from deepprune.data.import_rows import Fields
 from deepprune.engines import models
 
-FIELDS = (
-    "question gold text model dataset sample_id family answer_type n_tokens finish_reason".split()
-)
+FIELDS = "question gold text model dataset sample_id family answer_type n_tokens finish_reason".split()
 
 
 @dataclasses.dataclass

@@ -7,8 +7,8 @@ A table that is filled has a comment above it that names its file and what holds
     <!-- filled from Online/results/r1.csv: K2 20, thousands -->
     | method | accuracy | ... |
 
-Which row of the file a line shows is read from its first cell (`cons@8`, `paper rule, K1 = 1, oracle`); which columns, from
-the head of the table. Rows and columns are chosen by hand; columns that are not known here are left as they are.
+Which row of the file a line shows is read from its first cell (`cons@8`, `paper rule, K1 = 1, oracle`); which columns,
+from the head of the table. Rows and columns are chosen by hand; columns of the paper's figures are left as they are.
 """
 
 import argparse
@@ -139,6 +139,14 @@ def without_rows(judge: str) -> str:
     return re.sub(r", \d+ rows$", "", judge)
 
 
+def check_head(head: list[str], page: str, line: int) -> list[str]:
+    """The head, if every column is known or the paper's. Raises UserError."""
+    for name in head[1:]:
+        if name.rpartition(": ")[2] not in METHOD_CELLS | METRICS and not name.startswith("the paper"):
+            raise UserError(f"{page}:{line}: no such column: {name!r}")
+    return head
+
+
 def options_of(text: str | None) -> dict[str, str]:
     """'K2 20, thousands' -> {'K2': '20', 'thousands': ''}; 'seen reasoner = Qwen3' -> {'seen reasoner': 'Qwen3'}."""
     parts = [re.split(r" = | (?=\d)", part.strip(), maxsplit=1) for part in (text or "").split(",") if part.strip()]
@@ -146,7 +154,7 @@ def options_of(text: str | None) -> dict[str, str]:
 
 
 def fill(text: str, page: str = "page", root: Path = ROOT) -> str:
-    """A page with its marked tables filled. Raises UserError (page and line) where a line asks for no row or several."""
+    """A page with its marked tables filled. Raises UserError where a line asks for no row or several."""
     lines = text.splitlines(keepends=True)
     table: tuple | None = None  # rows, options, head
     for number, line in enumerate(lines):
@@ -159,7 +167,7 @@ def fill(text: str, page: str = "page", root: Path = ROOT) -> str:
             cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
             cells += [""] * (len(head or []) - len(cells))
             if head is None:
-                table = (rows, options, cells)
+                table = (rows, options, check_head(cells, page, number + 1))
             elif not line.startswith("|---"):
                 try:
                     cells = (judge_cells if "group" in rows[0] else method_cells)(rows, head, cells, options)

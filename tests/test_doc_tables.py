@@ -12,7 +12,10 @@ _spec = importlib.util.spec_from_file_location("fill_doc_tables", ROOT / "script
 tables = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tables)
 
-CSV = """method,judge,tau,K1,K2,asks,assign,tokens,accuracy,accuracy low,accuracy high,over_cons,over_cons low,over_cons high
+HEAD = "method,judge,tau,K1,K2,asks,assign,tokens,accuracy,accuracy low,accuracy high,over_cons"
+CSV = (
+    f"{HEAD},over_cons low,over_cons high"
+    + """
 cons@8,,,,,,,1245.4,0.8891,0.8,0.95,0.0,0.0,0.0
 paper,trained,0.5,10.0,20.0,all,best,6649,0.9,0.8,1,-0.05,-0.13,0
 paper,trained,0.5,1.0,20.0,all,best,6765,0.9,0.8,1,-0.05,-0.13,0
@@ -20,6 +23,7 @@ paper,trained,0.5,10.0,20.0,likely,largest,6843,0.9,0.8,1,-0.05,-0.13,0
 paper,AUROC 0.87,0.5,10.0,20.0,all,best,1,0.9,0.8,1,-0.05,-0.13,0
 paper,trained,0.5,10.0,8.0,all,best,2,0.9,0.8,1,-0.05,-0.13,0
 """
+)
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
@@ -81,3 +85,8 @@ def test_a_line_that_no_row_answers_is_named(tmp_path, line, said):
 def test_several_rows_are_refused(tmp_path):
     with pytest.raises(UserError, match="2 rows have"):
         filled(tmp_path, "| paper rule, trained judge | 0 |", options="thousands")
+
+
+def test_a_column_that_is_not_known_is_refused(tmp_path):
+    with pytest.raises(UserError, match="page:2: no such column: 'tokens'"):
+        filled(tmp_path, "| cons@8 | 0 |", head="method | tokens")
