@@ -42,7 +42,7 @@ import types
 import typing
 from pathlib import Path
 
-from deepprune.base import config, console, jsonl, progress, runtime
+from deepprune.base import console, jsonl, progress, runtime, yaml_files
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest, manifest_path
 from deepprune.base.stage import command, places
@@ -225,7 +225,7 @@ def read_recipe(recipe: Path, overrides: list[str]) -> dict:
     """The YAML with the key=value overrides, values typed as LLaMA-Factory types them (1e-4 is a number); bf16: auto is decided."""
     if not recipe.is_file():
         raise UserError(f"{recipe}: no such file (a training recipe, like Offline/SmolLM2_lora_cpu.yaml)")
-    config.read_yaml(recipe)  # names file and line of broken YAML
+    yaml_files.read(recipe)  # names file and line of broken YAML
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -254,7 +254,7 @@ def check_keys(args: dict, recipe: Path, overrides: list[str]) -> typing.Callabl
     def where(key: str) -> str:
         if key in given:
             return "command line"
-        return f"{recipe}:{config.yaml_line(recipe, key)}" if key in args else str(recipe)
+        return f"{recipe}:{yaml_files.line_of(recipe, key)}" if key in args else str(recipe)
 
     known: dict[str, typing.Any] = {field.name: None for field in dataclasses.fields(LossSettings)}
     defaults: dict[str, typing.Any] = {}

@@ -10,7 +10,7 @@ import dataclasses
 import time
 
 from deepprune import judges
-from deepprune.base import config, jsonl, manifest, records, runtime
+from deepprune.base import config, jsonl, manifest, provenance, records, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
@@ -62,16 +62,18 @@ def main() -> None:
         "vllm_pairs_per_second": len(chosen) / fast_seconds,
         "ratio": slow_seconds / fast_seconds,
         "largest_difference": max(abs(a.p_same - b.p_same) for a, b in zip(fast, slow, strict=True)),
-        "commit": manifest.code_commit(),
-        "packages": manifest.package_versions(),
+        "commit": provenance.code_commit(),
+        "packages": provenance.package_versions(),
     }
     print(f"{len(chosen)} pairs, {tokens / len(chosen):.0f} prompt tokens each")
     print(f"transformers {numbers['transformers_pairs_per_second']:.2f} pairs/s")
     print(
-        f"vLLM         {numbers['vllm_pairs_per_second']:.2f} pairs/s, {cached / tokens:.1%} of prompt tokens from the prefix cache"
+        f"vLLM         {numbers['vllm_pairs_per_second']:.2f} pairs/s, "
+        f"{cached / tokens:.1%} of prompt tokens from the prefix cache"
     )
     print(
-        f"ratio vLLM / transformers {numbers['ratio']:.2f}; largest difference in p_same {numbers['largest_difference']:.4f}"
+        f"ratio vLLM / transformers {numbers['ratio']:.2f}; "
+        f"largest difference in p_same {numbers['largest_difference']:.4f}"
     )
     if args.output:
         jsonl.write_json(args.output, numbers)

@@ -15,7 +15,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from deepprune.base import config, console, jsonl, locks, manifest, records
+from deepprune.base import config, console, jsonl, locks, manifest, provenance, records
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
@@ -68,8 +68,8 @@ def main() -> None:
         "scale": settings.scale,
         "resamples": settings.resamples,
         "seed": settings.seed,
-        "commit": manifest.code_commit(),
-        "packages": manifest.package_versions(),
+        "commit": provenance.code_commit(),
+        "packages": provenance.package_versions(),
         "inputs": [describe(path) for path in inputs],
         "judges": report.judge_numbers(pairs, scores, settings.resamples, settings.seed),
     }
@@ -151,7 +151,7 @@ def describe(path: str) -> dict[str, str]:
     commits = ["no manifest"] if data is None else manifest.commits(data)
     return {
         "file": Path(path).name,
-        "sha256": manifest.file_hash(path),
+        "sha256": provenance.file_hash(path),
         "commit": ", ".join(commits),
         "complete": data is None or data.get("complete", True),
     }

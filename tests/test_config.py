@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 import deepprune
-from deepprune.base import config, runtime
+from deepprune.base import config, runtime, yaml_files
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.data.sampling import check_context
@@ -99,7 +99,7 @@ def test_required_settings_and_missing_recipe():
 
 def test_the_two_recipes_have_the_same_sections_and_known_keys():
     """Both recipes load into every stage's settings (stage scripts check unknown keys the same way)."""
-    cpu, paper = (config.read_yaml(f"scripts/recipes/{name}.yaml") for name in ("cpu", "paper"))
+    cpu, paper = (yaml_files.read(f"scripts/recipes/{name}.yaml") for name in ("cpu", "paper"))
     assert set(cpu) == set(paper)
 
 

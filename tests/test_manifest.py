@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deepprune.base import manifest
+from deepprune.base import manifest, provenance
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 
@@ -36,7 +36,7 @@ def test_same_settings_and_inputs_resume(made):
 
 
 def test_complete_is_false_from_a_resumed_runs_first_row_to_its_end(made, monkeypatch):
-    monkeypatch.setattr(manifest, "code_commit", lambda: "later")
+    monkeypatch.setattr(provenance, "code_commit", lambda: "later")
     again = start(made, {"tau": 0.5, "batch": 8})
     with again.appender() as out:
         assert on_disk(made)["complete"]
@@ -58,7 +58,7 @@ def test_git_is_asked_without_a_lock(tmp_path, monkeypatch):
     )
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert manifest.code_commit() == "1f3c"
+    assert provenance.code_commit() == "1f3c"
     asked = (tmp_path / "asked").read_text().splitlines()
     assert len(asked) == 2 and all(line.startswith("--no-optional-locks ") for line in asked)
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import ROOT
 
-from deepprune.base import manifest, records
+from deepprune.base import manifest, provenance, records
 from deepprune.base.records import Problem, Trace
 from deepprune.data import pairs, traces
 from deepprune.data.problems import normalised_question
@@ -39,7 +39,7 @@ def test_counts_hashes_and_card(name):
     path = DATA / "traces" / f"{name}.jsonl.gz"
     written = json.loads(manifest.manifest_path(path).read_text())
     assert written["complete"] and written["rows"] == len(recorded) == 16 * SETS[name][1]
-    assert written["inputs"][0]["sha256"] == manifest.file_hash(DATA / "problems" / f"{SETS[name][0]}.jsonl")
+    assert written["inputs"][0]["sha256"] == provenance.file_hash(DATA / "problems" / f"{SETS[name][0]}.jsonl")
     assert path.stat().st_size < 5_000_000
     assert {(t.problem_id, t.sample_index) for t in recorded} == {(p, i) for p in problems for i in range(16)}
     card = (DATA / "README.md").read_text()

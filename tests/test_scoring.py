@@ -9,7 +9,7 @@ from conftest import make_problem, make_trace, run_stage
 from deepprune import judges
 from deepprune.base import records
 from deepprune.base.errors import UserError
-from deepprune.base.manifest import file_hash
+from deepprune.base.provenance import file_hash
 from deepprune.data import pairs
 from deepprune.data.truncation import Truncation
 from deepprune.engines import models

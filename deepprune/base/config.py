@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deepprune.base import runtime
+from deepprune.base import runtime, yaml_files
 from deepprune.base.errors import UserError
 
 Settings = TypeVar("Settings")
@@ -118,8 +118,8 @@ def span(meta: Mapping[str, Any]) -> str:
 def check_range(where: str, name: str, value: Any, meta: Mapping[str, Any]) -> None:
     """Raise UserError for a value outside a field's range, choices or form. where: file and line, or ''."""
 
-    def refuse(wanted: str, found: str | None = None):
-        raise UserError(f"{where}{name} should be {wanted}, found {repr(value) if found is None else found}")
+    def refuse(wanted: str, shown: str | None = None):
+        raise UserError(f"{where}{name} should be {wanted}, found {repr(value) if shown is None else shown}")
 
     if meta.get("choices") and value not in meta["choices"]:
         refuse(f"one of {', '.join(map(str, meta['choices']))}")
@@ -196,96 +196,30 @@ def _check(name: str, value: Any, hint: Any, field: dataclasses.Field, where: st
 
 def named(option: str, form: str, given: list[str]) -> dict[str, str]:
     """NAME=... arguments of an option as a dict. Raises UserError for another form or a repeated name."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for item in given:
         name, equals, value = item.partition("=")
-        if not equals or not name or not value or name in found:
+        if not equals or not name or not value or name in values:
             raise UserError(f"{option} takes {form}, each name once; found {item!r}")
-        found[name] = value
-    return found
-
-
-def _yaml_text(path: Path) -> str:
-    """A YAML file's text. Raises UserError naming file and line for a missing file and one that is not UTF-8."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file (a recipe; see scripts/recipes/)")
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not UTF-8 text ({error.reason}); save the recipe as UTF-8") from error
-
-
-def _refuse_repeated_keys(path: Path, node: Any) -> None:
-    """Raise UserError naming the line of a key that stands twice in one mapping: YAML itself would take the last."""
-    import yaml
-
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated_keys(path, item)
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in lines:
-                    raise UserError(
-                        f"{path}:{line}: the key {key.value!r} stands twice, first in line {lines[key.value]}"
-                    )
-                lines[key.value] = line
-            _refuse_repeated_keys(path, value)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping. Raises UserError naming file and line: a missing file, broken YAML, not UTF-8, a key given twice."""
-    import yaml
-
-    path = Path(path)
-    text = _yaml_text(path)
-    try:
-        data = yaml.safe_load(text)
-        _refuse_repeated_keys(path, yaml.compose(text, yaml.SafeLoader))
-    except RecursionError as error:
-        raise UserError(f"{path}:1: not valid YAML: nested too deep, or within itself") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
-        mark = getattr(error, "problem_mark", None)
-        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML: {error}") from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise UserError(f"{path}:1: expected keys and values, found {type(data).__name__}")
-    return data
-
-
-def yaml_line(path: str | Path, *keys: str) -> int:
-    """Line (from 1) of a nested key in a YAML file; 1 if it cannot be found."""
-    import yaml
-
-    node, line = yaml.compose(_yaml_text(Path(path)), yaml.SafeLoader), 1
-    for key in keys:
-        for k, v in getattr(node, "value", []):
-            if k.value == str(key):
-                line, node = k.start_mark.line + 1, v
-                break
-    return line
+        values[name] = value
+    return values
 
 
 def load_section(kind: type[Settings], section: str, path: str | Path) -> dict[str, Any]:
     """The checked values that a recipe's section sets. Raises UserError for unknown sections and keys."""
-    recipe = read_yaml(path)
+    recipe = yaml_files.read(path)
     for name in recipe:
         if name not in SECTIONS:
-            line = yaml_line(path, name)
+            line = yaml_files.line_of(path, name)
             raise UserError(f"{path}:{line}: unknown section {name!r}; sections are {', '.join(SECTIONS)}")
     values = recipe.get(section) or {}
     if not isinstance(values, dict):
-        raise UserError(f"{path}:{yaml_line(path, section)}: section {section!r} should hold keys and values")
+        raise UserError(f"{path}:{yaml_files.line_of(path, section)}: section {section!r} should hold keys and values")
     fields = {f.name: f for f in dataclasses.fields(kind)}
     hints = typing.get_type_hints(kind)
     checked = {}
     for key, value in values.items():
-        where = f"{path}:{yaml_line(path, section, key)}"
+        where = f"{path}:{yaml_files.line_of(path, section, key)}"
         if key not in fields and RENAMED.get(key) in fields:
             raise UserError(f"{where}: the key {key!r} is called {RENAMED[key]!r} now")
         if key not in fields:
@@ -352,7 +286,7 @@ THEN = "--then"
 
 
 def parse_runs(kind: type[Settings], section: str | None, doc: str, argv: list[str] | None = None) -> list[Settings]:
-    """The settings of several runs in one process: what stands after each --then differs from the first run's options."""
+    """The settings of several runs in one process: what follows each --then differs from the first run's options."""
     argv = sys.argv[1:] if argv is None else argv
     ends = [at for at, word in enumerate(argv) if word == THEN] + [len(argv)]
     first = argv[: ends[0]]

@@ -3,10 +3,10 @@
 What other packages print is switched off at its source (`quiet`). A stage prints what it has to say, and shows errors
 (`errors`) and progress bars (progress.py).
 
-Under a run script (scripts/log.sh) a process's own stdout and stderr are the run's log, where the lines of other packages and
-of the processes that they start land with time stamps; DEEPPRUNE_CONSOLE=OUT,ERR names the descriptors of the console. After
-`open_console` sys.stdout is the console with a copy in the log, and sys.stderr stays the log. `detail` is for lines that
-belong in the log where there is one.
+Under a run script (scripts/common.sh) a process's own stdout and stderr are the run's log, where the lines of other
+packages and of the processes that they start land with time stamps; DEEPPRUNE_CONSOLE=OUT,ERR names the descriptors of
+the console. After `open_console` sys.stdout is the console with a copy in the log, and sys.stderr stays the log.
+`detail` is for lines that belong in the log where there is one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Both:
 
 
 def open_console() -> None:
-    """Find the console that a run script names; without one stdout and stderr stay what they are. Switch off foreign lines."""
+    """Switch off foreign lines; find the console that a run script names: without one stdout and stderr stay."""
     global _console
     os.environ.update(quiet(os.environ))
     _quiet_vllm()

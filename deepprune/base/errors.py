@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 def without_credentials(text: Any) -> Any:
-    """The text, its URLs without user and password: http://me:secret@host/v1 -> http://host/v1. Also within dicts and lists."""
+    """The text, its URLs without user and password: http://me:secret@host/v1 -> http://host/v1; in dicts, lists too."""
     if isinstance(text, dict):
         return {without_credentials(key): without_credentials(value) for key, value in text.items()}
     if isinstance(text, list | tuple):

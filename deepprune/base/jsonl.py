@@ -175,17 +175,17 @@ class atomic:
         return self.file
 
     def __exit__(self, kind, error, trace) -> None:
-        kept = "what was there is untouched, run the same command again"
+        remedy = "what was there is untouched, run the same command again"
         trouble = storage_trouble(error, self.path)  # asked before the half-written file goes, and its room is free
         try:
-            with writing(self.path, kept):
+            with writing(self.path, remedy):
                 self.file.close()  # a full disk may show only here
                 if kind is None:
                     os.replace(self.temporary, self.path)
         finally:
             self.temporary.unlink(missing_ok=True)
         if trouble and not isinstance(error, UserError):
-            raise UserError(f"{trouble}; {kept}") from error
+            raise UserError(f"{trouble}; {remedy}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

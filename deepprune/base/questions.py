@@ -45,26 +45,26 @@ def normalised_question(text: str) -> str:
     text = _NO_MEANING.sub(" ", text.casefold().replace("{,}", ","))
     for pattern, spelling in _ONE_SPELLING:
         text = pattern.sub(spelling, text)
-    found = [(bool(space), token) for space, token in _TOKEN.findall(text.strip())]
+    spaced = [(bool(space), token) for space, token in _TOKEN.findall(text.strip())]
     tokens: list[str] = []
-    # Of each open bracket: where it stands in tokens, whether it may be kept, how many terms and signs it holds.
+    # Of each open bracket: where it stands in tokens, whether it may stay, how many terms and signs it holds.
     brackets = [[0, "never", 0, 0]]
-    for i, (_, token) in enumerate(found):
+    for i, (_, token) in enumerate(spaced):
         if token in ("(", "[", "{"):
-            before = found[i - 1][1] if i else ""
+            before = spaced[i - 1][1] if i else ""
             braces = token == "{" or before == "^"
             brackets.append([len(tokens), "never" if _FONT.match(before) else "terms" if braces else "signs", 0, 0])
             tokens.append("")
         elif token in (")", "]", "}"):
             if len(brackets) > 1:
-                place, kept, terms, signs = brackets.pop()
-                if terms > 1 and (kept == "terms" or (kept == "signs" and signs)):
+                place, stays, terms, signs = brackets.pop()
+                if terms > 1 and (stays == "terms" or (stays == "signs" and signs)):
                     tokens[place] = "("
                     tokens.append(")")
                     terms, signs = 1, 0
                 brackets[-1][2] += terms
                 brackets[-1][3] += signs
-        elif _counts(found, i):
+        elif _counts(spaced, i):
             tokens.append(f"0{token}" if token[0] == "." else token.lstrip("\\"))
             brackets[-1][2] += 1
             brackets[-1][3] += _is_sign(token)
@@ -77,20 +77,20 @@ def _is_sign(token: str) -> bool:
     return token[0] in _SIGNS or (len(token) == 1 and unicodedata.category(token) == "Sm")
 
 
-def _counts(found: list[tuple[bool, str]], i: int) -> bool:
+def _counts(spaced: list[tuple[bool, str]], i: int) -> bool:
     """Whether a token (of pairs: white space before it?, token) says what is asked; it is no bracket."""
-    token = found[i][1]
-    left, right = (found[j][1] if 0 <= j < len(found) else "." for j in (i - 1, i + 1))
+    token = spaced[i][1]
+    left, right = (spaced[j][1] if 0 <= j < len(spaced) else "." for j in (i - 1, i + 1))
     if token == "-":  # a minus, or a dash or hyphen in a sentence?
-        function = i + 2 < len(found) and found[i + 2][1] == "("
+        function = i + 2 < len(spaced) and spaced[i + 2][1] == "("
         words = [len(left) > 1 and left.isalpha(), len(right) > 1 and right.isalpha() and not function]
-        if not found[i][0] and i + 1 < len(found) and not found[i + 1][0]:  # well-known, x-axis, 3-digit
+        if not spaced[i][0] and i + 1 < len(spaced) and not spaced[i + 1][0]:  # well-known, x-axis, 3-digit
             return not (words[1] and left[-1].isalnum() or words[0] and right.isalpha() and not function)
         return not ((words[0] or left in ".,;:?!") and (words[1] or right in ".,;:?!"))
     if token[0] == "'":  # f'(x)
-        return left.isalpha() and right == "(" and not found[i][0]
+        return left.isalpha() and right == "(" and not spaced[i][0]
     if token == "!":  # 5!, n!, (n - 1)!; not "How many are there!"
-        return not found[i][0] and (
+        return not spaced[i][0] and (
             left[-1].isdigit() or left in (")", "]", "}") or (len(left) == 1 and left.isalpha())
         )
     if token[0] == "\\":

@@ -244,7 +244,7 @@ def read(kind: type[Record], *paths: str | Path) -> Iterator[Record]:
 
 
 def read_problems(*paths: str | Path) -> dict[str, Problem]:
-    """The problems of one or more files, by id and in the files' order. Raises UserError as `read`, and if there are none."""
+    """The problems of one or more files, by id, in the files' order. Raises UserError as `read`, or for none."""
     problems = {p.problem_id: p for p in read(Problem, *paths)}
     if not problems:
         raise UserError(

@@ -1,6 +1,7 @@
-"""What is named in a registry is loaded when it is asked for: a new judge, baseline or finish rule is a file and a line.
+"""What a registry names is loaded when it is asked for: a new judge, baseline or finish rule is a file and a line.
 
-The registries: deepprune/judges/registry.py (KINDS), deepprune/evaluate/baselines.py (BASELINES), deepprune/prune/finishing.py (RULES).
+The registries: deepprune/judges/registry.py (KINDS), deepprune/evaluate/baselines.py (BASELINES),
+deepprune/prune/finishing.py (RULES).
 """
 
 from __future__ import annotations

@@ -36,13 +36,24 @@ def bfloat16_flags(cpuinfo: str | Path = "/proc/cpuinfo") -> list[str]:
 
 
 def has_bfloat16(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
-    """Whether this processor multiplies bfloat16 matrices. Without (AVX2 only), torch is hundreds of times slower in it."""
+    """Whether this processor multiplies bfloat16 matrices. Without (AVX2), torch is hundreds of times slower in it."""
     return bool(bfloat16_flags(cpuinfo))
 
 
 def gpu_has_bfloat16() -> bool:
     """Whether there is a GPU, and every GPU computes in bfloat16 (compute capability 8 or more, or not known)."""
     return has_gpu() and all(number >= 8 for number in _compute_capabilities())
+
+
+def query_card(what: str) -> list[str]:
+    """nvidia-smi's answer for the first card this process may use, a cell a property; empty if it has none."""
+    first = (os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0]
+    query = ["nvidia-smi", f"--id={first}", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [cell.strip() for cell in answer.strip().split(",")]
 
 
 @functools.cache
@@ -59,7 +70,8 @@ def compute_dtype(dtype: str) -> str:
     """The type that 'auto' means on this machine, any other as it is: what weights are held and multiplied in.
 
     bfloat16 on GPUs and CPUs that have it; else float16 on a GPU, float32 on a CPU. The only place that decides it: for
-    sampling, live runs and every judge (whose logits are float32 all the same), before a manifest or a score store names it.
+    sampling, live runs and every judge (whose logits are float32 all the same), before a manifest or a score store
+    names it.
     """
     if dtype != "auto":
         return dtype
@@ -70,8 +82,8 @@ def compute_dtype(dtype: str) -> str:
 
 def tcmalloc() -> str | None:
     """Path of Debian's libtcmalloc-minimal4, if it is installed."""
-    found = glob.glob("/usr/lib/*/libtcmalloc_minimal.so.4") + glob.glob("/usr/lib*/libtcmalloc_minimal.so.4")
-    return found[0] if found else None
+    library = "libtcmalloc_minimal.so.4"
+    return next((path for folder in ("/usr/lib/*", "/usr/lib*") for path in glob.glob(f"{folder}/{library}")), None)
 
 
 def environment(base: dict[str, str] | None = None) -> dict[str, str]:

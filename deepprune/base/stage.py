@@ -40,7 +40,7 @@ def _traceback(kind, error, trace) -> None:
 
 
 def places() -> list[Any]:
-    """Where a write may have failed that does not say: the locked outputs, temporary files, the caches of data sets and models."""
+    """Where a write may have failed that does not say: locked outputs, temporary files, caches of data and models."""
     home = os.path.expanduser("~/.cache")
     caches = [
         os.environ.get(name) or home for name in ("HF_DATASETS_CACHE", "HF_HOME", "DEEPPRUNE_CACHE", "XDG_CACHE_HOME")
@@ -61,10 +61,10 @@ def _end(code: int, message: str) -> None:
 
 
 def command(main: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a stage's main: UserError, a full or unwritable disk -> exit code 2 and one line, Ctrl-C or SIGTERM -> 130 and a word
-    on resuming.
+    """Wrap a stage's main: one line and an exit code instead of a traceback.
 
-    What is printed of an error holds no user and password of a URL, not even a traceback.
+    UserError, a full or unwritable disk: 2. Ctrl-C or SIGTERM: 130 and a word on resuming. What is printed of an error
+    holds no user and password of a URL, not even a traceback.
     """
 
     @functools.wraps(main)

@@ -37,8 +37,8 @@ _MEANS = {
 def storage_trouble(error: BaseException | None, *candidates: Any) -> str | None:
     """What a full or unwritable disk did, in words that name file and disk, if that is behind an error; else None.
 
-    candidates: what may have been written, for errors that do not say. Looks along the chain of causes, and for a full disk also at
-    what was being handled when the error came.
+    candidates: what may have been written, for errors that do not say. Looks along the chain of causes, and for a full
+    disk also at what was being handled when the error came.
     """
     first, seen = error, set()
     while error is not None and id(error) not in seen:
@@ -93,7 +93,7 @@ def disk_of(path: Any) -> str:
 
 
 @contextlib.contextmanager
-def writing(path: Any, kept: str = "what was written before is kept, run the same command again") -> Iterator[None]:
+def writing(path: Any, remedy: str = "what was written before is kept, run the same command again") -> Iterator[None]:
     """Around what writes `path`: a full or unwritable disk becomes a UserError that names both, whoever found it."""
     try:
         yield
@@ -103,4 +103,4 @@ def writing(path: Any, kept: str = "what was written before is kept, run the sam
         trouble = storage_trouble(error, path)
         if trouble is None:
             raise
-        raise UserError(f"{trouble}; {kept}") from error
+        raise UserError(f"{trouble}; {remedy}") from error
