@@ -1,10 +1,10 @@
 """Stage 01 with the token ids of its traces written beside them: TOKEN_IDS.jsonl, then stage 01's own options.
 
-    python benchmarks/gpu_check_sample.py ids.jsonl --problems DeepPrune_data/problems/words.jsonl --model SmolLM2-135M-Instruct \
-        --n 4 --output traces.jsonl
+    python benchmarks/gpu_check_sample.py ids.jsonl --problems DeepPrune_data/problems/words.jsonl \
+        --model SmolLM2-135M-Instruct --n 4 --output traces.jsonl
 
-Trace records hold texts and counts only. What is written is what the engine gives to the stage, so that gpu_check.py can hold
-the records against it. A record: {"request": "6c1f.../3", "token_ids": [504, 3230]}
+Trace records hold texts and counts only. What is written is what the engine gives to the stage, so that gpu_check.py
+can hold the records against it. A record: {"request": "6c1f.../3", "token_ids": [504, 3230]}
 """
 
 import runpy

@@ -14,7 +14,7 @@ import pytest
 
 from deepprune.base import records
 from deepprune.base.records import Problem, Trace, content_hash
-from deepprune.engines import models
+from deepprune.engines import models, random_llama
 
 # The same examples on every run, however long one takes: a busy machine fails no test.
 # `pytest --hypothesis-profile default` draws new ones.
@@ -127,28 +127,7 @@ def byte_bpe(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, smol) -> str:
     """Folder of a random two-layer Llama with SmolLM2's tokenizer: fast, and wrong about everything."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("tiny-model")
-    tokenizer = AutoTokenizer.from_pretrained(smol)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return random_llama.save(tmp_path_factory.mktemp("tiny-model"), smol)
 
 
 @pytest.fixture
@@ -181,10 +160,10 @@ def load_script(path: str):
     return script
 
 
-LONGEST = ["test_pipeline.py", "test_live_server.py", "test_train_judge.py", "test_judges.py", "test_live_vs_consensus.py", "test_notebooks.py",
-           "test_kill_and_resume.py", "test_errors.py", "test_compare_methods.py"]  # fmt: skip
+LONGEST = """test_pipeline test_live_server test_train_judge test_judges test_live_vs_consensus test_notebooks
+test_kill_and_resume test_errors test_compare_methods""".split()
 
 
 def pytest_collection_modifyitems(items):
     """The longest files first: at the end, two processes have little left that only one of them can do."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

@@ -1,8 +1,9 @@
-"""Scripts in forks of a process that has the heavy packages loaded: a stage as a user runs it, without the imports' seconds.
+"""Scripts in forks of a process that has the heavy packages loaded: stages as users run them, without seconds of imports.
 
-A fork has its own standard output and error, environment, process group and exit code. It computes with one thread, and a vLLM
-engine lives in the fork itself, not in two further processes that import everything again: nothing that two tests at once, or a
-busy machine, could slow down tenfold. What is about the engine's processes or `runtime.ensure` needs a real process.
+A fork has its own standard output and error, environment, process group and exit code. It computes with one thread, and
+a vLLM engine lives in the fork itself, not in two further processes that import everything again: nothing that two
+tests at once, or a busy machine, could slow down tenfold. What is about the engine's processes or `runtime.ensure`
+needs a real process.
 """
 
 import atexit
@@ -22,10 +23,12 @@ from deepprune.base import runtime
 
 # Loaded before the forks. Not deepprune: its modules remember the process that imported them.
 PACKAGES = [
-    f"vllm.v1.worker.{'gpu' if runtime.has_gpu() else 'cpu'}_worker", "vllm.v1.engine.llm_engine", "vllm.renderers.hf", "vllm.model_executor.models.llama",
-    "sentence_transformers", "sklearn.metrics", "pandas", "matplotlib.pyplot", "scipy.stats",
-]  # fmt: skip
-# Of all tests' processes (from here on: before torch is imported). Threads that wait for each other crawl on a busy machine.
+    f"vllm.v1.worker.{'gpu' if runtime.has_gpu() else 'cpu'}_worker",
+    *("vllm.v1.engine.llm_engine", "vllm.renderers.hf", "vllm.model_executor.models.llama"),
+    *("sentence_transformers", "sklearn.metrics", "pandas", "matplotlib.pyplot", "scipy.stats"),
+]
+# Of all tests' processes (from here on: before torch is imported). Threads that wait for each other crawl on a busy
+# machine.
 MODEST = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1"}
 os.environ.update(MODEST)
 ONE_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OPENBLAS_NUM_THREADS": "1"}  # of forks
@@ -63,7 +66,10 @@ def _be(arguments: list[str], environment: dict[str, str], folder: str, out: str
 
 
 def run(arguments, folder, environment=None, timeout=1800) -> subprocess.CompletedProcess:
-    """Run a script with its arguments in `folder`; its standard output and error as text. TimeoutExpired ends its process group."""
+    """Run a script with its arguments in `folder`; its standard output and error as text.
+
+    subprocess.TimeoutExpired ends its process group.
+    """
     arguments = [str(argument) for argument in arguments]
     environment = runtime.environment(dict(os.environ if environment is None else environment) | ONE_PROCESS)
     forks = multiprocessing.get_context("forkserver")

@@ -4,16 +4,19 @@ import json
 import math
 import sys
 from pathlib import Path
-from types import SimpleNamespace as Some
+from types import SimpleNamespace
 
+import gpu_check as check
+import gpu_check_sample
+import gpu_check_stages as stages
 import pytest
-from conftest import ROOT, load_script
+from conftest import ROOT
 
-from deepprune.base import jsonl, records
+from deepprune.base import jsonl, processes, records
 from deepprune.evaluate import device_check
 from deepprune.evaluate.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line
 
-KEPT = json.loads((ROOT / "benchmarks" / "gpu_check_cpu.json").read_text())
+CPU = json.loads((ROOT / "benchmarks" / "gpu_check_cpu.json").read_text())
 
 
 def failed(lines):
@@ -22,52 +25,50 @@ def failed(lines):
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_losses_that_are_the_cpus_pass_and_wrong_ones_fail(kind):
-    check = load_script("benchmarks/gpu_check.py")
-    kept, norms = KEPT["losses"][kind], [1.0] * 40
-    for limits in check.LOSS_LIMITS.values():
+    cpu, norms = CPU["losses"][kind], [1.0] * 40
+    for limits in stages.LOSS_LIMITS.values():
 
         def lines(here, gradients=norms, limits=limits):
-            return device_check.losses("train", here, gradients, 40, kept, limits)
+            return device_check.losses("train", here, gradients, 40, cpu, limits)
 
-        assert failed(lines([x * (1 + limits.first / 2) for x in kept])) == []
-        moved = [x + limits.last / 2 * (1 if i % 2 else -1) for i, x in enumerate(kept)]
-        assert failed(lines([*kept[:2], *moved[2:]])) == [], "as rounding does"
-        assert len(failed(lines([x * (1 + 2 * limits.first) for x in kept]))) >= 1  # a loss that is a little off
-        assert len(failed(lines([*kept[:2], *(x + 2 * limits.last for x in kept[2:])]))) == 1, "less is learned"
-        assert len(failed(lines(kept[:1] * 40))) == 2, "nothing is learned"
-        assert len(failed(lines([2 * x for x in kept]))) == 2, "a batch counted twice"
-        assert len(failed(lines(kept[:39]))) == 2, "a step is missing"
+        assert failed(lines([x * (1 + limits.first / 2) for x in cpu])) == []
+        moved = [x + limits.last / 2 * (1 if i % 2 else -1) for i, x in enumerate(cpu)]
+        assert failed(lines([*cpu[:2], *moved[2:]])) == [], "as rounding does"
+        assert len(failed(lines([x * (1 + 2 * limits.first) for x in cpu]))) >= 1  # a loss that is a little off
+        assert len(failed(lines([*cpu[:2], *(x + 2 * limits.last for x in cpu[2:])]))) == 1, "less is learned"
+        assert len(failed(lines(cpu[:1] * 40))) == 2, "nothing is learned"
+        assert len(failed(lines([2 * x for x in cpu]))) == 2, "a batch counted twice"
+        assert len(failed(lines(cpu[:39]))) == 2, "a step is missing"
         assert failed(lines([])), "nothing was trained"
-        assert len(failed(lines([*kept[:8], math.nan, *kept[9:]]))) == 1
-        assert len(failed(lines([*kept[:28], math.nan, *kept[29:]]))) == 2, "a line of its own, and the comparison"
-        assert len(failed(lines(kept, [1.0] * 8 + [math.nan] * 32))) == 1
-        assert len(failed(lines(kept, [1.0] * 8 + [0.0] * 32))) == 1
+        assert len(failed(lines([*cpu[:8], math.nan, *cpu[9:]]))) == 1
+        assert len(failed(lines([*cpu[:28], math.nan, *cpu[29:]]))) == 2, "a line of its own, and the comparison"
+        assert len(failed(lines(cpu, [1.0] * 8 + [math.nan] * 32))) == 1
+        assert len(failed(lines(cpu, [1.0] * 8 + [0.0] * 32))) == 1
 
 
 def test_scores_that_are_the_cpus_pass_and_swapped_labels_fail():
-    check = load_script("benchmarks/gpu_check.py")
-    kept = KEPT["p_same"]
-    assert len(kept) == check.PAIRS
-    for limit in check.SCORE_LIMITS.values():
+    cpu = CPU["p_same"]
+    assert len(cpu) == stages.PAIRS
+    for limit in stages.SCORE_LIMITS.values():
 
         def lines(here, limit=limit):
-            return device_check.scores("scores", here, kept, limit, "the CPU's")
+            return device_check.scores("scores", here, cpu, limit, "the CPU's")
 
-        assert failed(lines({i: p + limit / 2 for i, p in kept.items()})) == []
-        assert len(failed(lines({i: 1 - p for i, p in kept.items()}))) == 1
-        assert len(failed(lines(kept | {min(kept): kept[min(kept)] + 2 * limit}))) == 1, "one pair is enough"
-        assert len(failed(lines({i: kept[i] for i in list(kept)[1:]}))) == 1, "a pair without a score"
-        assert len(failed(lines(kept | {min(kept): math.nan}))) == 1
+        assert failed(lines({i: p + limit / 2 for i, p in cpu.items()})) == []
+        assert len(failed(lines({i: 1 - p for i, p in cpu.items()}))) == 1
+        assert len(failed(lines(cpu | {min(cpu): cpu[min(cpu)] + 2 * limit}))) == 1, "one pair is enough"
+        assert len(failed(lines({i: cpu[i] for i in list(cpu)[1:]}))) == 1, "a pair without a score"
+        assert len(failed(lines(cpu | {min(cpu): math.nan}))) == 1
         assert len(failed(lines({}))) == 2
 
 
-def test_the_kept_scores_are_those_of_the_repository():
+def test_the_cpus_scores_are_those_of_the_repository():
     """Made by transformers for the check; the study's were made by vLLM, months before."""
     study = records.read(
         records.PairScore, ROOT / "DeepPrune_data/study/miniature/scores_DeepPrune-Judge-mini.jsonl.gz"
     )
     known = {s.pair_id: s.p_same for s in study}
-    assert max(abs(p - known[i]) for i, p in KEPT["p_same"].items()) < 0.002
+    assert max(abs(p - known[i]) for i, p in CPU["p_same"].items()) < 0.002
 
 
 def test_token_ids_are_held_against_counts_texts_and_the_counter():
@@ -76,7 +77,10 @@ def test_token_ids_are_held_against_counts_texts_and_the_counter():
     traces = {"p/0": (3, "so it is"), "p/1": (5, "so it is 7")}
 
     def lines(traces=traces, ids=ids, counted=8):
-        return device_check.tokens("sample", traces, ids, counted, lambda ids: "".join(words.get(i, "") for i in ids))
+        def decode(tokens):
+            return "".join(words.get(token, "") for token in tokens)
+
+        return device_check.tokens("sample", traces, ids, counted, decode)
 
     assert failed(lines()) == []
     assert len(failed(lines(ids=ids | {"p/1": [1, 2, 4, 9]}))) == 2, "a dropped token id"
@@ -96,35 +100,26 @@ def test_live_counts_are_held_against_the_engines():
 
 @pytest.fixture
 def script(monkeypatch, tmp_path):
-    """The check as a module, with made-up checks; run(*arguments) -> exit code."""
-    check = load_script("benchmarks/gpu_check.py")
+    """The command with made-up checks; run(*arguments) -> (exit code, the checks that ran)."""
     runs = []
 
     def good(run, name):
         runs.append(name)
         return [Line(name, "one and one", "2", "2", PASS)], {
-            "losses": KEPT["losses"]["lora"],
+            "losses": CPU["losses"]["lora"],
             "shown": {"speed": "1 row/s"},
         }
 
     def breaks(run, name):
         runs.append(name)
-        raise check.CheckBroken("error: the engine | is gone")
+        raise processes.ProgramFailed("error: the engine | is gone")
 
     def odd(run, name):
         runs.append(name)
         return [Line(name, "one and one", "3", "2", FAIL)], {}
 
-    monkeypatch.setattr(
-        check,
-        "CHECKS",
-        {
-            "train-lora-auto": (good, "llamafactory"),
-            "live": (breaks, "vllm"),
-            "sample": (odd, None),
-            "last": (good, None),
-        },
-    )
+    checks = {"train-lora-auto": (good, "llamafactory"), "live": (breaks, "vllm"), "sample": (odd, None)}
+    monkeypatch.setattr(stages, "CHECKS", checks | {"last": (good, None)})
     monkeypatch.setattr(check.runtime, "has_gpu", lambda: False)
 
     def run(*arguments):
@@ -172,8 +167,7 @@ def test_a_missing_engine_fails(script, tmp_path, monkeypatch):
     """A stage that ends in an import error: the check's line says which."""
     stage = tmp_path / "stage.py"
     stage.write_text("import an_engine_that_is_not_here\n")
-    check = sys.modules["gpu_check"]
-    monkeypatch.setitem(check.CHECKS, "live", (lambda run, name: run.stage(name, str(stage)), "vllm"))
+    monkeypatch.setitem(stages.CHECKS, "live", (lambda run, name: run.stage(name, str(stage)), "vllm"))
     assert script("--only", "live") == (1, [])
     (line,) = (x for x in json.loads((tmp_path / "out" / "report.json").read_text())["lines"] if x["check"] == "live")
     assert line["result"] == FAIL
@@ -188,28 +182,42 @@ def runs(pid):
 
 
 def test_a_stage_that_leaves_a_process_or_takes_too_long(tmp_path, monkeypatch):
-    check = load_script("benchmarks/gpu_check.py")
-    monkeypatch.setattr(check, "GRACE_SECONDS", 0.5)
-    settings = check.GpuCheckSettings(output=str(tmp_path), limit_seconds=60)
-    run = check.Run(settings, tmp_path, False, "float32", None)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.5)
+    run = stages.Run(tmp_path, False, "float32", None, limit_seconds=60)
     stage = tmp_path / "stage.py"
     stage.write_text("import subprocess\nprint(subprocess.Popen(['sleep', '100']).pid, flush=True)\n")
-    done = run.stage("live", str(stage))
-    assert done.alive == 1  # told in the report
-    assert not runs(int(done.text.split()[-1]))  # and ended
+    done, memory = run.stage("live", stage, max_tokens=5)
+    assert done.alive == 1 and memory.keys() == {"host memory"}  # told in the report
+    assert not runs(int(done.output.split()[-1]))  # and ended
+    assert f"{stage} --max-tokens 5" in (tmp_path / "logs/live.txt").read_text().splitlines()[0]
     stage.write_text("import sys\nprint('error: no such thing')\nprint('and more')\nsys.exit(2)\n")
-    with pytest.raises(check.CheckBroken, match="^error: no such thing .*ended with 2"):
-        run.stage("live", str(stage))
-    settings.limit_seconds = 1
+    with pytest.raises(processes.ProgramFailed, match="^error: no such thing .*ended with 2"):
+        run.stage("live", stage)
+    run.limit_seconds = 1
     stage.write_text("import time\ntime.sleep(100)\n")
-    with pytest.raises(check.CheckBroken, match="took longer than 1 s"):
-        run.stage("live", str(stage))
+    with pytest.raises(processes.ProgramFailed, match="took longer than 1 s"):
+        run.stage("live", stage)
 
 
-def test_token_ids_are_kept_as_the_stage_gets_them(tmp_path):
-    keeping = load_script("benchmarks/gpu_check_sample.py").keeping
-    outputs = [("p/0", Some(outputs=[Some(token_ids=(5, 6))])), ("p/1", Some(outputs=[Some(token_ids=[7])]))]
-    run = keeping(lambda llm, requests, window: iter(outputs), str(tmp_path / "ids.jsonl"))
+def test_figures_show_what_is_compared(tmp_path):
+    """Two panels each; the limits as bands, also where a check has not run or ended early."""
+    losses = {"train-lora-auto": {"losses": CPU["losses"]["lora"]}, "train-full-eager": {"losses": [2.0, 1.0]}}
+    figure = device_check.draw_losses(losses, CPU["losses"], 0.15, "a card")
+    assert [axis.get_title() for axis in figure.axes] == ["LoRA", "all weights"]
+    labels = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in figure.axes]
+    assert labels[0][0] == "automatic attention" and labels[1][0] == "eager attention"
+    p_same = {"scores-vllm": {"p_same": {"float32": CPU["p_same"], "bfloat16": {min(CPU["p_same"]): 0.5}}}}
+    figure = device_check.draw_scores(p_same, CPU["p_same"], stages.SCORE_LIMITS, "a card")
+    labels = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in figure.axes]
+    assert labels == [["vllm (300 pairs)", "limit: ± 0.02"], ["vllm (1 pairs)", "limit: ± 0.08"]]
+
+
+def test_token_ids_are_written_as_the_stage_gets_them(tmp_path):
+    def request(name, ids):
+        return name, SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids)])
+
+    outputs = [request("p/0", (5, 6)), request("p/1", [7])]
+    run = gpu_check_sample.keeping(lambda llm, requests, window: iter(outputs), str(tmp_path / "ids.jsonl"))
     assert list(run("llm", [], window=3)) == outputs
     assert [row for _, row in jsonl.read(tmp_path / "ids.jsonl")] == [
         {"request": "p/0", "token_ids": [5, 6]},

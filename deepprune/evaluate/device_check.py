@@ -3,8 +3,8 @@
 A line says what was compared, how large the difference is and how large it may be. A value that is missing or not
 finite never passes.
 
-    A line: {"check": "train-lora-auto", "compared": "mean loss of the last 20 steps, difference to the CPU's",
-             "figure": "0.021 (0.2144 and 0.1934)", "limit": "at most 0.15", "result": "PASS"}
+    {"check": "train-lora-auto", "compared": "mean loss of the last 20 steps, difference to the CPU's",
+     "figure": "0.021 (0.2144 and 0.1934)", "limit": "at most 0.15", "result": "PASS"}
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ class Line:
     figure: str
     limit: str
     result: str
+
+    def told(self) -> str:
+        """The line without its check and result, in words."""
+        return f"{self.compared}{self.figure and f': {self.figure}'}{self.limit and f' (limit: {self.limit})'}"
 
 
 def at_most(check: str, compared: str, value: float, limit: float, more: str = "") -> Line:
@@ -93,7 +97,7 @@ def losses(
     lines.append(equal(check, "steps whose gradient is 0", sum(g == 0 for g in gradients), 0))
     if reference and len(here) == len(reference):
         first = largest(abs(a - b) / b for a, b in zip(here[:BEFORE_UPDATE], reference[:BEFORE_UPDATE], strict=True))
-        what = f"loss of the first {BEFORE_UPDATE} steps, before an update: largest share of difference to the CPU's"
+        what = f"loss of the first {BEFORE_UPDATE} steps, before an update: largest share that differs from the CPU's"
         lines.append(at_most(check, what, first, limits.first))
         half = len(reference) // 2
         last, wanted = (sum(values[half:]) / (len(reference) - half) for values in (here, reference))
@@ -168,6 +172,12 @@ def live(
     ]
 
 
+def counts(lines: Sequence[Line]) -> str:
+    """How many lines say what: '12 PASS, 0 FAIL, 2 left out'."""
+    count = {result: sum(line.result == result for line in lines) for result in (PASS, FAIL, LEFT_OUT, NOT_RUN)}
+    return ", ".join(f"{number} {result}" for result, number in count.items() if number or result in (PASS, FAIL))
+
+
 def to_markdown(
     lines: Sequence[Line],
     machine: Mapping[str, Any],
@@ -176,7 +186,6 @@ def to_markdown(
     figures: Sequence[str],
 ) -> str:
     """The report as a page. machine: what it ran on; seconds: by check; measured: speeds and memory by check."""
-    count = {result: sum(line.result == result for line in lines) for result in (PASS, FAIL, LEFT_OUT, NOT_RUN)}
     times = [
         {
             "check": check,
@@ -189,7 +198,7 @@ def to_markdown(
     about |= machine.get("packages", {})
     parts = [
         f"# GPU check: {machine['device']}",
-        ", ".join(f"{number} {result}" for result, number in count.items() if number or result in (PASS, FAIL)),
+        counts(lines),
         tables.markdown([dataclasses.asdict(line) for line in lines]),
         tables.markdown(times),
         tables.markdown([{"machine": name, "": value} for name, value in about.items()]),
@@ -198,50 +207,66 @@ def to_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def draw(
-    folder: Path,
-    trained: Mapping[str, Sequence[float]],
-    judged: Mapping[str, Mapping[str, float]],
-    reference: Mapping[str, Any],
-    device: str,
-) -> list[str]:
-    """losses.png and p_same.png, of what was run; returns their names. trained: check -> losses; judged: -> p_same.
+def draw_losses(
+    measured: Mapping[str, Mapping[str, Any]], reference: Mapping[str, Sequence[float]], limit: float, device: str
+) -> Any:
+    """A panel a kind of training: losses here and the CPU's, and the band in which the second half's mean should lie.
 
-    reference: the CPU's values, as benchmarks/gpu_check_cpu.json holds them.
+    measured: by check, "losses" at each step; reference: the CPU's, by kind; limit: nats a target.
     """
-    figures = {}
-    if trained:
-        figures["losses.png"] = _losses_figure(trained, reference["losses"], device)
-    if judged:
-        figures["p_same.png"] = _scores_figure(judged, reference["p_same"], device)
-    for name, figure in figures.items():
-        plotting.save(figure, folder / name)
-    return list(figures)
-
-
-def _losses_figure(trained: Mapping[str, Sequence[float]], reference: Mapping[str, Any], device: str) -> Any:
-    """Losses by step, a panel a kind of training. reference: kind -> losses."""
-    figure, axes = plotting.plt.subplots(1, 2, figsize=(8, 3.2), squeeze=False, layout="constrained")
-    for axis, kind in zip(axes[0], ("lora", "full"), strict=True):
-        curves = {"CPU, float32 (reference)": reference[kind]} if kind in reference else {}
-        curves |= {f"{check} on {device}": values for check, values in trained.items() if f"-{kind}-" in check}
-        for name, values in curves.items():
-            axis.plot(range(1, len(values) + 1), values, "k:" if name.startswith("CPU") else "-", label=name, alpha=0.8)
-        axis.set(xlabel="optimizer step", ylabel="focal loss (nats a target)", title=kind)
-        axis.legend(fontsize=6)
+    figure, axes = plotting.plt.subplots(1, len(reference), figsize=(4.6 * len(reference), 3.6), squeeze=False)
+    for axis, (kind, cpu) in zip(axes[0], sorted(reference.items(), reverse=True), strict=True):
+        half, steps = len(cpu) // 2, range(1, len(cpu) + 1)
+        mean = sum(cpu[half:]) / (len(cpu) - half)
+        for number, attention in enumerate(("auto", "eager")):
+            losses = measured.get(f"train-{kind}-{attention}", {}).get("losses")
+            if losses:
+                name = {"auto": "automatic", "eager": "eager"}[attention]
+                axis.plot(range(1, len(losses) + 1), losses, color=f"C{number}", lw=1.2, label=f"{name} attention")
+                late = losses[half:]
+                if late:
+                    axis.plot(
+                        [half + 1, len(losses)], [sum(late) / len(late)] * 2, color=f"C{number}", lw=2.5, alpha=0.6
+                    )
+        axis.plot(steps, cpu, "k:", lw=1.2, label="a CPU, float32")
+        band = f"the CPU's mean of these steps, ± {limit:g}"
+        axis.fill_between([half + 1, len(cpu)], mean - limit, mean + limit, color="grey", alpha=0.25, lw=0, label=band)
+        axis.set(xlabel="optimizer step", yscale="log", title={"lora": "LoRA", "full": "all weights"}.get(kind, kind))
+        axis.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+        axis.minorticks_off()
+        axis.legend(fontsize=7, loc="upper right")
+    axes[0][0].set_ylabel("focal loss (nats a target, log scale)")
+    figure.suptitle(f"{device}: training; thick lines: the mean of the second half", fontsize=9)
+    figure.tight_layout()
     return figure
 
 
-def _scores_figure(judged: Mapping[str, Mapping[str, float]], reference: Mapping[str, float], device: str) -> Any:
-    """p_same against the CPU's."""
-    figure, axis = plotting.plt.subplots(figsize=(4.6, 4.2))
-    axis.plot([0, 1], [0, 1], ":", color="grey")
-    for check, values in judged.items():
-        both = [i for i in reference if i in values]
-        x, y = [reference[i] for i in both], [values[i] for i in both]
-        axis.plot(x, y, ".", markersize=3, label=f"{check} ({len(both)} pairs)")
-    axis.set(xlabel="p_same on CPU, float32, transformers (reference)", ylabel=f"p_same on {device}")
-    axis.legend(fontsize=6)
+def draw_scores(
+    measured: Mapping[str, Mapping[str, Any]],
+    reference: Mapping[str, float],
+    limits: Mapping[str, float],
+    device: str,
+) -> Any:
+    """A panel a type of weights: by how much each pair's p_same lies above the CPU's, and the limit.
+
+    measured: by check, "p_same" by type and pair id; reference: the CPU's; limits: by type.
+    """
+    dtypes = list(dict.fromkeys(dtype for values in measured.values() for dtype in values["p_same"]))
+    figure, axes = plotting.plt.subplots(1, len(dtypes), figsize=(4.6 * len(dtypes), 3.6), squeeze=False)
+    for axis, dtype in zip(axes[0], dtypes, strict=True):
+        for check, values in measured.items():
+            p_same = values["p_same"].get(dtype, {})
+            pairs = [pair for pair in reference if pair in p_same]
+            moved = [p_same[pair] - reference[pair] for pair in pairs]
+            label = f"{check.removeprefix('scores-')} ({len(pairs)} pairs)"
+            axis.plot([reference[pair] for pair in pairs], moved, ".", ms=4, alpha=0.6, label=label)
+        for side, label in ((-1, None), (1, f"limit: ± {limits[dtype]:g}")):
+            axis.axhline(side * limits[dtype], color="black", ls="--", lw=1, label=label)
+        axis.set(xlabel="p_same on a CPU (float32, transformers)", title=f"{dtype} here")
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+    axes[0][0].set_ylabel("p_same here minus the CPU's")
+    figure.suptitle(f"{device}: scoring", fontsize=9)
+    figure.tight_layout()
     return figure
 
 
