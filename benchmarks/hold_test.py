@@ -1,10 +1,10 @@
-"""What finding the end of a prefix costs a live run's event loop: 512 prefixes of 2,000 tokens, that arrive token by token.
+"""What finding the end of a prefix costs a live run's event loop: 512 prefixes of 2,000 tokens, a token at a time.
 
     python benchmarks/hold_test.py
 
-Live pruning asks after every token whether a trace's prefix is complete. `Truncation.watch` looks at new text only; cutting
-the whole text each time (by words after every token, by tokens after every 16th, as before) is timed on --sample prefixes
-and scaled. Prints CPU seconds of both and their ratio.
+Live pruning asks after every token whether a trace's prefix is complete. `Truncation.watch` looks at new text only;
+cutting the whole text each time (by words after every token, by tokens after every 16th, as before) is timed on
+--sample prefixes and scaled. Prints CPU seconds of both and their ratio.
 """
 
 import dataclasses
@@ -21,9 +21,8 @@ from deepprune.data.reasoning_words import REASONING_WORDS
 from deepprune.data.truncation import Truncation
 from deepprune.engines import models
 
-FILLER = "we add the two numbers 12 and 30 \\frac{1}{2} x = 4. The sum is\n\n equal to this value, which divides it by 7".split(
-    " "
-)
+TEXT = "we add the two numbers 12 and 30 \\frac{1}{2} x = 4. The sum is\n\n equal to this value, which divides it by 7"
+FILLER = TEXT.split(" ")
 
 
 def pieces_of(seed: int, tokens: int, tokenizer) -> list[str]:
@@ -78,9 +77,8 @@ def main() -> None:
         cut = Truncation(strategy, k)
         new = seconds(watched, prefixes, cut, tokenizer)
         old = seconds(cut_again, prefixes[: args.sample], cut, tokenizer) * args.prefixes / args.sample
-        print(
-            f"  {strategy:<7} new text only {new:6.1f}   whole text {old:8.0f} (from {args.sample})   ratio {old / new:.0f}"
-        )
+        whole = f"whole text {old:8.0f} (from {args.sample})"
+        print(f"  {strategy:<7} new text only {new:6.1f}   {whole}   ratio {old / new:.0f}")
 
 
 if __name__ == "__main__":

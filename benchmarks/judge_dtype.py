@@ -1,13 +1,15 @@
 """What bfloat16 changes: the same judge on the same pairs in float32 and in bfloat16, side by side in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/judge_dtype.py --judge transformers --models Offline/DeepPrune-Judge-mini --batch 8 \
-        --pairs DeepPrune_data/study/miniature/pairs.jsonl.gz --problems DeepPrune_data/problems/{arithmetic,words}.jsonl --count 300 \
-        --traces DeepPrune_data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz --limit 4 --n 8 --output Offline/results/dtype.jsonl
+    OMP_NUM_THREADS=1 python benchmarks/judge_dtype.py --judge transformers --models Offline/DeepPrune-Judge-mini \
+        --batch 8 --pairs DeepPrune_data/study/miniature/pairs.jsonl.gz --count 300 \
+        --problems DeepPrune_data/problems/{arithmetic,words}.jsonl \
+        --traces DeepPrune_data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz --limit 4 --n 8 \
+        --output Offline/results/dtype.jsonl
 
-Weights and all that follows from them are in the one type or the other; the logits are in float32 both times, as in every
-judge of ours. Test pairs: AUROC, TNR@0.2, how far p_same moves, pairs/s (start-up is not timed; --judge transformers: by CPU time, for
-a machine that is not idle). Clusters: the paper's rule on each problem's first --n traces, every two of them asked about; then once
-more in the same type with a fourth of the batch: other rounding alone.
+Weights and all that follows from them are in the one type or the other; the logits are in float32 both times, as in
+every judge of ours. Test pairs: AUROC, TNR@0.2, how far p_same moves, pairs/s (start-up is not timed; --judge
+transformers: by CPU time, for a machine that is not idle). Clusters: the paper's rule on each problem's first --n
+traces, every two of them asked about; then once more in the same type with a fourth of the batch: other rounding alone.
 
 A row a judge in OUTPUT, which a killed or longer run goes on with; then OUTPUT's .md and its manifest.
 """
@@ -73,13 +75,11 @@ def main() -> None:
         for question, group in groups.values()
         for a, b in itertools.combinations(group, 2)
     ]
-    kept = config.resolved(settings)
-    for place in ("pairs", "problems", "traces"):
-        kept.pop(place)
+    made_from = {k: v for k, v in config.resolved(settings).items() if k not in ("pairs", "problems", "traces")}
     manifest = Manifest.open(
         settings.output,
         "dtype",
-        kept,
+        made_from,
         [settings.pairs, *settings.problems, *settings.traces],
         config.free_settings(DtypeSettings),
         settings.overwrite,
@@ -121,14 +121,13 @@ def measured(model: str, name: str, settings: DtypeSettings, tested: list, group
     for dtype in DTYPES:
         judge = opened(model, dtype, settings.batch, settings)
         started = clock()
-        found = judge.score([Request.of(p) for p in tested])
+        scores[dtype] = np.asarray([s.p_same for s in judge.score([Request.of(p) for p in tested])])
         row[f"{dtype} pairs/s"] = len(tested) / (clock() - started)
         clusters[dtype] = clustered(judge.score(asked), groups, settings)
         judge.close()
         judge = opened(model, dtype, settings.batch // 4, settings)
         again[dtype] = clustered(judge.score(asked), groups, settings)
         judge.close()
-        scores[dtype] = np.asarray([s.p_same for s in found])
         print(f"{name}, {dtype}: {row[f'{dtype} pairs/s']:.2f} pairs/s", flush=True)
     labels, of = np.asarray([p.label for p in tested]), [p.problem_id for p in tested]
     for dtype in DTYPES:
@@ -168,20 +167,19 @@ def clustered(scores: Sequence[judges.Score], groups: dict, settings: DtypeSetti
     rule, left = rules.RuleSettings(tau=settings.tau).cluster_rule(), iter(scores)
     placed = {}
     for problem, (_, group) in groups.items():
-        same = np.ones((len(group), len(group)))
-        for a, b in itertools.combinations(range(len(group)), 2):
-            same[a, b] = same[b, a] = next(left).p_same
-        placed[problem] = simulation.cluster(same, rule, problem).placed
+        p_same, pairs_of_two = np.ones((len(group), len(group))), np.triu_indices(len(group), 1)
+        p_same[pairs_of_two] = p_same.T[pairs_of_two] = [next(left).p_same for _ in pairs_of_two[0]]
+        placed[problem] = simulation.cluster(p_same, rule, problem).placed
     return placed
 
 
-def agreement(one: dict[str, list[int]], other: dict[str, list[int]]) -> dict[str, float]:
+def agreement(clusters: dict[str, list[int]], other: dict[str, list[int]]) -> dict[str, float]:
     """Share of problems with equal clusters, and the mean adjusted Rand index."""
     from sklearn.metrics import adjusted_rand_score
 
     return {
-        "same": float(np.mean([one[i] == other[i] for i in one])),
-        "adjusted Rand index": float(np.mean([adjusted_rand_score(one[i], other[i]) for i in one])),
+        "same": float(np.mean([placed == other[i] for i, placed in clusters.items()])),
+        "adjusted Rand index": float(np.mean([adjusted_rand_score(p, other[i]) for i, p in clusters.items()])),
     }
 
 
@@ -189,12 +187,12 @@ def table(rows: list[dict], pace: str) -> str:
     """The page: a column a judge and type. pace: what the pairs/s are."""
 
     def metric(row, dtype, name):
-        found = row[dtype][name]
-        return f"{found['value']:.3f} {metrics.in_brackets(found['low'], found['high'])}"
+        value = row[dtype][name]
+        return f"{value['value']:.3f} {metrics.in_brackets(value['low'], value['high'])}"
 
     def clusters(row, which):
-        found = row["clusters"][which]
-        return f"{found['same']:.0%} of problems, ARI {found['adjusted Rand index']:.2f}"
+        agreed = row["clusters"][which]
+        return f"{agreed['same']:.0%} of problems, ARI {agreed['adjusted Rand index']:.2f}"
 
     lines = ["Judges in float32 and in bfloat16 (logits in float32 both times); 95 % intervals over problems", ""]
     lines += [
@@ -220,8 +218,9 @@ def table(rows: list[dict], pace: str) -> str:
         lines += [
             "",
             f"- {r['judge']}, {r['pairs']} pairs: bfloat16's AUROC minus float32's {change['value']:+.4f} "
-            f"{metrics.in_brackets(change['low'], change['high'], '+.4f')}; p_same moves by {r['mean difference of p_same']:.4f} on average, "
-            f"{r['largest difference of p_same']:.4f} at most; {r['verdicts changed']:.1%} of the verdicts change. Clusters of "
+            f"{metrics.in_brackets(change['low'], change['high'], '+.4f')}; p_same moves by "
+            f"{r['mean difference of p_same']:.4f} on average, {r['largest difference of p_same']:.4f} at most; "
+            f"{r['verdicts changed']:.1%} of the verdicts change. Clusters of "
             f"{r['clustered problems']} problems of {r['clustered traces']} traces, bfloat16's and float32's the same: "
             f"{clusters(r, 'bfloat16 to float32')}. {r['bfloat16 pairs/s'] / r['float32 pairs/s']:.2f} times the pace.",
         ]

@@ -3,9 +3,9 @@
     python benchmarks/kill_demo.py --kills 10                    # a small demo; half an hour on two cores
     python benchmarks/kill_demo.py --kills 10 --whole-size       # the demo as it is; more than an hour
 
-Runs scripts/run_demo.sh to the end into results/kill/whole, then into results/kill/killed, whose processes get SIGKILL again
-and again. Prints where each kill fell, and every number of the two report.json that differs. Exit code 1 if one does. Run it
-again to go on: what is finished stays.
+Runs scripts/run_demo.sh to the end into results/kill/whole, then into results/kill/killed, whose processes get SIGKILL
+again and again. Prints where each kill fell, and every number of the two report.json that differs. Exit code 1 if one
+does. Run it again to go on: what is finished stays.
 """
 
 import dataclasses

@@ -1,13 +1,15 @@
 """Live pruning against cons@n: the same questions, the same n, one after the other on the same engine.
 
-    python benchmarks/live_vs_consensus.py --config scripts/recipes/cpu.yaml --reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct \
-        --judge-model Offline/DeepPrune-Judge-mini --problems DeepPrune_data/problems/unseen.jsonl --limit 6 --questions 2 \
+    python benchmarks/live_vs_consensus.py --config scripts/recipes/cpu.yaml \
+        --reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct --judge-model Offline/DeepPrune-Judge-mini \
+        --problems DeepPrune_data/problems/unseen.jsonl --limit 6 --questions 2 \
         --n 64 --k 8 --k1 1 --k2 8 --k3 8 --top-p 1.0 --output results/live.jsonl
 
-Options are those of Online/live_pruning.py. Questions are taken --questions at a time, each group first by cons@n, then by live
-pruning (which finds the questions, not the traces, in the prefix cache). Every group is appended to --output: a killed run goes
-on after it. Prints, and writes to the manifest beside it: wall time, tokens by vLLM's own counter and by ours, accuracy, their
-ratios with intervals over questions, and what the judge cost in equivalent reasoner tokens. Start-up is not timed.
+Options are those of Online/live_pruning.py. Questions are taken --questions at a time, each group first by cons@n, then
+by live pruning (which finds the questions, not the traces, in the prefix cache). Every group is appended to --output: a
+killed run goes on after it. Prints, and writes to the manifest beside it: wall time, tokens by vLLM's own counter and
+by ours, accuracy, their ratios with intervals over questions, and what the judge cost in equivalent reasoner tokens.
+Start-up is not timed.
 """
 
 import asyncio
@@ -52,9 +54,8 @@ def main() -> None:
     with manifest.appender() as output:
         done = {(row["group"], row["way"]) for _, row in jsonl.read(settings.output)}
         todo = [(g, way) for g in range(len(groups)) for way in WAYS if (g, way) not in done]
-        print(
-            f"{len(problems)} questions x {settings.n} traces in {len(groups)} groups: {len(done)} of {2 * len(groups)} runs done before"
-        )
+        before = f"{len(done)} of {2 * len(groups)} runs done before"
+        print(f"{len(problems)} questions x {settings.n} traces in {len(groups)} groups: {before}")
         if todo:
             asyncio.run(measure(groups, todo, settings, output))
     judge_parameters = live_setup.describe_judge(settings)["parameters"]
@@ -177,9 +178,8 @@ def mean(rows: list[dict], chosen, column: str) -> float:
 
 def show(numbers: dict, settings: live_setup.LivePruneSettings) -> None:
     """The summary, for reading."""
-    print(
-        f"{numbers['questions']} questions, n = {settings.n}, reasoner {settings.reasoner}, judge {live_setup.judge_name(settings)}"
-    )
+    judge = live_setup.judge_name(settings)
+    print(f"{numbers['questions']} questions, n = {settings.n}, reasoner {settings.reasoner}, judge {judge}")
     for way in WAYS:
         row = numbers[way]
         value, low, high = row["accuracy"]
@@ -189,8 +189,8 @@ def show(numbers: dict, settings: live_setup.LivePruneSettings) -> None:
             f"{row['sequential_tokens']:>7,} sequential  accuracy {value:.3f} {metrics.in_brackets(low, high)}"
         )
     for name, row in numbers["ratios"].items():
-        found = "unknown (a size is not known)" if row is None else f"{row[0]:.3f} {metrics.in_brackets(*row[1:])}"
-        print(f"  {name}: {found}")
+        value = "unknown (a size is not known)" if row is None else f"{row[0]:.3f} {metrics.in_brackets(*row[1:])}"
+        print(f"  {name}: {value}")
     print(f"  live / consensus, wall time: {numbers['live']['seconds'] / numbers['consensus']['seconds']:.2f}")
 
 

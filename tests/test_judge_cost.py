@@ -16,49 +16,38 @@ from deepprune.judges import Score, score_store
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
-def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
+def run(sample, output, options, model=None):
+    """The benchmark on the sample, prefixes cut at the first reasoning word. options: the rest of its command line."""
     problems, traces = sample
-    cut = Truncation("words", 1)
+    words = ["--problems", problems, "--traces", traces, "--truncation-k", "1", "--tokenizer", SMOL, *options.split()]
+    words += ["--model", model] if model else []
+    return run_stage("benchmarks/judge_cost.py", *words, "--output", output)
+
+
+def by_problem(traces):
     groups = {}
-    for t in records.read(records.Trace, traces):
-        groups.setdefault(t.problem_id, []).append(t)
+    for trace in records.read(records.Trace, traces):
+        groups.setdefault(trace.problem_id, []).append(trace)
+    return groups
+
+
+@pytest.fixture
+def stored(sample, tmp_path, tiny):
+    """Random scores of every pair, as cost.sqlite; returns the judge's name."""
+    cut, rng = Truncation("words", 1), random.Random(1)
     described = judges.describe("vllm", tiny)
-    rng = random.Random(1)
-    p_same = {}
-    with score_store.ScoreStore(
-        tmp_path / "cost.sqlite", score_store.identity(described, "vllm", "auto", cut, SMOL)
-    ) as store:
-        store.check_prefixes({t.trace_id: cut.cut(t.text) for g in groups.values() for t in g})
-        for i, g in groups.items():
-            for a, b in itertools.combinations(range(len(g)), 2):
-                p_same[i, a, b] = rng.random()
-                store.add([(g[a].trace_id, g[b].trace_id, Score(p_same[i, a, b], 100, 50))])
-    done = run_stage(
-        "benchmarks/judge_cost.py",
-        "--problems",
-        problems,
-        "--traces",
-        traces,
-        "--model",
-        tiny,
-        "--truncation-k",
-        "1",
-        "--tokenizer",
-        SMOL,
-        "--n",
-        "4",
-        "6",
-        "--k",
-        "2",
-        "6",
-        "--k1",
-        "10",
-        "--readings",
-        "p_same/best",
-        "verdict/first",
-        "--output",
-        tmp_path / "cost",
-    )
+    identity = score_store.identity(described, "vllm", "auto", cut, SMOL)
+    with score_store.ScoreStore(tmp_path / "cost.sqlite", identity) as store:
+        for group in by_problem(sample[1]).values():
+            store.check_prefixes({t.trace_id: cut.cut(t.text) for t in group})
+            pairs = itertools.combinations(group, 2)
+            store.add([(a.trace_id, b.trace_id, Score(rng.random(), 100, 50)) for a, b in pairs])
+    return described["name"]
+
+
+def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny, stored):
+    options = "--n 4 6 --k 2 6 --k1 10 --readings p_same/best verdict/first"
+    done = run(sample, tmp_path / "cost", options, tiny)
     assert done.returncode == 0, done.stderr[-2000:]
     table = pd.read_csv(tmp_path / "cost.csv").set_index(["reading", "mode", "n", "K"])
     first = table.loc["verdict/first"]
@@ -73,71 +62,37 @@ def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny):
         assert table.loc[("least possible, exact", n, 6), "calls"] <= exact["calls"] <= n * (n - 1) / 2
         assert exact["calls / full rule"] == pytest.approx(exact["calls"] / (n * (n - 1) / 2))
     about = json.loads((tmp_path / "cost.json").read_text())
-    assert (
-        about["judges"] == [described["name"]]
-        and len(about["questions"]) == 6
-        and set(about["inputs"]) == {"problems.jsonl", "traces.jsonl"}
-    )
+    assert about["judges"] == [stored] and len(about["questions"]) == 6
+    assert set(about["inputs"]) == {"problems.jsonl", "traces.jsonl"}
     assert (tmp_path / "cost.png").stat().st_size > 5000
-    done = run_stage(
-        "benchmarks/judge_cost.py",
-        "--problems",
-        problems,
-        "--traces",
-        traces,
-        "--model",
-        tiny,
-        "--truncation-k",
-        "1",
-        "--tokenizer",
-        SMOL,
-        "--n",
-        "7",
-        "--output",
-        tmp_path / "cost",
-    )
+
+
+def test_more_traces_than_there_are_is_refused(sample, tmp_path, tiny):
+    done = run(sample, tmp_path / "cost", "--n 7", tiny)
     assert done.returncode == 2 and "--n 7: a problem has 6 traces only" in done.stderr
 
 
 def test_a_simulated_oracle_asks_for_one_trace_of_each_answer(sample, tmp_path):
     """AUROC 1: clusters are answers (unknown ones alone), so the full rule's calls follow from the answers."""
-    problems, traces = sample
-    common = (
-        "benchmarks/judge_cost.py",
-        "--problems",
-        problems,
-        "--traces",
-        traces,
-        "--truncation-k",
-        "1",
-        "--tokenizer",
-        SMOL,
-        "--n",
-        "6",
-        "--k",
-        "32",
-        "--k1",
-        "1",
-    )
-    done = run_stage(*common, "--judge", "simulated", "--auroc", "1.0", "0.7", "--output", tmp_path / "cost")
+    done = run(sample, tmp_path / "cost", "--n 6 --k 32 --k1 1 --judge simulated --auroc 1.0 0.7")
     assert done.returncode == 0, done.stderr[-2000:]
-    calls, groups = [], {}
-    for t in records.read(records.Trace, traces):
-        groups.setdefault(t.problem_id, []).append(t)
-    for group in groups.values():
-        seen, asked = set(), 0
-        for t in group:
-            asked += len(seen)
-            seen.add(t.answer if t.answer is not None else t.trace_id)
+    calls = []
+    for group in by_problem(sample[1]).values():
+        answers, asked = set(), 0
+        for trace in group:
+            asked += len(answers)
+            answers.add(trace.answer if trace.answer is not None else trace.trace_id)
         calls.append(asked)
     table = pd.read_csv(tmp_path / "cost.csv").set_index(["judge", "mode"])
     assert table.loc[("simulated, AUROC 1", "full rule"), "calls"] == pytest.approx(sum(calls) / len(calls))
     assert json.loads((tmp_path / "cost.json").read_text())["judges"] == ["simulated, AUROC 1", "simulated, AUROC 0.7"]
-    alike = run_stage(
-        *common, "--judge", "sbert", "--sbert", "all-MiniLM-L6-v2", "--tau", "1.0", "--output", tmp_path / "sbert"
-    )
-    assert alike.returncode == 0, alike.stderr[-2000:]
-    # Nothing is more than alike: every trace opens a cluster, all earlier ones asked.
+
+
+def test_a_sentence_encoder_that_is_never_sure_is_asked_about_every_pair(sample, tmp_path):
+    """Nothing is more than alike: every trace opens a cluster, all earlier ones asked."""
+    encoder = "--n 6 --k 32 --k1 1 --judge sbert --sbert all-MiniLM-L6-v2 --tau 1.0"
+    done = run(sample, tmp_path / "sbert", encoder)
+    assert done.returncode == 0, done.stderr[-2000:]
     assert pd.read_csv(tmp_path / "sbert.csv").set_index("mode").loc["full rule", "calls"] == 15
-    refused = run_stage(*common, "--judge", "sbert", "--timed", "1", "--output", tmp_path / "x")
+    refused = run(sample, tmp_path / "x", f"{encoder} --timed 1")
     assert refused.returncode == 2 and "--timed runs a judge on vLLM" in refused.stderr

@@ -1,14 +1,10 @@
 """Simulated judges have the quality asked for; costs are counted again by plain loops."""
 
-import dataclasses
 import itertools
 import json
 
 import numpy as np
 import pytest
-from conftest import load_script
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from deepprune.base import metrics
@@ -19,7 +15,6 @@ from deepprune.judges.prompts import Frame
 from deepprune.prune import clustering, costs
 from deepprune.prune.clustering import ClusterSettings
 
-judge_cost = load_script("benchmarks/judge_cost.py")
 LABELS = [i % 3 if i % 11 else None for i in range(160)]
 
 
@@ -144,61 +139,3 @@ def test_a_sample_that_stands_twice_would_vote_twice(tmp_path):
     path.write_text("".join(json.dumps(r) + "\n" for r in (row, row | {"sample_id": 4}, row)))
     with pytest.raises(UserError, match=r"answers\.jsonl:3: the sample 3 stands at .*answers\.jsonl:1 too"):
         simulation.read_answers(path)
-
-
-def settled(known, values, tau, forced, assign):
-    """Whether every completion of the unknown values by 0 or 1 gives the choice of the true ones (by brute force)."""
-
-    def choice(full):
-        means = [sum(cluster) / len(cluster) for cluster in full]
-        best = max(range(len(means)), key=means.__getitem__)
-        above = [i for i, mean in enumerate(means) if mean > tau]
-        if assign != "best" and above:
-            return above[0 if assign == "first" else -1]
-        return best if means[best] > tau or forced else None
-
-    flat = [(c, m) for c, cluster in enumerate(values) for m in range(len(cluster))]
-    missing = [at for at in flat if at not in known]
-    for bits in itertools.product((0.0, 1.0), repeat=len(missing)):
-        full = [list(cluster) for cluster in values]
-        for (c, m), bit in zip(missing, bits, strict=True):
-            full[c][m] = bit
-        if choice(full) != choice(values):
-            return False
-    return True
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 0.875, 1.0]), min_size=1, max_size=3),
-        min_size=1,
-        max_size=3,
-    ),
-    st.sampled_from([0.25, 0.5, 0.8]),
-    st.booleans(),
-    st.sampled_from(["best", "first", "last"]),
-)
-def test_the_least_comparisons_are_the_smallest_set_that_settles_a_placement(values, tau, forced, assign):
-    flat = [(c, m) for c, cluster in enumerate(values) for m in range(len(cluster))]
-    least = next(
-        size
-        for size in range(len(flat) + 1)
-        if any(settled(known, values, tau, forced, assign) for known in itertools.combinations(flat, size))
-    )
-    order = {"best": None, "first": range(len(values)), "last": range(len(values))[::-1]}[assign]
-    assert judge_cost._certificate(values, tau, forced, order) == least
-
-
-@pytest.mark.parametrize("assign", ["best", "first", "largest"])
-@pytest.mark.parametrize("similarity", ["p_same", "verdict"])
-@pytest.mark.parametrize("auroc", [0.7, 0.95, 1.0])
-def test_no_exact_rule_asks_less_than_the_least(auroc, similarity, assign):
-    scores = simulation.simulated_scores(LABELS, auroc, 0, "q")
-    rule = ClusterSettings(k=8, k1=6, similarity=similarity, assign=assign)
-    asked = {
-        c: sum(map(len, simulation.cluster(scores, dataclasses.replace(rule, asks=c), "q").asked))
-        for c in ("all", "needed")
-    }
-    least = judge_cost.least_comparisons(scores.tolist(), rule, "q")
-    assert 0 < least <= asked["needed"] <= asked["all"]
