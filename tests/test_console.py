@@ -35,7 +35,7 @@ def main():
 main()
 """
 SCRIPT = """
-source scripts/log.sh
+source scripts/common.sh
 set -euo pipefail
 keep_log "$1"
 say "== a step"
