@@ -4,8 +4,8 @@
 #   scripts/run_study.sh r1 FOLDER    on traces that are not in this repository; FOLDER holds
 #                                     r1_distill_llama8b_math500.jsonl.gz and llama3b_rlvr_amc23.jsonl.gz;
 #                                     about three hours
-# Writes results/study/; every line of every package is in results/study/*/log.txt. Run it again to continue after a
-# kill; finished work is skipped.
+# Writes results/study/, and the tables and figures of Offline/results/; every line of every package is in
+# results/study/*/log.txt. Run it again to continue after a kill; finished work is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/common.sh
@@ -88,6 +88,9 @@ judges+=("trained Qwen2.5-0.5B=$out/scores_qwen2.5-0.5b.jsonl") # the last one i
 step "table"
 $python Offline/tabulate_scores.py --pairs "$out/pairs.jsonl" --scores "${judges[@]}" \
   --traces "${seen[@]}" "$unseen" --output "$out/$study"
+for file in "$out/$study".{csv,md,manifest.json} "$out/$study"_*.png; do
+  if [ -f "$file" ]; then cp "$file" Offline/results/; fi
+done
 step "pack"
 $python -m deepprune.base.jsonl pack "$out/pairs.jsonl" "$out/train.jsonl" "$out"/scores_*.jsonl
 step "done"
