@@ -1,4 +1,9 @@
-"""Numbers and pages: baselines, comparison of methods, simulation, ablation, judge study, report, figures.
+"""Numbers and pages. Stands on all the others.
 
-Stands on all the others.
+baselines, simulation       votes without a judge; judges of a chosen quality
+methods                     every way to vote on the same traces; methods_table averages, methods_figures draws
+study, ablation, paper      the judge study, the ablation grid, the paper's own figures
+report                      a run's numbers; report_runs names its runs, report_page is the page
+device_check                a device's numbers against a CPU's
+tables, plotting            cells and Markdown; figures; judge_cost_figures those of benchmarks/judge_cost.py
 """
