@@ -60,7 +60,7 @@ def precision_recall(curves: dict[str, tuple[Sequence[int], Sequence[float]]], t
 
 def score_histograms(scores: dict[str, tuple[Sequence[int], Sequence[float]]], title: str) -> Any:
     """p_same by class, a panel a judge; scores: judge -> (labels, p_same)."""
-    figure, axes = plt.subplots(1, len(scores), figsize=(3.4 * len(scores), 3.2), sharey=False, squeeze=False)
+    figure, axes = plt.subplots(1, len(scores), figsize=(3 * len(scores), 3.2), sharey=False, squeeze=False)
     for axis, (judge, (labels, p)) in zip(axes[0], scores.items(), strict=True):
         for label, name, colour in ((0, "different", "tab:red"), (1, "same", "tab:blue")):
             of_class = [x for x, y in zip(p, labels, strict=True) if y == label]
@@ -74,8 +74,8 @@ def score_histograms(scores: dict[str, tuple[Sequence[int], Sequence[float]]], t
                 label=f"{name} ({len(of_class)})",
             )
         axis.set(xlabel="p_same", title=judge)
-        axis.title.set_fontsize(9)
-        axis.legend(fontsize=7)
+        axis.title.set_fontsize(10)
+        axis.legend(fontsize=8)
     axes[0][0].set_ylabel("density (pairs of the class)")
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
@@ -135,23 +135,26 @@ def agreement(shares: dict[str, Sequence[float]], title: str, paper: float = 0.8
     """Histogram of each problem's share of same-answer pairs, a panel a reasoner; shares: panel title -> shares."""
     import numpy as np
 
-    figure, axes = plt.subplots(1, len(shares), figsize=(3.4 * len(shares), 3.2), squeeze=False)
-    for axis, (name, values) in zip(axes[0], shares.items(), strict=True):
+    columns = min(2, len(shares))
+    rows = -(-len(shares) // columns)
+    size = (4.2 * columns, 3 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for axis, (name, values) in zip(axes.flat, shares.items(), strict=False):
         axis.hist(values, bins=20, range=(0, 1), color="tab:blue", alpha=0.7)
         axis.axvline(np.mean(values), color="black", linewidth=1, label=f"mean {np.mean(values):.2f}")
         axis.axvline(paper, linestyle="--", color="grey", label=f"the paper: over {paper:.2f}")
-        axis.set(xlabel="share of pairs with the same answer", title=name)
-        axis.title.set_fontsize(8)
-        axis.legend(fontsize=7)
-    axes[0][0].set_ylabel("problems")
+        axis.set(xlabel="share of pairs with the same answer", title=name, ylabel="problems")
+        axis.title.set_fontsize(9)
+        axis.legend(fontsize=8)
+    for axis in axes.flat[len(shares) :]:
+        axis.axis("off")
     figure.suptitle(title, fontsize=10)
-    figure.tight_layout()
     return figure
 
 
 def against_k(curves: dict[str, Sequence[tuple]], ylabel: str, title: str) -> Any:
     """Curves over the number of traces k (log axis); curves: name -> (k, value) or (k, value, low, high) points."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.2))
+    figure, axis = plt.subplots(figsize=(6.4, 4.6))
     for name, points in curves.items():
         k, value, *band = map(list, zip(*points, strict=True))
         line = axis.plot(k, value, marker="o", markersize=3, label=name)[0]
@@ -161,7 +164,7 @@ def against_k(curves: dict[str, Sequence[tuple]], ylabel: str, title: str) -> An
     axis.set_xticks(k, [str(x) for x in k], fontsize=8)
     axis.set(xlabel="traces k", ylabel=ylabel, title=title)
     axis.title.set_fontsize(10)
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)
     axis.grid(alpha=0.3)
     return figure
 
