@@ -140,14 +140,14 @@ def judge_size(path: str, judge: str) -> float | None:
     """A run's judge's parameters, from its manifest (0: no model; None: not known)."""
     if judge == "oracle" or judge.startswith("random-"):
         return 0
-    made = manifest.manifest_path(path)
-    return json.loads(made.read_text()).get("judge_parameters") if made.is_file() else None
+    beside = manifest.manifest_path(path)
+    return json.loads(beside.read_text()).get("judge_parameters") if beside.is_file() else None
 
 
 def describe(path: str) -> dict[str, str]:
     """Name, hash and, from its manifest, the commits that made an input."""
-    made = manifest.manifest_path(path)
-    data = json.loads(made.read_text()) if made.is_file() else None
+    beside = manifest.manifest_path(path)
+    data = json.loads(beside.read_text()) if beside.is_file() else None
     commits = ["no manifest"] if data is None else manifest.commits(data)
     return {
         "file": Path(path).name,

@@ -50,6 +50,14 @@ def test_benchmarks_from_local_files_of_the_same_columns(tmp_path):
     assert len(problems.load_benchmark("AIME24", aime)) == 3 == len(problems.load_benchmark("AIME25", aime))
 
 
+def test_a_gold_that_ends_a_worked_solution_is_read(tmp_path, monkeypatch):
+    """Another benchmark is one line; GSM8K's golds are solutions that end in '#### 7'."""
+    monkeypatch.setitem(problems.BENCHMARKS, "GSM8K", ("openai/gsm8k", "main", "test", "question", "answer"))
+    path = write(tmp_path, "g.jsonl", [{"question": "2+5?", "answer": "2 and 5 are 7, not 8.\n#### 7"}])
+    (problem,) = problems.load_benchmark("GSM8K", path)
+    assert problem.gold == "7" and problem.dataset == "GSM8K"
+
+
 def test_gpqa_options_keep_their_order_and_the_gold_letter_is_right(tmp_path):
     rows = [
         {

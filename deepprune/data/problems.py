@@ -115,7 +115,10 @@ def load_benchmark(name: str, path: str | None = None) -> list[Problem]:
                 )
             problem = _gpqa(values[0], values[1:], _text(row.get("High-level domain")) or name)
         else:
-            problem = Problem.new(name, *values, "math", _text(row.get("subject")) or name)
+            question, gold = values
+            if "####" in gold:  # a worked solution, as GSM8K has them
+                gold = answers.extract(gold, "math") or gold
+            problem = Problem.new(name, question, gold, "math", _text(row.get("subject")) or name)
         line, first = asked.setdefault(normalised_question(problem.question), (number, problem))
         if answers.same(problem.gold, first.gold, problem.answer_type) is not True:
             raise UserError(

@@ -20,7 +20,6 @@ from deepprune.evaluate.methods import FIELDS, KEYS
 
 UNKNOWN = "unknown"
 INTERVALS = ("accuracy", "over_cons_n", "over_cons")
-PRINTED = (*KEYS, *INTERVALS, "total", "reduction", "reduction_no_judge", "sequential", "coverage", "diversity")
 
 
 def table(rows: Sequence[dict], resamples: int = 1000, seed: int = 0) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def score_histograms(scores: dict[str, tuple[Sequence[int], Sequence[float]]], t
                 color=colour,
                 label=f"{name} ({len(of_class)})",
             )
-        axis.set(xlabel="p_same", title=judge)
+        axis.set(xlabel="p_same", title=judge, ylim=(0, 1.3 * axis.get_ylim()[1]))  # room for the legend
         axis.title.set_fontsize(10)
         axis.legend(fontsize=8)
     axes[0][0].set_ylabel("density (pairs of the class)")

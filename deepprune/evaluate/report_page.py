@@ -23,11 +23,11 @@ def _interval(row: Number | None, form: str = ",.3f", missing: str = "not known"
 
 def to_markdown(numbers: dict) -> str:
     """The report page; figures are linked by their file names."""
-    parts = [
-        f"# DeepPrune: {numbers['run']}",
+    about = (
         f"{numbers['scale']} Brackets: 95 % bootstrap intervals over problems ({numbers['resamples']} resamples, "
-        f"seed {numbers['seed']}). Made by commit `{numbers['commit']}`; every input's manifest is listed at the end.",
-    ]
+        f"seed {numbers['seed']}). Made by commit `{numbers['commit']}`; every input's manifest is listed at the end."
+    )
+    parts = [f"# DeepPrune: {numbers['run']}", about.lstrip()]
     if numbers["judges"]:
         parts += _judges(numbers["judges"])
     if numbers.get("pruning"):
