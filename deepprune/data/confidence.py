@@ -44,3 +44,15 @@ def summarise(confidences: Sequence[float], top_k: int, window: int, stride: int
         "bottom10": round(float(least.mean()), 3),
         "windows": [round(float(m), 3) for m in means],
     }
+
+
+def full_windows(confidence: dict) -> list[tuple[int, float]]:
+    """(end token, mean) of the windows of a summary that DeepConf looks at: full ones, or the trace as a whole."""
+    ends = [min((i + 1) * confidence["stride"], confidence["n"]) for i in range(len(confidence["windows"]))]
+    full = [(e, w) for e, w in zip(ends, confidence["windows"], strict=True) if e >= confidence["window"]]
+    return full or [(confidence["n"], confidence["mean"])]
+
+
+def lowest_group(confidence: dict) -> float:
+    """The least mean token confidence over full windows (over the whole trace if it is shorter than one)."""
+    return min(mean for _, mean in full_windows(confidence))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from deepprune.base.errors import UserError
+from deepprune.data.confidence import full_windows, lowest_group
 from deepprune.prune.voting import Labels, beta_confidence, leading, vote
 
 # name -> where it is: called with a question's traces in one order (methods.TraceSet: labels, lengths, confidences)
@@ -104,18 +105,6 @@ def early_stopping(labels: Labels, lengths: Sequence[int], window: int = 8, n: i
     return Outcome(vote(labels[:used]), sum(lengths[:used]), sequential, tuple(range(used)), used)
 
 
-def lowest_group(confidence: dict) -> float:
-    """The least mean token confidence over full windows (over the whole trace if it is shorter than one)."""
-    return min(w for _, w in _full_windows(confidence))
-
-
-def _full_windows(confidence: dict) -> list[tuple[int, float]]:
-    """(end token, mean) of the windows that DeepConf looks at: full ones, or the trace as a whole."""
-    ends = [min((i + 1) * confidence["stride"], confidence["n"]) for i in range(len(confidence["windows"]))]
-    full = [(e, w) for e, w in zip(ends, confidence["windows"], strict=True) if e >= confidence["window"]]
-    return full or [(confidence["n"], confidence["mean"])]
-
-
 def deepconf(
     labels: Labels,
     lengths: Sequence[int],
@@ -140,7 +129,7 @@ def deepconf(
     threshold = float(np.percentile(lowest[:warmup], 100.0 * (1.0 - keep)))
     spent = [int(x) for x in lengths[:n]]
     for i in range(warmup, n):
-        stopped = next((end for end, mean in _full_windows(confidences[i]) if mean < threshold), None)
+        stopped = next((end for end, mean in full_windows(confidences[i]) if mean < threshold), None)
         if stopped is not None:
             spent[i] = min(stopped, spent[i])
     voters = [i for i in range(n) if lowest[i] >= threshold]

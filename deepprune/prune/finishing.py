@@ -18,7 +18,8 @@ from collections.abc import Generator, Hashable, Sequence
 
 from deepprune.base import config, registry
 from deepprune.base.config import setting
-from deepprune.prune.voting import beta_confidence, leading, vote
+from deepprune.prune import voting
+from deepprune.prune.voting import vote
 
 # name -> where its generator is: called with the number of traces, the settings and the problem's id.
 RULES = {
@@ -140,10 +141,8 @@ def _next(clusters: Clusters, answers: dict[int, int | None], batch: int) -> tup
 
 
 def _decided(clusters: Clusters, answers: dict[int, int | None], settings: FinishSettings) -> bool:
-    votes: dict[int, float] = {}
-    for trace, weight in weights(clusters, answers, settings.trust).items():
-        votes[answers[trace]] = votes.get(answers[trace], 0.0) + weight
-    return bool(votes) and beta_confidence(*leading(list(votes.values()))) >= settings.threshold
+    weighed = weights(clusters, answers, settings.trust).items()
+    return voting.decided(voting.totals((answers[trace], weight) for trace, weight in weighed), settings.threshold)
 
 
 def _adaptive(count: int, settings: FinishSettings, key: Hashable) -> Rule:
@@ -241,6 +240,11 @@ def clusters_of(placed: Sequence[int]) -> list[list[int]]:
         if number >= 0:
             clusters.setdefault(number, []).append(position)
     return [clusters[number] for number in sorted(clusters)]
+
+
+def first(clusters: Sequence[Sequence[int]], n: int) -> list[list[int]]:
+    """The clusters of the first n traces."""
+    return [members for cluster in clusters if (members := [t for t in cluster if t < n])]
 
 
 def placed_of(clusters: Sequence[Sequence[int]], n: int) -> list[int]:

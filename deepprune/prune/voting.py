@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Labels = Sequence[int | None]
 
 
+def totals(votes: Iterable[tuple[int | None, float]]) -> dict[int, float]:
+    """Each class's weight of (class, weight) votes, in the order of first appearance; None does not vote."""
+    weights: dict[int, float] = {}
+    for label, weight in votes:
+        if label is not None:
+            weights[label] = weights.get(label, 0.0) + weight
+    return weights
+
+
 def vote(labels: Labels, weights: Sequence[float] | None = None) -> int | None:
     """The class with the most weight; a tie goes to the class seen first; None: no votes."""
-    totals: dict[int, float] = {}
-    for index, label in enumerate(labels):
-        if label is not None:
-            totals[label] = totals.get(label, 0.0) + (1.0 if weights is None else weights[index])
-    return max(totals, key=totals.__getitem__) if totals else None  # dicts keep the order of first appearance
+    votes = totals(zip(labels, [1.0] * len(labels) if weights is None else weights, strict=True))
+    return max(votes, key=votes.__getitem__) if votes else None
+
+
+def winner(votes: Mapping[int, float], labels: Labels) -> int | None:
+    """The class with the most weight of votes (trace -> weight); a tie goes to the class that is first in them."""
+    return vote([labels[trace] for trace in votes], list(votes.values()))
+
+
+def decided(votes: Mapping[int, float], threshold: float) -> bool:
+    """Whether the leading class of votes (class -> weight) is the majority with this probability (`beta_confidence`)."""
+    return bool(votes) and beta_confidence(*leading(list(votes.values()))) >= threshold
 
 
 def beta_confidence(first: float, second: float) -> float:
