@@ -34,7 +34,7 @@ def main() -> None:
     made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
     made_from.pop("pairs"), made_from.pop("model")
 
-    scoring.run(settings, described, lambda: settings.open(settings.judge, settings.model), made_from)
+    scoring.run(settings, described, lambda: judges.open_judge(settings.judge, settings.model, settings), made_from)
 
 
 if __name__ == "__main__":

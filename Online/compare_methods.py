@@ -42,12 +42,11 @@ SIMULATED = prompts.Frame(60, 9, 26)  # a simulated judge's prompt beside the pr
 
 
 @dataclasses.dataclass
-class CompareSettings(CutSettings, methods.Grid):
+class CompareSettings(CutSettings, methods.Grid, judges.JudgeSettings):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records")
     taus: list[float] = config.like(methods.Grid, "taus", [0.25, 0.5, 0.75])
     output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists", ends=config.JSONL)
-    least_label_mass: float = judges.least_label_mass()  # before `judges` is a field's name
     judges: list[str] = setting([], "models scored on vLLM, as NAME=FOLDER-OR-HUB-ID")
     sbert: str | None = setting("sentence-transformers/all-MiniLM-L6-v2", "sentence encoder ('none': without)")
     aurocs: list[float] = setting(
@@ -62,9 +61,6 @@ class CompareSettings(CutSettings, methods.Grid):
     n: int | None = setting(None, "only the first n traces of each problem", at_least=1)
     max_pairs: int = setting(200_000, "refuse to score more pairs than this with a model", free=True, at_least=0)
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
-    dtype: str = config.dtype("the judges' weights' type")
-    max_model_len: int | None = setting(None, "the judges' context length in tokens", free=True, at_least=2)
-    batch: int = setting(64, "pairs scored at once", free=True, at_least=1)
     overwrite: bool = setting(False, "replace an existing output")
 
 
@@ -156,14 +152,7 @@ def scored(
     ]
 
     def open_judge() -> judges.Judge:
-        return judges.open_judge(
-            "vllm",
-            model,
-            dtype=settings.dtype,
-            max_model_len=settings.max_model_len,
-            batch=settings.batch,
-            least_label_mass=settings.least_label_mass,
-        )
+        return judges.open_judge("vllm", model, settings)
 
     own, result = AutoTokenizer.from_pretrained(judges.folder_of(model)), {}
     at = f"{Path(settings.output).with_suffix('')}.{name}.sqlite"

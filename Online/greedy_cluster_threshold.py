@@ -43,7 +43,7 @@ Asked = tuple[int, judges.Score]  # a comparison of a new trace: with which memb
 
 
 @dataclasses.dataclass
-class PruneSettings(RuleSettings):
+class PruneSettings(RuleSettings, judges.JudgeSettings):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     output: str = setting(
         config.REQUIRED, "JSONL file of Pruning records; appended to when it exists", ends=config.JSONL
@@ -56,14 +56,8 @@ class PruneSettings(RuleSettings):
     n: int | None = setting(None, "only the first n traces of each problem", at_least=1)
     order: str = setting("recorded", "arrival order of a problem's traces", choices=("recorded", "shuffled"))
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
-    dtype: str = config.dtype("the judge's weights' type")
-    max_model_len: int | None = setting(None, "the judge's context length in tokens", free=True, at_least=2)
-    batch: int = setting(64, "pairs scored at once", free=True, at_least=1)
     lockstep: int = setting(16, "problems that advance together", free=True, at_least=1)
     store: str | None = setting(None, "SQLite file of a model's scores (default: beside the output)", free=True)
-    tensor_parallel: int = setting(1, "GPUs that share one copy of the judge", free=True, at_least=1)
-    data_parallel: int = setting(1, "copies of the judge", free=True, at_least=1)
-    least_label_mass: float = judges.least_label_mass()
     overwrite: bool = setting(False, "replace an existing output")
 
 
@@ -229,18 +223,9 @@ class Scorer:
     def _opened(self) -> judges.Judge:
         if self.judge is None:
             s = self.settings
-            options = dict(
-                dtype=s.dtype,
-                max_model_len=s.max_model_len,
-                batch=s.batch,
-                seed=s.seed,
-                tensor_parallel=s.tensor_parallel,
-                data_parallel=s.data_parallel,
-                least_label_mass=s.least_label_mass,
-            )
-            key = (s.judge, s.model, *options.values())
+            key = (s.judge, s.model, *dataclasses.astuple(judges.JudgeOptions.of(s)))
             if key not in self.opened:
-                self.opened[key] = judges.open_judge(s.judge, s.model, **options)
+                self.opened[key] = judges.open_judge(s.judge, s.model, s)
             self.judge = self.opened[key]
         return self.judge
 

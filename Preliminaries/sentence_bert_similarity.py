@@ -25,6 +25,7 @@ from deepprune.judges import scoring
 @dataclasses.dataclass
 class SimilaritySettings(scoring.ScoringSettings):
     model: str = setting("sentence-transformers/all-MiniLM-L6-v2", "the sentence encoder: folder or hub id")
+    batch: int = config.like(judges.JudgeSettings, "batch")
     cache: str | None = setting(None, "file of embeddings to reuse and extend (default: beside the output)", free=True)
 
 
@@ -40,7 +41,7 @@ def main() -> None:
     scoring.run(
         settings,
         described,
-        lambda: judges.open_judge("sbert", settings.model, batch=settings.batch, cache=cache),
+        lambda: judges.open_judge("sbert", settings.model, settings, cache=cache),
         made_from,
     )
 

@@ -40,7 +40,7 @@ def main() -> None:
     made_from = config.resolved(settings) | {"judge": "zero-shot", "prompt_version": prompts.VERSION}
     made_from.pop("pairs"), made_from.pop("model")
 
-    scoring.run(settings, described, lambda: settings.open("vllm", settings.model), made_from)
+    scoring.run(settings, described, lambda: judges.open_judge("vllm", settings.model, settings), made_from)
 
 
 def refuse_trained(model: str) -> None:

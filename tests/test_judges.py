@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from deepprune import judges
 from deepprune.base import runtime
 from deepprune.base.errors import UserError
-from deepprune.judges import Request, prompts
+from deepprune.judges import Request, interface, prompts
 
 TRACE = "First we add the tens of {a} and {b}. Then we carry, so the sum is near {c}. Therefore we check {d} again."
 
@@ -380,7 +380,7 @@ def test_the_size_of_a_judge_is_unknown_not_nothing(shards):
     ("this", "other", "p"), [(-1.0, -1.0, 0.5), (-0.1, -900.0, 1.0), (-900.0, -0.1, 0.0), (-math.inf, -0.1, 0.0)]
 )
 def test_the_better_of_two_labels(this, other, p):
-    assert judges.better(this, other) == pytest.approx(p)
+    assert interface.better(this, other) == pytest.approx(p)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_the_better_of_two_labels(this, other, p):
 )
 def test_a_score_that_is_no_number_is_an_error(this, other):
     with pytest.raises(judges.NotAJudge, match="no probabilities: are its weights finite"):
-        judges.Score(judges.better(this, other))
+        judges.Score(interface.better(this, other))
     with pytest.raises(judges.NotAJudge):
         judges.Score(0.5, label_mass=math.nan)
 
@@ -531,7 +531,7 @@ def test_what_a_server_answers_is_looked_at(tiny, monkeypatch, capsys, probabili
     labels = {token: None if p is None else math.log(p) for token, p in zip((no, yes), probabilities, strict=True)}
     server = MadeUpServer(others | labels, **options)
     monkeypatch.setattr(openai, "OpenAI", lambda **_: server)
-    judge = ServerJudge(tiny, "http://127.0.0.1:1/v1")
+    judge = ServerJudge(tiny, judges.JudgeOptions(url="http://127.0.0.1:1/v1"))
     judge.least_label_mass = 0.5
     asked = requests()[:6]
     if says:

@@ -203,11 +203,12 @@ def test_a_live_run_counts_as_the_server_does_and_replays(server, problems, tmp_
 
 
 def test_the_judge_on_a_server_gives_the_scores_of_transformers(server, smol):
-    from deepprune.judges.server import ServerJudge
-    from deepprune.judges.transformers import TransformersJudge
 
     requests = [judges.Request(f"What is {i} + 2?", "We add. So", f"First {i}, then", "a", "b") for i in range(5)]
-    there, here = ServerJudge(smol, server[0]), TransformersJudge(smol, dtype="float32")
+    there, here = (
+        judges.open_judge("server", smol, url=server[0]),
+        judges.open_judge("transformers", smol, dtype="float32"),
+    )
     for a, b in zip(there.score(requests), here.score(requests), strict=True):
         assert a.p_same == pytest.approx(b.p_same, abs=1e-3) and a.prompt_tokens == b.prompt_tokens
         assert (

@@ -14,7 +14,7 @@ from deepprune.data import traces
 from deepprune.data.sampling import NEUTRAL, Sampling
 from deepprune.engines import reasoners
 from deepprune.engines.reasoners import ReasonerLost, ServerReasoner
-from deepprune.judges import Request
+from deepprune.judges import JudgeOptions, Request
 from deepprune.judges.server import ServerJudge
 
 EVENT = {
@@ -172,7 +172,7 @@ def test_metrics_are_read_with_the_key(server, smol, monkeypatch):
 
 
 def judge_of(server, smol, retries=2):
-    return ServerJudge(smol, server.url, retries=retries)
+    return ServerJudge(smol, JudgeOptions(url=server.url, retries=retries))
 
 
 @pytest.mark.parametrize("given", [None, "wrong"])

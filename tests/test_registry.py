@@ -29,7 +29,7 @@ def test_every_name_of_the_registries_is_there():
         assert callable(registry.load(where))
 
 
-def test_a_judge_gets_the_options_that_it_names(toys):
+def test_a_judge_gets_the_options(toys):
     judge = judges.open_judge("length", seed=5, batch=3)
     assert judge.seed == 5 and judges.name_of("length") == "length" and judges.parameters_of("length") == 0
     (score,) = judge.score([judges.Request("?", "abcd", "ab", "t1", "t2")])

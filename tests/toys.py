@@ -10,8 +10,8 @@ class LengthJudge(Judge):
 
     name = "length"
 
-    def __init__(self, seed: int = 0):
-        self.seed = seed
+    def __init__(self, model, options):
+        self.seed = options.seed
 
     def _stream(self, requests):
         for position, r in enumerate(requests):

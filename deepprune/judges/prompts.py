@@ -5,8 +5,8 @@ last (trace B = the new trace), so that an engine's prefix cache does most of th
 
 The judge answers with one token: LABELS[1] when both traces will end in the same answer, else LABELS[0].
 
-The reasoner's prompt is made here too (`reasoner_prompt_ids`), for recorded and live traces alike. Prompts are token ids:
-an engine that is handed text would put its own first token before the chat template's.
+The reasoner's prompt is made here too (`reasoner_prompt_ids`), for recorded and live traces alike. Prompts are token
+ids: an engine that is handed text would put its own first token before the chat template's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from deepprune.base.records import content_hash
 
 LABELS = ("no", "yes")  # index = pair label: 0 different, 1 same
 
-SYSTEM = "You compare the beginnings of two solutions to the same problem and predict whether they will reach the same final answer."
+SYSTEM = (
+    "You compare the beginnings of two solutions to the same problem and predict whether they will reach the same "
+    "final answer."
+)
 
 USER = """Problem:
 {question}
@@ -36,7 +39,8 @@ Will solutions A and B end in the same final answer? Reply yes or no."""
 
 VERSION = content_hash("prompt", SYSTEM, USER, LABELS)  # stored scores are valid for one version only
 
-# What chat templates steer models with, in whatever tokenizer: <|im_end|>, <｜User｜>, </s>, <end_of_turn>, [INST], <<SYS>>.
+# What chat templates steer models with, in whatever tokenizer:
+# <|im_end|>, <｜User｜>, </s>, <end_of_turn>, [INST], <<SYS>>.
 _CONTROL = r"<[|｜][^<>|｜\n]{1,64}[|｜]>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>"
 
 
@@ -70,8 +74,8 @@ def user_message(question: str, prefix_a: str, prefix_b: str, tokenizer: Any = N
 def training_row(question: str, prefix_a: str, prefix_b: str, label: int, tokenizer: Any = None) -> dict[str, str]:
     """A pair in LLaMA-Factory's alpaca format (system, instruction, input, output).
 
-    tokenizer: the judge's. LLaMA-Factory takes its special tokens in a row's text for what they are, so they are broken up
-    here, as they are when the judge is asked.
+    tokenizer: the judge's. LLaMA-Factory takes its special tokens in a row's text for what they are, so they are broken
+    up here, as they are when the judge is asked.
     """
     return {
         "system": SYSTEM,
@@ -84,7 +88,8 @@ def training_row(question: str, prefix_a: str, prefix_b: str, label: int, tokeni
 def prompt_ids(tokenizer: Any, question: str, prefix_a: str, prefix_b: str) -> list[int]:
     """Token ids of the prompt, up to where the label token is generated.
 
-    Thinking templates (Qwen3) are asked not to think: the label must be the first token. Raises UserError as `templated`.
+    Thinking templates (Qwen3) are asked not to think: the label must be the first token.
+    Raises UserError as `templated`.
     """
     return _ids(tokenizer, SYSTEM, user_message(question, prefix_a, prefix_b, tokenizer))
 
@@ -101,8 +106,8 @@ def reasoner_prompt_ids(tokenizer: Any, question: str, system: str | None = None
 def templated(tokenizer: Any, system: str | None, user: str, **options: Any) -> str:
     """The two messages in the tokenizer's chat template, up to where the answer begins. options: of the template.
 
-    Where the template knows no system role (Gemma) or leaves it out, the system text stands before the user's, an empty line
-    between. Raises UserError if the tokenizer has no chat template or its template takes no question.
+    Where the template knows no system role (Gemma) or leaves it out, the system text stands before the user's, an empty
+    line between. Raises UserError if the tokenizer has no chat template or its template takes no question.
     """
     from jinja2 import TemplateError
 
@@ -157,7 +162,7 @@ def _ids(tokenizer: Any, system: str, user: str) -> list[int]:
 def label_token_ids(tokenizer: Any) -> tuple[int, ...]:
     """Token ids of LABELS (different, same).
 
-    Raises UserError if one is not exactly one token, or if the tokenizer's chat template cannot write the judge's prompt.
+    Raises UserError if one is not exactly one token, or if the tokenizer's chat template cannot write the prompt.
     """
     _text(tokenizer, SYSTEM, USER)
     ids = []

@@ -2,26 +2,25 @@
 
     "mine": Kind("deepprune.judges.mine:MyJudge", needs_model=True),
 
-The class is called with those of the options of `open_judge` that its constructor names (model, batch, seed ...).
+The class is called with the model and the options (settings.JudgeOptions).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from typing import Any
-
-from deepprune.base import registry
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """A kind of judge.
 
-    where: 'module:Class'. needs_model: a folder or hub id; needs_vllm: an engine in this process (runtime.ensure); needs_url:
-    a running server; needs_labels: the true labels (the oracle). stored: what it says depends on the pair alone and costs something, so scores go into a store.
-    per_trace: it reads each trace once and not each pair. named: how its name in records begins, before the hash of its
-    weights; of kinds without a model the whole name. seeded: its name ends in the seed.
+    where: 'module:Class'.
+    needs_model: a folder or hub id; needs_vllm: an engine in this process (runtime.ensure);
+    needs_url: a running server; needs_labels: the true labels (the oracle).
+    stored: what it says depends on the pair alone and costs something, so scores go into a store.
+    per_trace: it reads each trace once and not each pair.
+    named: how its name in records begins, before the hash of its weights; of kinds without a model the whole name.
+    seeded: its name ends in the seed.
     """
 
     where: str
@@ -34,17 +33,13 @@ class Kind:
     named: str = ""
     seeded: bool = False
 
-    def open(self, options: dict[str, Any]) -> Any:
-        """The judge, with those of the options that its constructor names."""
-        judge_class = registry.load(self.where)
-        return judge_class(**{key: options[key] for key in inspect.signature(judge_class).parameters if key in options})
-
 
 KINDS = {
     "vllm": Kind("deepprune.judges.vllm:VLLMJudge", needs_model=True, needs_vllm=True, stored=True),
     "transformers": Kind("deepprune.judges.transformers:TransformersJudge", needs_model=True, stored=True),
     "server": Kind("deepprune.judges.server:ServerJudge", needs_model=True, needs_url=True),
-    "sbert": Kind("deepprune.judges.sbert:SentenceBertJudge", needs_model=True, stored=True, per_trace=True, named="sbert:"),
+    "sbert": Kind("deepprune.judges.sbert:SentenceBertJudge", needs_model=True, stored=True, per_trace=True,
+                  named="sbert:"),
     "oracle": Kind("deepprune.judges.limits:OracleJudge", needs_labels=True, named="oracle"),
     "random": Kind("deepprune.judges.limits:RandomJudge", named="random", seeded=True),
 }  # fmt: skip

@@ -14,7 +14,8 @@ from deepprune.base import console, jsonl, progress
 from deepprune.base.errors import UserError
 from deepprune.base.records import content_hash
 from deepprune.engines import models
-from deepprune.judges import Judge, NotAJudge, Score
+from deepprune.judges.interface import Judge, NotAJudge, Score
+from deepprune.judges.settings import JudgeOptions
 from deepprune.judges.weights import identify
 
 CHUNK = 1024  # prefixes between two writes of the cache
@@ -31,7 +32,7 @@ class SentenceBertJudge(Judge):
     The cosine is not a probability: AUROC and TNR@FNR are meaningful, the 0.5 threshold is not.
     """
 
-    def __init__(self, model: str, batch: int = 64, cache: str | Path | None = None):
+    def __init__(self, model: str, options: JudgeOptions):
         from sentence_transformers import SentenceTransformer
 
         resolved, known = models.resolve(model), identify(model)
@@ -41,8 +42,8 @@ class SentenceBertJudge(Judge):
         except (ValueError, OSError, KeyError) as error:
             raise UserError(f"{resolved.name}: sentence-transformers cannot load it: {error}") from error
         self.parameters = sum(p.numel() for p in self.model.parameters())
-        self.batch = batch
-        self.cache = Path(cache) if cache else None
+        self.batch = options.batch
+        self.cache = Path(options.cache) if options.cache else None
         self.weights = known.sha256
         self.vectors: dict[str, np.ndarray] = {}  # by content hash of the prefix
         self.tokens: dict[str, int] = {}  # word pieces of the whole prefix
@@ -99,7 +100,10 @@ class SentenceBertJudge(Judge):
         bar.close()
 
     def _lengths(self, texts: list[str]) -> list[int]:
-        """Word pieces of each text, uncut. Tokenizers are of three kinds: transformers', tokenizers' (static embeddings), by words."""
+        """Word pieces of each text, uncut.
+
+        Tokenizers are of three kinds: transformers', tokenizers' (static embeddings), by words.
+        """
         tokenizer = self.model.tokenizer
         if hasattr(tokenizer, "apply_chat_template"):
             return [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"]]

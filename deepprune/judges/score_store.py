@@ -26,7 +26,8 @@ from deepprune.base.errors import UserError
 from deepprune.base.records import content_hash
 from deepprune.base.storage import disk_of, storage_trouble, writing
 from deepprune.data.truncation import Truncation
-from deepprune.judges import NotAJudge, Score, prompts
+from deepprune.judges import prompts
+from deepprune.judges.interface import NotAJudge, Score
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS identity (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -61,8 +62,8 @@ class ScoreStore:
     def __init__(self, path: str | Path, identity: Mapping[str, Any], least_label_mass: float = 0.0):
         """Open or create. identity: what makes a score what it is (judge, prompt version, truncation, dtype ...).
 
-        Raises UserError if the file is no store, was made with another identity, is in use by another process, or holds the
-        scores of a model whose labels had less than least_label_mass of the probability (judges.Judge).
+        Raises UserError if the file is no store, was made with another identity, is in use by another process, or holds
+        the scores of a model whose labels had less than least_label_mass of the probability (judges.Judge).
         """
         self.path = Path(path)
         with writing(self.path):
@@ -86,7 +87,8 @@ class ScoreStore:
                     else ""
                 )
                 raise UserError(
-                    f"{self.path}: holds scores made otherwise ({'; '.join(different)}); {same_type}choose another store or delete it"
+                    f"{self.path}: holds scores made otherwise ({'; '.join(different)}); {same_type}choose "
+                    "another store or delete it"
                 )
             with self.db:
                 self.db.executemany(
@@ -104,8 +106,8 @@ class ScoreStore:
 
         if self.label_mass and self.label_mass["mean"] < least_label_mass:
             raise NotAJudge(
-                f"{self.path}: holds scores of a model that gave the judge's labels {self.label_mass['mean']} of the probability, less "
-                f"than {least_label_mass}; --least-label-mass 0 uses them all the same"
+                f"{self.path}: holds scores of a model that gave the judge's labels {self.label_mass['mean']} of the "
+                f"probability, less than {least_label_mass}; --least-label-mass 0 uses them all the same"
             )
 
     def __enter__(self) -> ScoreStore:
@@ -125,8 +127,8 @@ class ScoreStore:
         changed = [t for t, h in hashes.items() if known.get(t, h) != h]
         if changed:
             raise UserError(
-                f"{self.path}: {len(changed)} traces (the first: {changed[0]}) have another prefix than when they were scored: "
-                "the traces or their truncation changed; choose another store or delete it"
+                f"{self.path}: {len(changed)} traces (the first: {changed[0]}) have another prefix than when they were "
+                "scored: the traces or their truncation changed; choose another store or delete it"
             )
         self._write("INSERT OR IGNORE INTO trace VALUES (?, ?)", hashes.items())
 
@@ -135,7 +137,7 @@ class ScoreStore:
         return {pair: self.scores[pair] for pair in pairs if pair in self.scores}
 
     def tables(self, traces: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(p_same, prompt tokens) of every pair of these trace ids, each (n, n) and symmetric; a trace with itself: 1 and 0.
+        """(p_same, prompt tokens) of every pair of these trace ids, each (n, n) and symmetric; with itself: 1 and 0.
 
         Each pair was scored in this order: (earlier, later). Raises KeyError for one that was not.
         """
@@ -175,6 +177,7 @@ class ScoreStore:
 def _trouble(path: Path, error: Exception) -> str | None:
     """What is to be done about an error that is the disk's and not the store's; None for others."""
     if "unable to open database file" in str(error) or "disk i/o error" in str(error).lower():
-        return f"{path}: {error} ({disk_of(path)}); scores written before are kept, see to the disk and run the same command again"
+        kept = "scores written before are kept, see to the disk and run the same command again"
+        return f"{path}: {error} ({disk_of(path)}); {kept}"
     trouble = storage_trouble(error, path)
     return trouble and f"{trouble}; scores written before are kept, run the same command again"

@@ -21,7 +21,7 @@ from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.data import pairs
-from deepprune.judges import Judge, Request
+from deepprune.judges import Judge, JudgeSettings, Request
 from deepprune.judges.score_store import ScoreStore
 
 
@@ -33,37 +33,14 @@ class ScoringSettings:
         config.REQUIRED, "JSONL file of PairScore records; appended to when it exists", ends=config.JSONL
     )
     pairs: str = setting("DeepPrune_data/offline_test_data/deepprune_pairs.jsonl", "JSONL file of Pair records")
-    batch: int = setting(64, "pairs (or traces to encode) handled at once", free=True, at_least=1)
     resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True, at_least=1)
     seed: int = config.seed("seed of the bootstrap (and of the random judge)")
     overwrite: bool = setting(False, "replace an existing output")
 
 
 @dataclasses.dataclass
-class ModelSettings(ScoringSettings):
+class ModelSettings(ScoringSettings, JudgeSettings):
     """What scripts that score with a language model can be told besides."""
-
-    dtype: str = config.dtype("the judge's weights' type")
-    max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=2)
-    prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
-    tensor_parallel: int = setting(1, "GPUs that share one copy of the model", free=True, at_least=1)
-    data_parallel: int = setting(1, "copies of the model", free=True, at_least=1)
-    least_label_mass: float = judges.least_label_mass()
-
-    def open(self, kind: str, model: str | None) -> Judge:
-        """The judge of this kind and model, with these settings."""
-        return judges.open_judge(
-            kind,
-            model,
-            dtype=self.dtype,
-            max_model_len=self.max_model_len,
-            batch=self.batch,
-            prefix_caching=self.prefix_caching,
-            seed=self.seed,
-            tensor_parallel=self.tensor_parallel,
-            data_parallel=self.data_parallel,
-            least_label_mass=self.least_label_mass,
-        )
 
 
 def run(

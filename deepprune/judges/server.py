@@ -2,12 +2,13 @@
 
     vllm serve JUDGE --hf-overrides '{"head_dtype": "float32"}' --port 8001
 
-JUDGE is a folder of full weights (`python -m deepprune.judges.weights folder ADAPTER` merges an adapter and prints it). The
-override computes the logits in float32, as VLLMJudge does; the rest of the model stays in its own type (--dtype). Without it
-the logits are rounded to bfloat16, and the two labels tie. --logprobs-mode stays as it is (raw_logprobs).
+JUDGE is a folder of full weights (`python -m deepprune.judges.weights folder ADAPTER` merges an adapter and prints it).
+The override computes the logits in float32, as VLLMJudge does; the rest of the model stays in its own type (--dtype).
+Without it the logits are rounded to bfloat16, and the two labels tie. --logprobs-mode stays as it is (raw_logprobs).
 
-Needs of the completions endpoint: prompts as token ids, and vLLM's `logprob_token_ids`. No token is forbidden: the labels'
-log-probabilities are those over the whole vocabulary. The first answer is checked to be so; rounded logits are said.
+Needs of the completions endpoint: prompts as token ids, and vLLM's `logprob_token_ids`. No token is forbidden: the
+labels' log-probabilities are those over the whole vocabulary. The first answer is checked to be so; rounded logits are
+said.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from deepprune.base import console
 from deepprune.base.errors import UserError, without_credentials
 from deepprune.engines import models
 from deepprune.engines.reasoners import NO_MODELS, api_key, backoff, passing, refusal
-from deepprune.judges import Judge, NotAJudge, Request, Score, better, mass, prompts
+from deepprune.judges import prompts
+from deepprune.judges.interface import Judge, NotAJudge, Request, Score, better, mass
+from deepprune.judges.settings import JudgeOptions
 from deepprune.judges.weights import prepare
 
 TOP = 5  # likeliest tokens asked for in the first answer
-WHOLE = "the judge needs log-probabilities over the whole vocabulary: start the server with --logprobs-mode raw_logprobs (the default)"
+WHOLE = (
+    "the judge needs log-probabilities over the whole vocabulary: start the server with --logprobs-mode raw_logprobs "
+    "(the default)"
+)
 
 
 def logprobs_of(reply) -> dict[int, float | None]:
@@ -42,7 +48,8 @@ def not_whole(labels: Mapping[int, float], top: Mapping[int, float]) -> str | No
     labels: as answered for the labels alone; top: the likeliest tokens as answered without naming any.
     """
     if any(value > 0.001 for value in top.values()) or mass(top.values()) > 1.01:
-        return f"the likeliest {len(top)} tokens have a probability of {sum(math.exp(min(v, 50.0)) for v in top.values()):.3g} together"
+        together = sum(math.exp(min(value, 50.0)) for value in top.values())
+        return f"the likeliest {len(top)} tokens have a probability of {together:.3g} together"
     if any(value <= -9999.0 for value in top.values()):
         return "tokens are struck out before the log-probabilities are computed"
     least = min(top.values())
@@ -50,7 +57,10 @@ def not_whole(labels: Mapping[int, float], top: Mapping[int, float]) -> str | No
         # A label that is not among the likeliest is no likelier than they are. Half a nat is more than rounding makes.
         if abs(value - top[label]) > 0.5 if label in top else value > least + 0.5:
             there = f"{top[label]:.3f}" if label in top else f"at most {least:.3f}"
-            return f"the log-probability of the token {label} is {value:.3f} where the labels are asked for, {there} where nothing is"
+            return (
+                f"the log-probability of the token {label} is {value:.3f} where the labels are asked for, "
+                f"{there} where nothing is"
+            )
     return None
 
 
@@ -65,9 +75,9 @@ def rounded(logprobs: Sequence[float]) -> bool:
 
 
 class ServerJudge(Judge):
-    """model: the served judge's folder or hub id (for its tokenizer, name and size); url: as http://127.0.0.1:8001/v1."""
+    """model: the served judge's folder or hub id (tokenizer, name, size); options.url: as http://127.0.0.1:8001/v1."""
 
-    def __init__(self, model: str, url: str, batch: int = 64, timeout_seconds: float = 120.0, retries: int = 4):
+    def __init__(self, model: str, options: JudgeOptions):
         import openai
         from transformers import AutoTokenizer
 
@@ -76,10 +86,11 @@ class ServerJudge(Judge):
         self.labels_shown = prompts.LABELS
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.labels = prompts.label_token_ids(self.tokenizer)
-        self.url, self.retries = without_credentials(url.rstrip("/")), retries
-        self.client = openai.OpenAI(base_url=url.rstrip("/"), api_key=api_key(), timeout=timeout_seconds, max_retries=0)
+        url = options.url.rstrip("/")
+        self.url, self.retries = without_credentials(url), options.retries
+        self.client = openai.OpenAI(base_url=url, api_key=api_key(), timeout=options.timeout_seconds, max_retries=0)
         self.checked = False
-        self.pool = concurrent.futures.ThreadPoolExecutor(batch)
+        self.pool = concurrent.futures.ThreadPoolExecutor(options.batch)
         try:
             self.served = self.client.models.list().data[0].id
         except (openai.APIError, *NO_MODELS) as error:
@@ -114,7 +125,7 @@ class ServerJudge(Judge):
         import openai
 
         ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
-        # What the server would take from the model's generation_config otherwise, where it processes its log-probabilities.
+        # What the server would take from the model's generation_config otherwise.
         plain = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "return_tokens_as_token_ids": True}
         for attempt in itertools.count():
             try:
@@ -140,8 +151,8 @@ class ServerJudge(Judge):
             value = at.get(label, -math.inf)
             if label not in at:
                 raise NotAJudge(
-                    f"{self.url} returns no log-probability of its label {text!r} (token {label}): the server must know vLLM's "
-                    "logprob_token_ids (vLLM 0.20 or later)"
+                    f"{self.url} returns no log-probability of its label {text!r} (token {label}): the server must "
+                    "know vLLM's logprob_token_ids (vLLM 0.20 or later)"
                 )
             if value is None or not value <= 0.001:
                 raise NotAJudge(
@@ -166,8 +177,8 @@ class ServerJudge(Judge):
             raise NotAJudge(f"{self.url}: {problem}; {WHOLE}")
         if rounded([*top.values(), *labels.values()]):
             print(
-                f"{self.url}: the judge's logits are rounded to 16 bits, so that its labels tie and thresholds shift; serve it with "
-                f'--hf-overrides \'{{"head_dtype": "float32"}}\'',
+                f"{self.url}: the judge's logits are rounded to 16 bits, so that its labels tie and thresholds shift; "
+                f'serve it with --hf-overrides \'{{"head_dtype": "float32"}}\'',
                 file=console.errors(),
             )
 

@@ -6,14 +6,16 @@ import copy
 
 from deepprune.base import runtime
 from deepprune.engines import models
-from deepprune.judges import Judge, Score, prompts
+from deepprune.judges import prompts
+from deepprune.judges.interface import Judge, Score
+from deepprune.judges.settings import JudgeOptions
 from deepprune.judges.weights import prepare
 
 
 class TransformersJudge(Judge):
     """The same p_same as VLLMJudge: one forward pass a batch, logits of the last position only."""
 
-    def __init__(self, model: str, dtype: str = "auto", max_model_len: int | None = None, batch: int = 16):
+    def __init__(self, model: str, options: JudgeOptions):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -25,14 +27,14 @@ class TransformersJudge(Judge):
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.labels = prompts.label_token_ids(self.tokenizer)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = runtime.compute_dtype(dtype)
+        dtype = runtime.compute_dtype(options.dtype)
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(self.device).eval()
         if self.model.dtype != torch.float32:
             # Logits in float32, as in VLLMJudge. A copy of the head: it may share its weights with the embedding.
             head = copy.deepcopy(self.model.get_output_embeddings()).float()
             head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
             self.model.set_output_embeddings(head)
-        self.batch = batch
+        self.batch = options.batch
 
     def _stream(self, requests):
         import torch

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from deepprune.base.errors import UserError
 from deepprune.engines import engine, models
-from deepprune.judges import Judge, Request, Score, better, mass, prompts
+from deepprune.judges import prompts
+from deepprune.judges.interface import Judge, Request, Score, better, mass
+from deepprune.judges.settings import JudgeOptions
 from deepprune.judges.weights import prepare
 
 TOP = 5  # likeliest tokens, of a model that does not answer with its labels
@@ -16,21 +18,11 @@ TOP = 5  # likeliest tokens, of a model that does not answer with its labels
 class VLLMJudge(Judge):
     """p_same = softmax over the two label tokens' logits at the first generated position.
 
-    The logits are always computed in float32: rounded to bfloat16, the two labels tie so often that AUROC and thresholds are
-    spoilt. The rest of the model is in `dtype` ('auto': see runtime.compute_dtype).
+    The logits are always computed in float32: rounded to bfloat16, the two labels tie so often that AUROC and
+    thresholds are spoilt. The rest of the model is in `dtype` ('auto': see runtime.compute_dtype).
     """
 
-    def __init__(
-        self,
-        model: str,
-        dtype: str = "auto",
-        max_model_len: int | None = None,
-        batch: int = 64,
-        prefix_caching: bool = True,
-        tensor_parallel: int = 1,
-        data_parallel: int = 1,
-        gpu_memory_utilization: float = 0.9,
-    ):
+    def __init__(self, model: str, options: JudgeOptions):
         from transformers import AutoTokenizer
 
         self.name, folder = prepare(model)
@@ -40,24 +32,24 @@ class VLLMJudge(Judge):
         self.labels = prompts.label_token_ids(self.tokenizer)
         self.llm = engine.start(
             folder,
-            dtype=dtype,
-            max_model_len=max_model_len,
-            max_num_seqs=batch,
-            prefix_caching=prefix_caching,
-            tensor_parallel=tensor_parallel,
-            data_parallel=data_parallel,
-            gpu_memory_utilization=gpu_memory_utilization,
+            dtype=options.dtype,
+            max_model_len=options.max_model_len,
+            max_num_seqs=options.batch,
+            prefix_caching=options.prefix_caching,
+            tensor_parallel=options.tensor_parallel,
+            data_parallel=options.data_parallel,
+            gpu_memory_utilization=options.gpu_memory_utilization,
             max_logprobs=max(len(self.labels), TOP),
             extra={"hf_overrides": {"head_dtype": "float32"}},
         )
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1
-        self.window = 4 * batch * data_parallel
+        self.window = 4 * options.batch * options.data_parallel
 
     def _params(self, labels: Sequence[int]):
         """Sampling parameters of a request whose answer is one of these label tokens.
 
-        vLLM's log-probabilities are those over the whole vocabulary, before allowed_token_ids (logprobs_mode raw_logprobs,
-        its default): so the two labels' sum is what the model would have given them unasked.
+        vLLM's log-probabilities are those over the whole vocabulary, before allowed_token_ids (logprobs_mode
+        raw_logprobs, its default): so the two labels' sum is what the model would have given them unasked.
         """
         from vllm import SamplingParams
 
@@ -75,8 +67,8 @@ class VLLMJudge(Judge):
         ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
         if len(ids) > self.limit:
             raise UserError(
-                f"a judge prompt is {len(ids)} tokens (traces {r.trace_a}, {r.trace_b}), the judge reads at most {self.limit}: raise "
-                "max_model_len or truncate the traces shorter"
+                f"a judge prompt is {len(ids)} tokens (traces {r.trace_a}, {r.trace_b}), the judge reads at most "
+                f"{self.limit}: raise max_model_len or truncate the traces shorter"
             )
         return {"prompt_token_ids": ids}
 

@@ -45,8 +45,8 @@ class Identity:
 
 
 # What changes the weights that an adapter's bytes are merged to.
-MERGED_BY = ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora", "use_dora", "fan_in_fan_out", "target_modules",
-             "layers_to_transform", "modules_to_save", "peft_type", "bias")  # fmt: skip
+MERGED_BY = ("r", "lora_alpha", "alpha_pattern", "rank_pattern", "use_rslora", "use_dora", "fan_in_fan_out",
+             "target_modules", "layers_to_transform", "modules_to_save", "peft_type", "bias")  # fmt: skip
 
 
 @functools.cache  # merging takes minutes: once a process
@@ -87,15 +87,16 @@ def identify(name: str) -> Identity:
 
 
 def _check_trained(folder: Path) -> None:
-    """Raise UserError for the folder of a training that has not come to its end: killed while it saved, or still running."""
+    """Raise UserError for the folder of a training that has not come to its end: killed, or still running."""
     try:
-        made = json.loads(manifest_path(folder).read_text())
-        unfinished = made["stage"] == "train" and made["complete"] is False
+        manifest = json.loads(manifest_path(folder).read_text())
+        unfinished = manifest["stage"] == "train" and manifest["complete"] is False
     except (OSError, ValueError, KeyError, TypeError):  # weights of others have no manifest of ours
         return
     if unfinished:
         raise UserError(
-            f"{folder}: its training is not complete; run the command that trains it again, which goes on where it stopped"
+            f"{folder}: its training is not complete; run the command that trains it again, which goes on where it "
+            "stopped"
         )
 
 

@@ -61,7 +61,7 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     max_model_len: int | None = setting(
         None, "context length in tokens of both engines (default: the models')", free=True, at_least=2
     )
-    least_label_mass: float = judges.least_label_mass()
+    least_label_mass: float = config.like(judges.JudgeSettings, "least_label_mass")
     overwrite: bool = setting(False, "replace an existing output")
 
 

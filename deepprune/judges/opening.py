@@ -1,0 +1,90 @@
+"""Opening a judge by its kind, and what a manifest says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deepprune.base import registry
+from deepprune.base.errors import UserError
+from deepprune.judges.interface import Judge
+from deepprune.judges.registry import KINDS, Kind
+from deepprune.judges.settings import JudgeOptions
+
+
+def _kind(kind: str, model: str | None) -> Kind:
+    if kind not in KINDS:
+        raise UserError(f"unknown judge {kind!r}; judges are {', '.join(KINDS)}")
+    if KINDS[kind].needs_model and not model:
+        raise UserError(f"judge {kind!r} needs a model: give --model (a folder, a LoRA adapter folder or a hub id)")
+    return KINDS[kind]
+
+
+def name_of(kind: str, model: str | None = None, seed: int = 0) -> str:
+    """The name that a judge will have in records, known before it is opened (no weights are loaded)."""
+    known = _kind(kind, model)
+    if not known.needs_model:
+        return f"{known.named}-{seed}" if known.seeded else known.named
+    from deepprune.judges.weights import identify
+
+    return known.named + identify(model).name
+
+
+def folder_of(model: str) -> str:
+    """Folder of a judge model's full weights (an adapter is merged) and tokenizer."""
+    from deepprune.judges.weights import prepare
+
+    return prepare(model)[1]
+
+
+def parameters_of(kind: str, model: str | None = None) -> int | None:
+    """A judge's parameters, known without opening it; 0 for judges that are not models, None if unknown."""
+    known = _kind(kind, model)
+    if not known.needs_model:
+        return 0
+    from deepprune.engines import models
+
+    return models.parameters(models.resolve(model).path if known.per_trace else folder_of(model))
+
+
+def describe(kind: str, model: str | None = None, seed: int = 0) -> dict[str, Any]:
+    """What a manifest says of a judge before its first score: name, sha256 of all its weights, source, parameters.
+
+    sha256 and source are None for judges that are not models; parameters are None if unknown, 0 for those alone.
+    """
+    name = name_of(kind, model, seed)
+    if not KINDS[kind].needs_model:
+        return {"name": name, "sha256": None, "source": None, "parameters": 0}
+    from deepprune.judges.weights import identify
+
+    known = identify(model)
+    return {"name": name, "sha256": known.sha256, "source": known.source, "parameters": parameters_of(kind, model)}
+
+
+def note(manifest: Any, described: Mapping[str, Any]) -> None:
+    """Put what `describe` says of the judge into a Manifest, which is written with the first row: a killed run knows its judge."""
+    mass_before = (manifest.data.get("judge") or {}).get("label_mass")
+    manifest.data["judge"] = {**described, "label_mass": mass_before}
+    manifest.data["judge_parameters"] = described["parameters"]
+
+
+def note_mass(manifest: Any, label_mass: Mapping[str, float] | None) -> None:
+    """Write a judge's label_mass into a Manifest that `note` has seen, if it is new there."""
+    if label_mass is not None and manifest.data["judge"]["label_mass"] != label_mass:
+        manifest.data["judge"]["label_mass"] = dict(label_mass)
+        manifest.save()
+
+
+def open_judge(kind: str, model: str | None = None, settings: Any = None, **changes: Any) -> Judge:
+    """Open a judge by kind (registry.KINDS); kinds that need a model take `model` (folder, LoRA adapter folder, hub id).
+
+    settings: a stage's, of which the fields of JudgeOptions are read; changes: what differs from them.
+    Raises UserError for an unknown kind, or for one whose model or URL is not given.
+    """
+    known = _kind(kind, model)
+    options = JudgeOptions.of(settings, **changes)
+    if known.needs_url and not options.url:
+        raise UserError(f"judge {kind!r} needs the URL of a running server: give --judge-url")
+    judge = registry.load(known.where)(model, options)
+    judge.least_label_mass = options.least_label_mass
+    return judge

@@ -1,0 +1,56 @@
+"""What a judge can be told when it is opened, described once: stages inherit JudgeSettings, constructors take JudgeOptions."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from deepprune.base import config
+from deepprune.base.config import setting
+
+
+@dataclasses.dataclass
+class JudgeSettings:
+    """The options of every stage that asks a judge which is a model."""
+
+    dtype: str = config.dtype("the judge's weights' type")
+    max_model_len: int | None = setting(
+        None, "the judge's context length in tokens (default: the model's)", free=True, at_least=2
+    )
+    batch: int = setting(64, "pairs scored (or traces encoded) at once", free=True, at_least=1)
+    prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
+    tensor_parallel: int = setting(1, "GPUs that share one copy of the judge", free=True, at_least=1)
+    data_parallel: int = setting(1, "copies of the judge", free=True, at_least=1)
+    least_label_mass: float = setting(
+        0.5,
+        "stop if the judge gives its labels less of the probability than this on the first pairs "
+        "(0: never, as for zero-shot models)",
+        free=True,
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclasses.dataclass
+class JudgeOptions(JudgeSettings):
+    """All that a judge's constructor may look at. Unlike a stage, code is content with any label mass.
+
+    cache: file that keeps Sentence-BERT's embeddings; gpu_memory_utilization: a vLLM judge's share of a GPU; url,
+    timeout_seconds, retries: of a server.
+    """
+
+    dtype: str = "auto"
+    least_label_mass: float = 0.0
+    seed: int = 0
+    cache: str | Path | None = None
+    gpu_memory_utilization: float = 0.9
+    url: str | None = None
+    timeout_seconds: float = 120.0
+    retries: int = 4
+
+    @classmethod
+    def of(cls, settings: Any, **changes: Any) -> JudgeOptions:
+        """The options of these names among a stage's settings (None: the defaults), with changes."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**({name: getattr(settings, name) for name in names if hasattr(settings, name)} | changes))
