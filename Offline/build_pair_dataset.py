@@ -62,7 +62,7 @@ class PairSettings(CutSettings):
 @command
 def main() -> None:
     settings = config.parse(PairSettings, "pairs", __doc__)
-    truncation = settings.cut()
+    settings.cut()
     root = Path(settings.data_dir)
     outputs = {
         side: root / f"{side}_data" / f"{settings.name}.jsonl" for side in ("finetune", "offline_test", "online_test")
@@ -72,77 +72,100 @@ def main() -> None:
     for path in outputs.values():
         locks.hold(path)
     by_id = records.read_problems(*settings.problems)
-    seen_traces = traces.by_problem(read_traces(settings.traces, by_id))
-    unseen_traces = traces.by_problem(read_traces(settings.test_traces, by_id))
-    train, test = pairs.split([by_id[i] for i in seen_traces], settings.test_share, settings.seed)
-    pairs.check_leak(train, [by_id[i] for i in unseen_traces])
+    seen = traces.by_problem(read_traces(settings.traces, by_id))
+    unseen = traces.by_problem(read_traces(settings.test_traces, by_id))
+    train, test = pairs.split([by_id[i] for i in seen], settings.test_share, settings.seed)
+    pairs.check_leak(train, [by_id[i] for i in unseen])
 
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
+    most = settings.train_pairs_per_problem
+    train_pairs = build(train, seen, most, "training pairs", settings, tokenizer, settings.train_balanced)
+    most = settings.test_pairs_per_problem
+    test_pairs = build(test, seen, most, "test pairs", settings, tokenizer)
+    if unseen:
+        problems = [by_id[i] for i in unseen]
+        test_pairs += build(problems, unseen, most, "test pairs, unseen model", settings, tokenizer)
+    say_how_much_is_whole(train_pairs, test_pairs, [t for group in [*seen.values(), *unseen.values()] for t in group])
+    fitting = within_cutoff(train_pairs, test_pairs, settings.cutoff, tokenizer)
+    balance("before oversampling", fitting)
+    final = pairs.oversample(fitting, settings.oversampling)
+    balance("after oversampling", final)
+    random.Random(settings.seed).shuffle(final)
 
-    def build(problems, groups, per_problem, what, balanced=False):
-        made, dropped = [], 0
-        for problem in progress.bar(problems, desc=what, unit="problem", leave=False):
-            new, unknown = pairs.build(
-                groups[problem.problem_id], problem, truncation, per_problem, settings.seed, tokenizer, balanced
-            )
-            made, dropped = made + new, dropped + unknown
-        print(
-            f"{what}: {len(problems)} problems, {len(made)} pairs; {dropped} possible pairs dropped (an answer is unknown)"
+    test_traces = [t for group in [*(seen[p.problem_id] for p in test), *unseen.values()] for t in group]
+    rows = {
+        "finetune": (training_row(p, tokenizer) for p in final),
+        "offline_test": map(records.to_row, test_pairs),
+        "online_test": map(records.to_row, test_traces),
+    }
+    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    counts = {"train_problems": len(train), "test_problems": len(test) + len(unseen)}
+    for side, path in outputs.items():
+        Manifest.open(path, "pairs", made_from, inputs, overwrite=True).write(rows[side], **counts)
+    register(root, settings.name)
+    for path in outputs.values():
+        console.detail(str(path))
+
+
+def build(
+    problems: list[records.Problem],
+    groups: dict[str, list[records.Trace]],
+    most: int | None,
+    what: str,
+    settings: PairSettings,
+    tokenizer,
+    balanced: bool = False,
+) -> list[records.Pair]:
+    """The pairs of these problems' traces, at most `most` a problem; how many is printed. what: for the bar."""
+    result, dropped = [], 0
+    for problem in progress.bar(problems, desc=what, unit="problem", leave=False):
+        new, unknown = pairs.build(
+            groups[problem.problem_id], problem, settings.cut(), most, settings.seed, tokenizer, balanced
         )
-        return made
+        result, dropped = result + new, dropped + unknown
+    print(
+        f"{what}: {len(problems)} problems, {len(result)} pairs; {dropped} possible pairs dropped (an answer is unknown)"
+    )
+    return result
 
-    train_pairs = build(train, seen_traces, settings.train_pairs_per_problem, "training pairs", settings.train_balanced)
-    test_pairs = build(test, seen_traces, settings.test_pairs_per_problem, "test pairs")
-    if unseen_traces:
-        unseen = [by_id[i] for i in unseen_traces]
-        test_pairs += build(unseen, unseen_traces, settings.test_pairs_per_problem, "test pairs, unseen model")
+
+def within_cutoff(
+    train_pairs: list[records.Pair], test_pairs: list[records.Pair], cutoff: int, tokenizer
+) -> list[records.Pair]:
+    """The training pairs whose prompt is not longer than the cutoff. Raises UserError if there are none."""
     if not train_pairs:
         raise UserError(
             "no training pair: every trace of the training problems is without an answer, or there are none"
         )
-
     lengths = prompt_lengths(train_pairs, tokenizer)
-    kept = [p for p, n in zip(train_pairs, lengths, strict=True) if n <= settings.cutoff]
-    report_lengths("training", lengths, settings.cutoff)
-    report_lengths("test", prompt_lengths(test_pairs, tokenizer), settings.cutoff)
-    if len(kept) < len(train_pairs):
-        print(f"left out {len(train_pairs) - len(kept)} training pairs longer than the cutoff")
-    if not kept:
-        raise UserError(f"no training pair is left: all {len(train_pairs)} are longer than --cutoff {settings.cutoff}")
-    texts = {t.text for group in seen_traces.values() for t in group}
-    whole = sum(p.prefix_a in texts and p.prefix_b in texts for p in train_pairs)
-    console.detail(f"training pairs in which both prefixes are whole traces: {whole / len(train_pairs):.1%}")
-    by_trace = {t.trace_id: t for groups in (seen_traces, unseen_traces) for group in groups.values() for t in group}
-    for side, side_pairs in (("training", train_pairs), ("test", test_pairs)):
-        console.detail(f"{side}, {prefixes.whole_line(used(side_pairs, by_trace))}")
-    balance("before oversampling", kept)
-    final = pairs.oversample(kept, settings.oversampling)
-    balance("after oversampling", final)
-    random.Random(settings.seed).shuffle(final)
+    report_lengths("training", lengths, cutoff)
+    report_lengths("test", prompt_lengths(test_pairs, tokenizer), cutoff)
+    fitting = [p for p, n in zip(train_pairs, lengths, strict=True) if n <= cutoff]
+    if len(fitting) < len(train_pairs):
+        print(f"left out {len(train_pairs) - len(fitting)} training pairs longer than the cutoff")
+    if not fitting:
+        raise UserError(f"no training pair is left: all {len(train_pairs)} are longer than --cutoff {cutoff}")
+    return fitting
 
-    rows = {
-        "finetune": (
-            prompts.training_row(p.question, p.prefix_a, p.prefix_b, p.label, tokenizer)
-            | {"pair_id": p.pair_id, "problem_id": p.problem_id, "label": p.label}
-            for p in final
-        ),
-        "offline_test": map(records.to_row, test_pairs),
-        "online_test": (
-            records.to_row(t)
-            for group in [*(seen_traces[p.problem_id] for p in test), *unseen_traces.values()]
-            for t in group
-        ),
-    }
-    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
-    counts = {"train_problems": len(train), "test_problems": len(test) + len(unseen_traces)}
-    for side, path in outputs.items():
-        manifest = Manifest.open(path, "pairs", made_from, inputs, overwrite=True)
-        manifest.write(rows[side], **counts)
-    register(root, settings.name)
-    for path in outputs.values():
-        console.detail(str(path))
+
+def say_how_much_is_whole(
+    train_pairs: list[records.Pair], test_pairs: list[records.Pair], traces: list[records.Trace]
+) -> None:
+    """Print how many prefixes are whole traces, which hold the answer."""
+    by_id = {t.trace_id: t for t in traces}
+    whole = sum(p.prefix_a == by_id[p.trace_a].text and p.prefix_b == by_id[p.trace_b].text for p in train_pairs)
+    share = whole / max(len(train_pairs), 1)
+    console.detail(f"training pairs in which both prefixes are whole traces: {share:.1%}")
+    for side, side_pairs in (("training", train_pairs), ("test", test_pairs)):
+        console.detail(f"{side}, {prefixes.whole_line(used(side_pairs, by_id))}")
+
+
+def training_row(pair: records.Pair, tokenizer) -> dict:
+    """A pair as LLaMA-Factory reads it, with where it comes from."""
+    row = prompts.training_row(pair.question, pair.prefix_a, pair.prefix_b, pair.label, tokenizer)
+    return row | {"pair_id": pair.pair_id, "problem_id": pair.problem_id, "label": pair.label}
 
 
 def read_traces(paths: list[str], by_id: dict) -> list[records.Trace]:

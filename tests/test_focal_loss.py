@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from deepprune.base.errors import UserError
-from deepprune.judges.focal_loss import (
+from deepprune.judges.training.focal_loss import (
     ANSWER_TOKENS,
     IGNORE,
     FocalLoss,

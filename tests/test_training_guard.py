@@ -13,7 +13,7 @@ from test_focal_loss import VOCABULARY, pad, samples
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from deepprune.base.errors import UserError
-from deepprune.judges.training_guard import MAX_SKIPPED, guarded, weights_problem
+from deepprune.judges.training.guard import MAX_SKIPPED, guarded, weights_problem
 
 POISON = 31  # a token whose embedding is NaN, or whose gradient is
 

@@ -37,7 +37,8 @@ class NotAJudge(UserError):
 class Score:
     """What a judge says of a request.
 
-    p_same: in [0, 1]; prompt_tokens: read, of which cached_tokens from the prefix cache; calls: prompts (0: another score's).
+    p_same: in [0, 1]; prompt_tokens: read, of which cached_tokens from the prefix cache; calls: prompts (0: another
+    score's).
     label_mass: the probability of the labels among all tokens (None: not read). Raises NotAJudge for NaN.
     """
 
@@ -50,8 +51,8 @@ class Score:
     def __post_init__(self):
         if not 0.0 <= self.p_same <= 1.0 or not 0.0 <= (self.label_mass or 0.0) < float("inf"):
             raise NotAJudge(
-                f"answered with p_same = {self.p_same} and label mass {self.label_mass}, which are no probabilities: are "
-                "its weights finite (did the training diverge)? If they are, its numbers overflow: try --dtype float32"
+                f"answered with p_same = {self.p_same} and label mass {self.label_mass}, which are no probabilities: "
+                "are its weights finite (did the training diverge)? If they are, its numbers overflow: try --dtype float32"
             )
 
 
@@ -133,7 +134,7 @@ class Judge(abc.ABC):
 
     @property
     def label_mass(self) -> dict[str, float] | None:
-        """The labels' probability among all tokens: mean and least over the first prompts; None where it is not read."""
+        """The labels' probability among all tokens: mean and least over the first prompts; None: not read."""
         if not self._masses:
             return None
         return {

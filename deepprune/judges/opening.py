@@ -62,7 +62,7 @@ def describe(kind: str, model: str | None = None, seed: int = 0) -> dict[str, An
 
 
 def note(manifest: Any, described: Mapping[str, Any]) -> None:
-    """Put what `describe` says of the judge into a Manifest, which is written with the first row: a killed run knows its judge."""
+    """Put what `describe` says of the judge into a Manifest, which is written with the first row."""
     mass_before = (manifest.data.get("judge") or {}).get("label_mass")
     manifest.data["judge"] = {**described, "label_mass": mass_before}
     manifest.data["judge_parameters"] = described["parameters"]
@@ -76,7 +76,7 @@ def note_mass(manifest: Any, label_mass: Mapping[str, float] | None) -> None:
 
 
 def open_judge(kind: str, model: str | None = None, settings: Any = None, **changes: Any) -> Judge:
-    """Open a judge by kind (registry.KINDS); kinds that need a model take `model` (folder, LoRA adapter folder, hub id).
+    """Open a judge by kind (registry.KINDS); kinds that need a model take a folder, a LoRA adapter folder or a hub id.
 
     settings: a stage's, of which the fields of JudgeOptions are read; changes: what differs from them.
     Raises UserError for an unknown kind, or for one whose model or URL is not given.

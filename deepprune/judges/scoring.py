@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class ScoringSettings:
 
 @dataclasses.dataclass
 class ModelSettings(ScoringSettings, JudgeSettings):
-    """What scripts that score with a language model can be told besides."""
+    """What scripts that score with a language model can be told."""
 
 
 def run(
@@ -48,21 +48,16 @@ def run(
 ) -> None:
     """Score the pairs that are not scored yet, print AUROC, TNR@0.2 and accuracy, finish the manifest.
 
-    described: judges.describe of the judge, in the manifest before the first score; open_judge: called only when a pair is left to
-    score; made_from: the settings that make a score what it is (an output made with others is refused).
+    described: judges.describe of the judge, in the manifest before the first score; open_judge: called only when a pair
+    is left to score; made_from: the settings that make a score what it is (an output made with others is refused).
     """
     name = described["name"]
     to_judge = pairs.scoring_order(records.read(records.Pair, settings.pairs))
     if not to_judge:
         raise UserError(f"{settings.pairs}: no pairs; make them with Offline/build_pair_dataset.py")
+    free = config.free_settings(type(settings))
     manifest = Manifest.open(
-        settings.output,
-        "evaluate",
-        made_from,
-        [settings.pairs],
-        config.free_settings(type(settings)),
-        settings.overwrite,
-        {"judge": name},
+        settings.output, "evaluate", made_from, [settings.pairs], free, settings.overwrite, {"judge": name}
     )
     judges.note(manifest, described)
     with manifest.appender() as out:
@@ -72,31 +67,9 @@ def run(
         todo = [p for p in to_judge if p.pair_id not in scores]
         print(f"{len(to_judge)} pairs: {len(to_judge) - len(todo)} scored before, {len(todo)} to score with {name}")
         if todo:
-            judge = open_judge()
-            started = time.monotonic()
-            requests = (Request.of(p) for p in todo)
-            for position, score in progress.bar(judge.stream(requests), total=len(todo), desc="pairs", unit="pair"):
-                record = records.PairScore(
-                    todo[position].pair_id,
-                    name,
-                    score.p_same,
-                    score.p_same > 0.5,
-                    score.prompt_tokens,
-                    score.cached_tokens,
-                )
+            for record in scored(todo, open_judge(), name, manifest):
                 out.append(records.to_row(record))
                 scores[record.pair_id] = record
-                judges.note_mass(manifest, judge.label_mass)
-            console.detail(f"{len(todo) / (time.monotonic() - started):.1f} pairs/s")
-            judge.close()
-            if judge.label_mass:
-                console.detail(
-                    "its labels' probability among all tokens: mean {mean}, least {least} on the first {prompts} prompts".format(
-                        **judge.label_mass
-                    )
-                )
-    tokens = sum(scores[p.pair_id].prompt_tokens for p in to_judge)
-    cached = sum(scores[p.pair_id].cached_tokens for p in to_judge)
     table = metrics.judge_table(
         [p.label for p in to_judge],
         [scores[p.pair_id].p_same for p in to_judge],
@@ -106,16 +79,38 @@ def run(
     )
     problems = len({p.problem_id for p in to_judge})
     console.detail(f"{len(to_judge)} pairs of {problems} problems, judge {name}; 95 % intervals over problems")
+    tokens = sum(scores[p.pair_id].prompt_tokens for p in to_judge)
+    cached = sum(scores[p.pair_id].cached_tokens for p in to_judge)
+    show(table, tokens, cached)
+    manifest.finish(len(scores), metrics=table, prompt_tokens=tokens, cached_tokens=cached)
+
+
+def scored(todo: Sequence[records.Pair], judge: Judge, name: str, manifest: Manifest) -> Iterator[records.PairScore]:
+    """The judge's score of each pair, as soon as it is known; its label mass goes into the manifest. Closes the judge."""
+    started = time.monotonic()
+    requests = (Request.of(p) for p in todo)
+    for position, score in progress.bar(judge.stream(requests), total=len(todo), desc="pairs", unit="pair"):
+        verdict = score.p_same > 0.5
+        tokens = score.prompt_tokens, score.cached_tokens
+        yield records.PairScore(todo[position].pair_id, name, score.p_same, verdict, *tokens)
+        judges.note_mass(manifest, judge.label_mass)
+    console.detail(f"{len(todo) / (time.monotonic() - started):.1f} pairs/s")
+    judge.close()
+    if judge.label_mass:
+        text = "its labels' probability among all tokens: mean {mean}, least {least} on the first {prompts} prompts"
+        console.detail(text.format(**judge.label_mass))
+
+
+def show(table: dict[str, dict[str, float]], tokens: int, cached: int) -> None:
+    """Print a judge's metrics (metrics.judge_table) and the prompt tokens that it read."""
     shown = {}
     for metric, row in table.items():
         value = "n/a (one class)" if math.isnan(row["value"]) else f"{row['value']:.4f}"
         shown[metric] = f"{value}  {metrics.in_brackets(row['low'], row['high'], '.4f')}"
         console.detail(f"  {metric:<22} {shown[metric]}")
-    console.detail(
-        f"prompt tokens {tokens:,}, of which {cached:,} ({cached / max(tokens, 1):.1%}) from the prefix cache"
-    )
+    share = cached / max(tokens, 1)
+    console.detail(f"prompt tokens {tokens:,}, of which {cached:,} ({share:.1%}) from the prefix cache")
     console.brief(f"AUROC {shown['auroc']}, TNR@0.2 {shown['tnr_at_0.2_fnr']}".replace("  [", " ["))
-    manifest.finish(len(scores), metrics=table, prompt_tokens=tokens, cached_tokens=cached)
 
 
 def fill(

@@ -1,4 +1,4 @@
-"""What a judge can be told when it is opened, described once: stages inherit JudgeSettings, constructors take JudgeOptions."""
+"""What a judge can be told when it is opened, once: stages inherit JudgeSettings, constructors take JudgeOptions."""
 
 from __future__ import annotations
 

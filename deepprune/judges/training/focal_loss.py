@@ -5,7 +5,7 @@
 p_t is the softmax probability of the target token over the whole vocabulary. The gradient also flows through
 the modulating factor (1 - p_t)^gamma. gamma = 0 and alpha = 1 is plain cross-entropy.
 
-    from deepprune.judges.focal_loss import LossSettings, trainer_class
+    from deepprune.judges.training.focal_loss import LossSettings, trainer_class
     Trainer = trainer_class(transformers.Trainer, LossSettings(focal_loss_gamma=2.0), label_ids=(4607, 10407))
 
 How accumulation and several processes come out right: in scope 'label' the data collator hides every target
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 
 from deepprune.base.errors import UserError
-from deepprune.judges.training_guard import guarded
+from deepprune.judges.training.guard import guarded
 
 IGNORE = -100  # transformers' and LLaMA-Factory's mark for "no target here"
 SCOPES = ("label", "all")
@@ -134,8 +134,8 @@ def narrow(inputs: dict[str, Any]) -> dict[str, Any]:
     if not len(before):
         return inputs
     lead = torch.full_like(labels[:, :1], IGNORE)
-    kept = torch.cat([lead, labels[:, 1:][:, before]], dim=1)
-    return {**inputs, "labels": kept, "logits_to_keep": torch.cat([before, before[-1:]])}
+    targets = torch.cat([lead, labels[:, 1:][:, before]], dim=1)
+    return {**inputs, "labels": targets, "logits_to_keep": torch.cat([before, before[-1:]])}
 
 
 def check_targets(
@@ -154,8 +154,8 @@ def check_targets(
         wrong += label_ids is not None and (prompt == len(labels) or labels[prompt] not in label_ids)
     if cut:
         raise UserError(
-            f"{cut} of {len(dataset)} {what} rows have a prompt of more than cutoff_len ({cutoff_len}) tokens, whose end would "
-            "be cut off: raise cutoff_len, or make the pairs with a lower --cutoff (stage 02) or shorter prefixes"
+            f"{cut} of {len(dataset)} {what} rows have a prompt of more than cutoff_len ({cutoff_len}) tokens, whose "
+            "end would be cut off: raise cutoff_len, or make the pairs with a lower --cutoff (stage 02) or shorter prefixes"
         )
     if wrong:
         raise UserError(
@@ -175,7 +175,7 @@ def trainer_class(
 
     base: transformers.Trainer or a subclass; label_ids: token ids of (different, same), by default those of
     prompts.LABELS in the trainer's tokenizer; cutoff_len: training and evaluation rows with a longer
-    prompt are refused (None: no check); row_name: see training_guard.guarded.
+    prompt are refused (None: no check); row_name: see guard.guarded.
     """
     label_scope = settings.focal_loss_scope == "label"
 
