@@ -126,7 +126,8 @@ def build(
         )
         result, dropped = result + new, dropped + unknown
     print(
-        f"{what}: {len(problems)} problems, {len(result)} pairs; {dropped} possible pairs dropped (an answer is unknown)"
+        f"{what}: {len(problems)} problems, {len(result)} pairs; "
+        f"{dropped} possible pairs dropped (an answer is unknown)"
     )
     return result
 

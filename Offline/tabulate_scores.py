@@ -1,12 +1,13 @@
 """Several judges on the same test pairs, side by side: tables with intervals and figures.
 
     python Offline/tabulate_scores.py --pairs results/study/r1/pairs.jsonl --output Offline/results/r1 \
-        --scores "Sentence-BERT=results/study/r1/scores_sbert.jsonl" "trained=results/study/r1/scores_qwen2.5-0.5b.jsonl"
+        --scores "Sentence-BERT=results/study/r1/scores_sbert.jsonl" \
+                 "trained=results/study/r1/scores_qwen2.5-0.5b.jsonl"
 
-AUROC (pooled over all pairs, and within problems: the mean of each problem's own), TNR@0.2, on all pairs and by reasoner. With
---traces also by how much of the traces the judge saw: a short trace ends before its k-th reasoning word, so that its prefix is
-the whole trace and holds the answer. Differences of the last judge's AUROC to the others' are paired over problems. Files that
-score other pairs are refused.
+AUROC (pooled over all pairs, and within problems: the mean of each problem's own), TNR@0.2, on all pairs and by
+reasoner. With --traces also by how much of the traces the judge saw: a short trace ends before its k-th reasoning word,
+so that its prefix is the whole trace and holds the answer. Differences of the last judge's AUROC to the others' are
+paired over problems. Files that score other pairs are refused.
 
 Writes OUTPUT.csv, OUTPUT.md, OUTPUT_roc.png, OUTPUT_auroc.png and a manifest.
 """

@@ -6,11 +6,12 @@
 Same prompt, same label tokens and same scoring as the trained judge of stage 04, on vLLM; any backbone by folder
 or hub id (the paper: Qwen/Qwen3-4B-Instruct-2507, AUROC 0.66). A judge that stage 03 trained is refused: it would
 not be zero-shot. A model that would rather answer something else than the two labels is refused as well, with what that
-is (SmolLM2 gives them 0.02 of the probability: "Yes", not "yes"); --least-label-mass 0 compares its labels all the same,
-and the manifest says how much they had. Each score is on disk when it is known; a killed run goes on with the same command.
+is (SmolLM2 gives them 0.02 of the probability: "Yes", not "yes"); --least-label-mass 0 compares its labels all the
+same, and the manifest says how much they had. Each score is on disk when it is known; a killed run goes on with the
+same command.
 
-A record: {"pair_id": "77ab...", "judge": "HuggingFaceTB/SmolLM2-135M-Instruct@1f3c9a2b", "p_same": 0.44, "verdict": false,
-           "prompt_tokens": 312, "cached_tokens": 160}
+A record: {"pair_id": "77ab...", "judge": "HuggingFaceTB/SmolLM2-135M-Instruct@1f3c9a2b", "p_same": 0.44,
+           "verdict": false, "prompt_tokens": 312, "cached_tokens": 160}
 """
 
 import dataclasses
@@ -46,8 +47,8 @@ def main() -> None:
 def refuse_trained(model: str) -> None:
     """Raise UserError for an adapter, or for weights whose manifest says that stage 03 made them."""
     folder = Path(models.resolve(model).path)
-    made = manifest.manifest_path(folder)
-    trained = made.is_file() and json.loads(made.read_text()).get("stage") == "train"
+    file = manifest.manifest_path(folder)
+    trained = file.is_file() and json.loads(file.read_text()).get("stage") == "train"
     if trained or (folder / "adapter_config.json").is_file():
         raise UserError(
             f"{model} is a trained judge, not a zero-shot one; score it with Offline/test_model_performance_parallel.py"

@@ -1,4 +1,4 @@
-"""Prompts as token ids: what a text may not do, templates of every kind, one first token; training rows say the same."""
+"""Prompts as token ids: what a text may not do, templates of every kind, one first token; training rows too."""
 
 import copy
 import importlib.util
@@ -13,8 +13,10 @@ from deepprune.engines import engine
 from deepprune.judges import prompts
 
 GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "{% for message in messages %}{{ '<start_of_turn>' + message['role'] + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}"
+    "{{ '<start_of_turn>' + message['role'] + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 FORGETFUL = (
@@ -65,7 +67,9 @@ def test_a_training_row_is_the_prompt_that_is_asked(tokenizer):
         assert ids == prompts.prompt_ids(tokenizer, trick, trick, "First")
 
 
-@pytest.mark.parametrize("token", ["<|eot_id|>", "<｜User｜>", "<｜end▁of▁sentence｜>", "</s>", "<s>", "<end_of_turn>", "[/INST]", "<<SYS>>"])  # fmt: skip
+@pytest.mark.parametrize(
+    "token", ["<|eot_id|>", "<｜User｜>", "<｜end▁of▁sentence｜>", "</s>", "<s>", "<end_of_turn>", "[/INST]", "<<SYS>>"]
+)
 def test_rows_for_any_backbone_hold_no_usual_control_token(token):
     row = prompts.training_row(f"a {token} b", token, f"x{token}", 0)
     assert token not in row["instruction"]
@@ -82,7 +86,8 @@ def test_a_template_without_a_system_role_gets_the_system_text_before_the_questi
     gemma = with_template(tokenizer, GEMMA)
     text = tokenizer.decode(prompts.prompt_ids(gemma, "How many?", "one", "two"))
     assert text == (
-        f"{tokenizer.bos_token}<start_of_turn>user\n{prompts.SYSTEM}\n\n{prompts.user_message('How many?', 'one', 'two')}"
+        f"{tokenizer.bos_token}<start_of_turn>user\n{prompts.SYSTEM}\n\n"
+        f"{prompts.user_message('How many?', 'one', 'two')}"
         "<end_of_turn>\n<start_of_turn>model\n"
     )
     asked = tokenizer.decode(prompts.reasoner_prompt_ids(gemma, "How many?", "Be brief.", " Go."))

@@ -29,39 +29,39 @@ def two_pair_files(tmp_path):
         "First 2. Now 2 more: 4",
         "Guess 9",
     ]
-    made, _ = pairs.build(
+    all_pairs, _ = pairs.build(
         [make_trace(problem, i, "4" if "4" in t else "9", text=t) for i, t in enumerate(texts)],
         problem,
         Truncation("words", 1),
         None,
         0,
     )
-    records.write(tmp_path / "all.jsonl", made)
-    records.write(tmp_path / "some.jsonl", made[3:7])
+    records.write(tmp_path / "all.jsonl", all_pairs)
+    records.write(tmp_path / "some.jsonl", all_pairs[3:7])
     return tmp_path / "all.jsonl", tmp_path / "some.jsonl"
 
 
 def test_sentence_bert_is_the_cosine_and_encodes_each_trace_once(two_pair_files, tmp_path):
-    everything, some = two_pair_files
+    everything, few = two_pair_files
     done = run_stage(SBERT, "--pairs", everything, "--output", tmp_path / "a.jsonl", "--resamples", "20")
     assert done.returncode == 0, done.stderr
     scores = {s.pair_id: s for s in records.read(records.PairScore, tmp_path / "a.jsonl")}
     from sentence_transformers import SentenceTransformer
 
     encoder = SentenceTransformer(models.resolve("all-MiniLM-L6-v2").path)
-    made = list(records.read(records.Pair, everything))
-    for pair in made:
+    all_pairs = list(records.read(records.Pair, everything))
+    for pair in all_pairs:
         a, b = (encoder.encode(text) for text in (pair.prefix_a, pair.prefix_b))
         cosine = float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
         assert scores[pair.pair_id].p_same == pytest.approx((1 + cosine) / 2, abs=1e-5)
     # Ten pairs read twenty prefixes; five of them were new to the encoder.
     read = sum(s.prompt_tokens - s.cached_tokens for s in scores.values())
-    prefixes = {p.prefix_a for p in made} | {p.prefix_b for p in made}
+    prefixes = {p.prefix_a for p in all_pairs} | {p.prefix_b for p in all_pairs}
     assert len(prefixes) == 5 and read == sum(len(encoder.tokenizer(t)["input_ids"]) for t in prefixes)
     # Another file of the same traces goes on from the cache: nothing is encoded again, the scores are the same.
     cache = tmp_path / "a.embeddings.npz"
     before = file_hash(cache)
-    done = run_stage(SBERT, "--pairs", some, "--output", tmp_path / "b.jsonl", "--cache", cache, "--resamples", "20")
+    done = run_stage(SBERT, "--pairs", few, "--output", tmp_path / "b.jsonl", "--cache", cache, "--resamples", "20")
     assert done.returncode == 0, done.stderr
     for score in records.read(records.PairScore, tmp_path / "b.jsonl"):
         assert score.cached_tokens == score.prompt_tokens and score.p_same == scores[score.pair_id].p_same
@@ -72,18 +72,18 @@ def test_sentence_bert_is_the_cosine_and_encodes_each_trace_once(two_pair_files,
     (tmp_path / "broken.npz").write_bytes(cache.read_bytes()[:500])
     for name, message in (("other", "another encoder"), ("broken", "not a readable cache")):
         done = run_stage(
-            SBERT, "--pairs", some, "--output", tmp_path / f"{name}.jsonl", "--cache", tmp_path / f"{name}.npz"
+            SBERT, "--pairs", few, "--output", tmp_path / f"{name}.jsonl", "--cache", tmp_path / f"{name}.npz"
         )
         assert done.returncode == 2 and message in done.stderr and "delete it" in done.stderr
 
 
 @pytest.mark.parametrize(
-    "made", [{"adapter_config.json": {}}, {"config.json": {}, "manifest.json": {"stage": "train"}}]
+    "files", [{"adapter_config.json": {}}, {"config.json": {}, "manifest.json": {"stage": "train"}}]
 )
-def test_a_trained_judge_is_not_zero_shot(two_pair_files, tmp_path, made):
+def test_a_trained_judge_is_not_zero_shot(two_pair_files, tmp_path, files):
     judge = tmp_path / "judge"
     judge.mkdir()
-    for name, content in made.items():
+    for name, content in files.items():
         (judge / name).write_text(json.dumps(content))
     done = run_stage(
         "Preliminaries/zero_shot_exp.py",
@@ -105,21 +105,21 @@ def test_no_pairs_is_an_error(tmp_path):
 
 
 def test_scores_of_other_pairs_or_of_the_same_judge_are_not_compared(two_pair_files, tmp_path):
-    made = list(records.read(records.Pair, two_pair_files[0]))
+    all_pairs = list(records.read(records.Pair, two_pair_files[0]))
 
-    def write(name, some, judge):
-        records.write(tmp_path / name, [records.PairScore(p.pair_id, judge, 0.5, False, 1, 0) for p in some])
+    def write(name, chosen, judge):
+        records.write(tmp_path / name, [records.PairScore(p.pair_id, judge, 0.5, False, 1, 0) for p in chosen])
         return tmp_path / name
 
-    first = write("first.jsonl", made, "a")
-    loaded = scoring.load([first, write("second.jsonl", made, "b")], made)
-    assert list(loaded) == ["a", "b"] and set(loaded["b"]) == {p.pair_id for p in made}
-    for name, some, judge in (("fewer", made[:-1], "b"), ("same", made, "a")):
+    first = write("first.jsonl", all_pairs, "a")
+    loaded = scoring.load([first, write("second.jsonl", all_pairs, "b")], all_pairs)
+    assert list(loaded) == ["a", "b"] and set(loaded["b"]) == {p.pair_id for p in all_pairs}
+    for name, chosen, judge in (("fewer", all_pairs[:-1], "b"), ("same", all_pairs, "a")):
         with pytest.raises(UserError, match=f"{name}.jsonl: .*(same pairs only|one further judge)"):
-            scoring.load([first, write(f"{name}.jsonl", some, judge)], made)
-    changed = [*made[:-1], records.Pair(**{**records.to_row(made[-1]), "pair_id": "other"})]
+            scoring.load([first, write(f"{name}.jsonl", chosen, judge)], all_pairs)
+    changed = [*all_pairs[:-1], records.Pair(**{**records.to_row(all_pairs[-1]), "pair_id": "other"})]
     with pytest.raises(UserError, match="scores 10 pairs, of which 9 are among the 10 given"):
-        scoring.load([write("other.jsonl", changed, "b")], made)
+        scoring.load([write("other.jsonl", changed, "b")], all_pairs)
 
 
 class Breaks(judges.Judge):
@@ -137,7 +137,7 @@ class Breaks(judges.Judge):
 
 
 def test_a_killed_run_knows_its_judge_and_a_refused_one_leaves_nothing(two_pair_files, tmp_path, monkeypatch):
-    """Name, hash and size stand in the manifest with the first score, the label mass with it; before it there is no manifest."""
+    """Name, hash, size and label mass stand in the manifest with the first score; before it there is no manifest."""
     monkeypatch.setattr(judges.Judge, "FIRST", 1)
     described = {"name": "breaks", "sha256": "0" * 64, "source": "folder", "parameters": None}
     output = tmp_path / "scores.jsonl"
@@ -149,9 +149,9 @@ def test_a_killed_run_knows_its_judge_and_a_refused_one_leaves_nothing(two_pair_
     assert not output.exists() and not (tmp_path / "scores.manifest.json").exists()
     with pytest.raises(KeyboardInterrupt):
         scoring.run(settings, described, lambda: Breaks(KeyboardInterrupt()), {})
-    made = json.loads((tmp_path / "scores.manifest.json").read_text())
-    assert made["judge"] == described | {"label_mass": {"mean": 0.9, "least": 0.9, "prompts": 1}}
-    assert made["judge_parameters"] is None and not made["complete"]
+    manifest = json.loads((tmp_path / "scores.manifest.json").read_text())
+    assert manifest["judge"] == described | {"label_mass": {"mean": 0.9, "least": 0.9, "prompts": 1}}
+    assert manifest["judge_parameters"] is None and not manifest["complete"]
     assert len(list(records.read(records.PairScore, output))) == 2
 
 

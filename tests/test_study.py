@@ -18,31 +18,31 @@ from deepprune.evaluate import ablation, study
 PROBLEMS = [make_problem(i, str(2 * i), family="sums" if i % 2 else "others") for i in range(1, 9)]
 
 
-def write_scores(path, made, seed, quality, judge="j"):
+def write_scores(path, pair_records, seed, quality, judge="j"):
     rng = np.random.default_rng(seed)
     rows = [
         records.PairScore(p.pair_id, judge, float(np.clip(quality * p.label + rng.random() * 0.6, 0, 1)), True, 5, 0)
-        for p in made
+        for p in pair_records
     ]
     records.write(path, rows)
 
 
 def make_pairs(truncation):
-    made = []
+    pair_records = []
     for problem in PROBLEMS:
         for model in ("reasoner-1B", "reasoner-2B"):
             group = [make_trace(problem, i, [problem.gold, problem.gold, "7", "8"][i], model=model) for i in range(4)]
-            made += pairs.build(group, problem, truncation, None, 0)[0]
-    return made
+            pair_records += pairs.build(group, problem, truncation, None, 0)[0]
+    return pair_records
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A study of two judges on 96 pairs of 8 problems and two reasoners."""
-    made = make_pairs(Truncation("words", 1))
-    records.write(tmp_path / "pairs.jsonl", made)
-    write_scores(tmp_path / "scores_good.jsonl", made, 1, 0.4)
-    write_scores(tmp_path / "scores_bad.jsonl", made, 2, 0.1)
+    pair_records = make_pairs(Truncation("words", 1))
+    records.write(tmp_path / "pairs.jsonl", pair_records)
+    write_scores(tmp_path / "scores_good.jsonl", pair_records, 1, 0.4)
+    write_scores(tmp_path / "scores_bad.jsonl", pair_records, 2, 0.1)
     return tmp_path
 
 
@@ -88,13 +88,13 @@ def test_each_half_gets_the_other_halfs_temperature(folder):
 
 def test_worst_errors_are_errors_worst_first_and_spread(folder):
     data = study.scored(folder, {"bad": "bad"})
-    found = study.worst_errors(folder / "pairs.jsonl", data, "bad", 8)
-    sizes = [abs(p - pair.label) for pair, p in found]
+    worst_pairs = study.worst_errors(folder / "pairs.jsonl", data, "bad", 8)
+    sizes = [abs(p - pair.label) for pair, p in worst_pairs]
     assert sizes == sorted(sizes, reverse=True) and min(sizes) > 0.5
-    ids = [pair.problem_id for pair, _ in found]
+    ids = [pair.problem_id for pair, _ in worst_pairs]
     assert max(ids.count(i) for i in ids) <= 2
     worst = (data["bad"] - data["label"]).abs().idxmax()
-    assert found[0][0].pair_id == data.loc[worst, "pair_id"]
+    assert worst_pairs[0][0].pair_id == data.loc[worst, "pair_id"]
 
 
 def test_a_leak_is_an_error(folder):
@@ -109,13 +109,13 @@ def test_a_leak_is_an_error(folder):
 
 def test_agreement_counts_pairs():
     problem = PROBLEMS[0]
-    some = [make_trace(problem, i, a) for i, a in enumerate(["2", "2.0", "7", None, "2", "7"])]
-    row = study.agreement({problem.problem_id: problem}, some).iloc[0]
+    trace_records = [make_trace(problem, i, a) for i, a in enumerate(["2", "2.0", "7", None, "2", "7"])]
+    row = study.agreement({problem.problem_id: problem}, trace_records).iloc[0]
     known = ["2", "2", "7", "2", "7"]
     same = sum(a == b for a, b in itertools.combinations(known, 2))
     assert (row["traces"], row["pairs"], row["same"]) == (6, 10, same / 10)
     assert row["unknown"] == pytest.approx(1 / 6) and row["pass@1"] == pytest.approx(
-        sum(t.correct is True for t in some) / 6
+        sum(t.correct is True for t in trace_records) / 6
     )
 
 
@@ -123,13 +123,19 @@ def test_the_ablations_table_and_effects(tmp_path):
     """Words help by design here, the other factors do not; the mean differences are counted again."""
     areas = {}
     for number, cell in enumerate(ablation.GRID):
-        made = make_pairs(Truncation(cell.truncation, 1) if cell.truncation == "words" else Truncation("words", 2))
-        records.write(ablation.pairs_file(tmp_path, cell), made)
+        pair_records = make_pairs(
+            Truncation(cell.truncation, 1) if cell.truncation == "words" else Truncation("words", 2)
+        )
+        records.write(ablation.pairs_file(tmp_path, cell), pair_records)
         write_scores(
-            tmp_path / f"scores_{cell.name}.jsonl", made, number, 0.4 if cell.truncation == "words" else 0.0, cell.name
+            tmp_path / f"scores_{cell.name}.jsonl",
+            pair_records,
+            number,
+            0.4 if cell.truncation == "words" else 0.0,
+            cell.name,
         )
         scores = [s.p_same for s in records.read(records.PairScore, tmp_path / f"scores_{cell.name}.jsonl")]
-        areas[cell] = roc_auc_score([p.label for p in made], scores)
+        areas[cell] = roc_auc_score([p.label for p in pair_records], scores)
     table = ablation.table(tmp_path, resamples=20).set_index("cell")
     assert len(table) == 8 and table.index.is_unique
     for cell, area in areas.items():
@@ -146,8 +152,8 @@ def test_the_ablations_table_and_effects(tmp_path):
         np.mean([a for c, a in areas.items() if c.oversampled])
         - np.mean([a for c, a in areas.items() if not c.oversampled])
     )
-    made = make_pairs(Truncation("words", 1))
-    records.write(ablation.pairs_file(tmp_path, ablation.GRID[-1]), made[1:])
+    pair_records = make_pairs(Truncation("words", 1))
+    records.write(ablation.pairs_file(tmp_path, ablation.GRID[-1]), pair_records[1:])
     with pytest.raises(UserError, match="same pairs only"):
         ablation.table(tmp_path, resamples=20)
 
@@ -167,10 +173,10 @@ def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkey
     monkeypatch.setattr(
         script.ablation, "table", lambda *a, **k: study.table(study.frame(pairs_file, {"x": scores}), resamples=5)
     )
-    made = make_pairs(Truncation("words", 1))
+    pair_records = make_pairs(Truncation("words", 1))
     pairs_file, scores = tmp_path / "p.jsonl", tmp_path / "s.jsonl"
-    records.write(pairs_file, made)
-    write_scores(scores, made, 0, 0.3)
+    records.write(pairs_file, pair_records)
+    write_scores(scores, pair_records, 0, 0.3)
     arguments = [
         "run_ablation.py",
         "--problems",
@@ -213,14 +219,14 @@ def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkey
 
 def test_scores_are_tabulated_by_how_much_of_the_traces_was_seen(folder, tmp_path):
     """At one word every prefix is partial but for a trace that ends at it: 'First'."""
-    some = [
+    trace_records = [
         make_trace(PROBLEMS[0], i, a, text=t)
         for i, (a, t) in enumerate([("4", "First"), ("4", "First we"), ("7", "First"), ("8", "So it is")])
     ]
-    made, _ = pairs.build(some, PROBLEMS[0], Truncation("words", 1), None, 0)
-    records.write(tmp_path / "few.jsonl", made)
-    records.write(tmp_path / "traces.jsonl", some)
-    write_scores(tmp_path / "few_scores.jsonl", made, 3, 0.3)
+    pair_records, _ = pairs.build(trace_records, PROBLEMS[0], Truncation("words", 1), None, 0)
+    records.write(tmp_path / "few.jsonl", pair_records)
+    records.write(tmp_path / "traces.jsonl", trace_records)
+    write_scores(tmp_path / "few_scores.jsonl", pair_records, 3, 0.3)
     args = [
         "--pairs",
         tmp_path / "few.jsonl",
@@ -239,14 +245,14 @@ def test_scores_are_tabulated_by_how_much_of_the_traces_was_seen(folder, tmp_pat
     assert counts == {"both traces partial": 1, "one whole trace": 4, "both traces whole": 1}
     score = {s.pair_id: s.p_same for s in records.read(records.PairScore, tmp_path / "few_scores.jsonl")}
     assert table.loc["all", "AUROC"] == pytest.approx(
-        roc_auc_score([p.label for p in made], [score[p.pair_id] for p in made])
+        roc_auc_score([p.label for p in pair_records], [score[p.pair_id] for p in pair_records])
     )
     assert (
         (tmp_path / "out" / "few.manifest.json").is_file()
         and (tmp_path / "out" / "few_roc.png").stat().st_size > 5000
         and "| all | it | 6 |" in (tmp_path / "out" / "few.md").read_text()
     )
-    records.write(tmp_path / "traces.jsonl", some[1:])
+    records.write(tmp_path / "traces.jsonl", trace_records[1:])
     done = run_stage("Offline/tabulate_scores.py", *args, "--traces", tmp_path / "traces.jsonl")
     assert done.returncode == 2 and "is in no --traces file" in done.stderr
 
@@ -254,10 +260,10 @@ def test_scores_are_tabulated_by_how_much_of_the_traces_was_seen(folder, tmp_pat
 def test_curves_over_k_are_those_of_all_choices_of_k_traces():
     """Two spellings of one answer are one class; an unknown answer does not vote; 3 ties with 2 + 1 split alike."""
     problem, other = PROBLEMS[0], PROBLEMS[1]  # gold 2 and 4
-    some = [make_trace(problem, i, a) for i, a in enumerate(["7", "2", None, "2.0", "7", "9"])]
-    some = [t if t.answer != "2.0" else dataclasses.replace(t, correct=True) for t in some]
-    some += [make_trace(other, i, a) for i, a in enumerate(["5", "6"])]
-    data = study.against_k({p.problem_id: p for p in PROBLEMS}, some).set_index(["problem_id", "k"])
+    trace_records = [make_trace(problem, i, a) for i, a in enumerate(["7", "2", None, "2.0", "7", "9"])]
+    trace_records = [t if t.answer != "2.0" else dataclasses.replace(t, correct=True) for t in trace_records]
+    trace_records += [make_trace(other, i, a) for i, a in enumerate(["5", "6"])]
+    data = study.against_k({p.problem_id: p for p in PROBLEMS}, trace_records).set_index(["problem_id", "k"])
     assert data.loc[problem.problem_id].index.to_list() == [1, 2, 4, 6] and data.loc[
         other.problem_id
     ].index.to_list() == [1, 2]
@@ -279,10 +285,10 @@ def test_curves_over_k_are_those_of_all_choices_of_k_traces():
 
 def test_where_the_vote_settles_over_random_orders():
     problem, other = PROBLEMS[0], PROBLEMS[1]
-    some = [make_trace(problem, i, "2") for i in range(5)] + [
+    trace_records = [make_trace(problem, i, "2") for i in range(5)] + [
         make_trace(other, i, a) for i, a in enumerate([None, "8", "8"])
     ]
-    data = study.settling({p.problem_id: p for p in PROBLEMS}, some, orders=300).set_index("problem_id")
+    data = study.settling({p.problem_id: p for p in PROBLEMS}, trace_records, orders=300).set_index("problem_id")
     assert (
         data.loc[problem.problem_id, ["low", "median", "high"]].to_list() == [1, 1, 1]
         and data.loc[problem.problem_id, "right"]

@@ -80,8 +80,8 @@ def test_a_run_learns_the_label_token_with_focal_loss(world, trained):
     assert any(name.endswith("lora_B.weight") and value.abs().max() > 0 for name, value in adapter.items())
 
 
-def same_adapter(one, other):
-    a, b = (load_file(folder / "adapter_model.safetensors") for folder in (one, other))
+def same_adapter(first, second):
+    a, b = (load_file(folder / "adapter_model.safetensors") for folder in (first, second))
     assert a.keys() == b.keys()
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-4, msg=name)
@@ -125,7 +125,7 @@ def test_two_processes_train_the_same_judge_as_one(world, trained):
 
 
 def test_a_loss_that_is_nan_stops_the_run_and_names_the_pair(world, tmp_path):
-    """It ended as trained: exit 0, complete, final loss 0.0, an adapter of NaN. Here the third row's own words are NaN."""
+    """It ended as trained: exit 0, complete, loss 0.0, an adapter of NaN. Here the third row's own words are NaN."""
     tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
     tokenizer.save_pretrained(tmp_path / "poisoned")
     model = AutoModelForCausalLM.from_pretrained(world / "tiny")

@@ -36,8 +36,8 @@ def recipe_with(world, template):
         ({"num_samples": 5}, "remove num_samples: every row is read once"),
         ({"file_name": "train.json"}, "file_name should be a .jsonl file"),
         ({"file_name": None}, "has no file_name"),
-        ({"columns": {"prompt": "instruction", "response": "output"}}, "columns should be system, prompt, query and response"),
-        ({"columns": {"system": "system", "history": "history"}}, "columns should be system, prompt, query and response"),
+        ({"columns": {"prompt": "instruction", "response": "output"}}, "columns should be system, prompt, query and"),
+        ({"columns": {"system": "system", "history": "history"}}, "columns should be system, prompt, query and"),
         ({"columns": {"system": None}}, "columns should map"),
     ],
 )  # fmt: skip

@@ -57,10 +57,10 @@ def tiny_model(poison=None):
 
 def rows(poisoned=None):
     """8 tokenized rows without POISON, but for one."""
-    made = [{key: [min(t, POISON - 1) for t in value] for key, value in row.items()} for row in samples()]
+    data = [{key: [min(t, POISON - 1) for t in value] for key, value in row.items()} for row in samples()]
     if poisoned is not None:
-        made[poisoned]["input_ids"][1] = POISON
-    return made
+        data[poisoned]["input_ids"][1] = POISON
+    return data
 
 
 def trainer(tmp_path, model, base=Trainer, train=None, callbacks=None, row_name=None, evaluation=None, **settings):
@@ -129,7 +129,11 @@ from test_training_guard import rows, tiny_model, trainer
 folder = Path(sys.argv[1])
 for poison in ("loss", "gradient"):
     it = trainer(
-        folder / poison, tiny_model(poison), train=rows(poisoned=5), gradient_accumulation_steps=1, row_name=lambda i: f"pair {i}"
+        folder / poison,
+        tiny_model(poison),
+        train=rows(poisoned=5),
+        gradient_accumulation_steps=1,
+        row_name=lambda i: f"pair {i}",
     )
     try:
         it.train()
@@ -139,7 +143,7 @@ for poison in ("loss", "gradient"):
 
 
 def test_all_ranks_stop_together_with_one_message(tmp_path):
-    """torchrun, two processes: row 5 is rank 1's, in the third step; a gradient is known after the ranks are summed only."""
+    """torchrun, two processes: row 5 is rank 1's, in the third step; a gradient is known after the ranks are summed."""
     (tmp_path / "ranks.py").write_text(RANKS)
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     done = subprocess.run(
@@ -174,7 +178,7 @@ def test_a_wild_learning_rate_stops(tmp_path):
 
 
 def test_weights_that_ran_away_to_where_nothing_changes_stop(tmp_path):
-    """All numbers are finite, the gradient is exactly zero: a learning rate of 1e9 ended as trained, with a loss of ln(vocabulary)."""
+    """All numbers are finite, the gradient is exactly zero: with a learning rate of 1e9 it ended as trained."""
     model = tiny_model()
     model.lm_head.register_forward_hook(lambda module, inputs, output: output * 0.0)
     with pytest.raises(

@@ -1,7 +1,10 @@
-"""A judge, a baseline and a finish rule as somebody would add them: a file like this one, one line in a registry each."""
+"""A judge, a baseline and a finish rule as somebody would add them; requests to ask a judge.
+
+Each would be a file like this one and one line in a registry.
+"""
 
 from deepprune.evaluate.baselines import Outcome
-from deepprune.judges import Judge, Score
+from deepprune.judges import Judge, Request, Score
 from deepprune.prune.finishing import Finish, Open
 
 
@@ -30,3 +33,20 @@ def one_each(count, settings, key):
     chosen = tuple(cluster[0] for cluster in clusters)
     yield Finish(chosen)
     return dict.fromkeys(chosen, 1.0)
+
+
+TRACE = "First we add the tens of {a} and {b}. Then we carry, so the sum is near {c}. Therefore we check {d} again."
+
+
+def requests():
+    """24 pairs of 3 problems; each first trace is shared by four pairs."""
+    result = []
+    for q in range(3):
+        question = f"Ann has {17 + q} apples and buys {25 * q} more, then gives away half. How many are left?"
+        for a in range(2):
+            first = TRACE.format(a=q, b=a, c=q + a, d=7)
+            result += [
+                Request(question, first, TRACE.format(a=b, b=q, c=3 * b, d=b), f"{q}a{a}", f"{q}b{b}", b % 2)
+                for b in range(4)
+            ]
+    return result

@@ -1,8 +1,8 @@
 """AUROC, TNR at a given FNR, calibration, pass@k, cons@k, and bootstrap intervals over problems.
 
 Positive class: pairs with the same answer (label 1). Tests hold the estimators equal to scikit-learn's and scipy's.
-A number that does not exist (one class only, no rows, the interval of one problem) is nan. A score that is not finite is
-an error (UserError): it comes from a broken judge.
+A number that does not exist (one class only, no rows, the interval of one problem) is nan. A score that is not finite
+is an error (UserError): it comes from a broken judge.
 """
 
 from __future__ import annotations

@@ -137,10 +137,10 @@ def agreement(problems: Mapping[str, Problem], recorded: Sequence[Trace]) -> pd.
 def against_k(
     problems: Mapping[str, Problem], recorded: Sequence[Trace], ks: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """One row a problem and k: pass@k, cons@k, distinct (expected number of different answers); exact, over all choices of k traces.
+    """One row a problem and k: pass@k, cons@k, distinct (expected number of different answers).
 
-    recorded: one reasoner's traces. ks: default 1, 2, 4, ... and the number of traces. A k above a problem's number of
-    traces has no row.
+    Exact, over all choices of k traces. recorded: one reasoner's traces. ks: default 1, 2, 4, ... and the number of
+    traces. A k above a problem's number of traces has no row.
     """
     rows = []
     for problem_id, labels, right in _labelled(problems, recorded):
@@ -219,13 +219,13 @@ def cross_fitted_temperature(data: pd.DataFrame, judge: str) -> tuple[pd.Series,
 
 def worst_errors(pairs: str | Path, data: pd.DataFrame, judge: str, count: int = 20) -> list[tuple[Pair, float]]:
     """The pairs on which the judge is most surely wrong, with its p_same; worst first, at most two a problem."""
-    some = {p.pair_id: p for p in records.read(Pair, pairs)}
+    by_id = {p.pair_id: p for p in records.read(Pair, pairs)}
     rows = data.assign(error=(data[judge] - data["label"]).abs()).sort_values(
         ["error", "pair_id"], ascending=[False, True]
     )
     rows = rows[rows["error"] > 0.5]
     rows = rows[rows.groupby("problem_id").cumcount() < 2]
-    return [(some[i], p) for i, p in zip(rows["pair_id"][:count], rows[judge][:count], strict=True)]
+    return [(by_id[i], p) for i, p in zip(rows["pair_id"][:count], rows[judge][:count], strict=True)]
 
 
 def training_rows(folder: str | Path) -> list[dict]:

@@ -52,7 +52,8 @@ class Score:
         if not 0.0 <= self.p_same <= 1.0 or not 0.0 <= (self.label_mass or 0.0) < float("inf"):
             raise NotAJudge(
                 f"answered with p_same = {self.p_same} and label mass {self.label_mass}, which are no probabilities: "
-                "are its weights finite (did the training diverge)? If they are, its numbers overflow: try --dtype float32"
+                "are its weights finite (did the training diverge)? If they are, its numbers overflow: try --dtype "
+                "float32"
             )
 
 

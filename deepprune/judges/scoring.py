@@ -86,7 +86,7 @@ def run(
 
 
 def scored(todo: Sequence[records.Pair], judge: Judge, name: str, manifest: Manifest) -> Iterator[records.PairScore]:
-    """The judge's score of each pair, as soon as it is known; its label mass goes into the manifest. Closes the judge."""
+    """The judge's score of each pair as it becomes known; notes its label mass in the manifest; closes the judge."""
     started = time.monotonic()
     requests = (Request.of(p) for p in todo)
     for position, score in progress.bar(judge.stream(requests), total=len(todo), desc="pairs", unit="pair"):

@@ -155,7 +155,8 @@ def check_targets(
     if cut:
         raise UserError(
             f"{cut} of {len(dataset)} {what} rows have a prompt of more than cutoff_len ({cutoff_len}) tokens, whose "
-            "end would be cut off: raise cutoff_len, or make the pairs with a lower --cutoff (stage 02) or shorter prefixes"
+            "end would be cut off: raise cutoff_len, or make the pairs with a lower --cutoff (stage 02) or shorter "
+            "prefixes"
         )
     if wrong:
         raise UserError(
