@@ -51,14 +51,14 @@ def main() -> None:
     recipe.check()
     data = TrainingData.find(recipe)
     model = models.resolve(str(recipe.args["model_name_or_path"]))
-    tokenizer = check_template(recipe, model)
-    data.check_control_tokens(tokenizer)
+    prompts = check_template(recipe, model, data.profile)
+    data.check_control_tokens(prompts.tokenizer)
 
     run = TrainingRun.open(recipe, data, model)
     if run.is_done():
         return
     watch = Watch(run.manifest if run.first else None, draw=not recipe.args.get("disable_tqdm"))
-    fine_tune(recipe, data, model, run.checkpoint(), watch)
+    fine_tune(recipe, data, model, prompts, run.checkpoint(), watch)
     run.finish(watch)
 
 

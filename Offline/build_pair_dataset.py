@@ -7,6 +7,7 @@ Writes, under --data-dir:
     finetune_data/NAME.jsonl      training pairs in LLaMA-Factory's alpaca format, oversampled, shuffled
     offline_test_data/NAME.jsonl  Pair records of held-out problems (and of --test-traces)
     online_test_data/NAME.jsonl   Trace records of the same problems, for pruning
+    finetune_data/NAME.judge_profile.yaml  how the rows ask and what they answer, for training to pass on
     dataset_info.json             LLaMA-Factory's registry, entry NAME
 
 A training row: {"system": "...", "instruction": "Problem: ...", "input": "", "output": "yes",
@@ -27,7 +28,9 @@ from deepprune.base.manifest import Manifest, check_paths
 from deepprune.base.stage import command
 from deepprune.data import pairs, traces
 from deepprune.engines import models
-from deepprune.judges import prompts
+from deepprune.judges import JudgeSettings, Request, profiles
+from deepprune.judges.pair_prompts import PairPrompts
+from deepprune.judges.profiles import Profile
 from deepprune.prune import prefixes
 from deepprune.prune.rules import CutSettings
 
@@ -42,6 +45,10 @@ class PairSettings(CutSettings):
     tokenizer: str = setting(
         "Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts (the judge's backbone)"
     )
+    judge_profile: str | None = config.like(
+        JudgeSettings, "judge_profile", help="YAML of how the judge will be asked (default: our prompt)"
+    )
+    other_truncation: bool = config.like(JudgeSettings, "other_truncation")
     cutoff: int = setting(
         8192, "longest judge prompt in tokens; longer training pairs are left out and counted", at_least=2
     )
@@ -62,7 +69,7 @@ class PairSettings(CutSettings):
 @command
 def main() -> None:
     settings = config.parse(PairSettings, "pairs", __doc__)
-    settings.cut()
+    profile = asked_with(settings)
     root = Path(settings.data_dir)
     outputs = {
         side: root / f"{side}_data" / f"{settings.name}.jsonl" for side in ("finetune", "offline_test", "online_test")
@@ -88,7 +95,7 @@ def main() -> None:
         problems = [by_id[i] for i in unseen]
         test_pairs += build(problems, unseen, most, "test pairs, unseen model", settings, tokenizer)
     say_how_much_is_whole(train_pairs, test_pairs, [t for group in [*seen.values(), *unseen.values()] for t in group])
-    fitting = within_cutoff(train_pairs, test_pairs, settings.cutoff, tokenizer)
+    fitting = within_cutoff(train_pairs, test_pairs, settings.cutoff, PairPrompts(profile, tokenizer))
     balance("before oversampling", fitting)
     final = pairs.oversample(fitting, settings.oversampling)
     balance("after oversampling", final)
@@ -96,17 +103,26 @@ def main() -> None:
 
     test_traces = [t for group in [*(seen[p.problem_id] for p in test), *unseen.values()] for t in group]
     rows = {
-        "finetune": (training_row(p, tokenizer) for p in final),
+        "finetune": (training_row(p, profile, tokenizer) for p in final),
         "offline_test": map(records.to_row, test_pairs),
         "online_test": map(records.to_row, test_traces),
     }
-    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    made_from = settings.made_from(profile.version)
     counts = {"train_problems": len(train), "test_problems": len(test) + len(unseen)}
     for side, path in outputs.items():
         Manifest.open(path, "pairs", made_from, inputs, overwrite=True).write(rows[side], **counts)
+    profiles.save(profile, profiles.rows_profile(outputs["finetune"]))
     register(root, settings.name)
     for path in outputs.values():
         console.detail(str(path))
+
+
+def asked_with(settings: PairSettings) -> Profile:
+    """The profile that the rows are written for, with the truncation of their traces."""
+    profile = profiles.load(settings.judge_profile) if settings.judge_profile else profiles.DEFAULT
+    cut = settings.cut()
+    profile.check_truncation([cut.as_dict()], settings.other_truncation)
+    return dataclasses.replace(profile, truncation=cut)
 
 
 def build(
@@ -133,16 +149,16 @@ def build(
 
 
 def within_cutoff(
-    train_pairs: list[records.Pair], test_pairs: list[records.Pair], cutoff: int, tokenizer
+    train_pairs: list[records.Pair], test_pairs: list[records.Pair], cutoff: int, prompts: PairPrompts
 ) -> list[records.Pair]:
     """The training pairs whose prompt is not longer than the cutoff. Raises UserError if there are none."""
     if not train_pairs:
         raise UserError(
             "no training pair: every trace of the training problems is without an answer, or there are none"
         )
-    lengths = prompt_lengths(train_pairs, tokenizer)
+    lengths = prompt_lengths(train_pairs, prompts)
     report_lengths("training", lengths, cutoff)
-    report_lengths("test", prompt_lengths(test_pairs, tokenizer), cutoff)
+    report_lengths("test", prompt_lengths(test_pairs, prompts), cutoff)
     fitting = [p for p, n in zip(train_pairs, lengths, strict=True) if n <= cutoff]
     if len(fitting) < len(train_pairs):
         print(f"left out {len(train_pairs) - len(fitting)} training pairs longer than the cutoff")
@@ -163,9 +179,9 @@ def say_how_much_is_whole(
         console.detail(f"{side}, {prefixes.whole_line(used(side_pairs, by_id))}")
 
 
-def training_row(pair: records.Pair, tokenizer) -> dict:
+def training_row(pair: records.Pair, profile: Profile, tokenizer) -> dict:
     """A pair as LLaMA-Factory reads it, with where it comes from."""
-    row = prompts.training_row(pair.question, pair.prefix_a, pair.prefix_b, pair.label, tokenizer)
+    row = profile.training_row(pair.question, pair.prefix_a, pair.prefix_b, pair.label, tokenizer)
     return row | {"pair_id": pair.pair_id, "problem_id": pair.problem_id, "label": pair.label}
 
 
@@ -190,9 +206,9 @@ def used(side: list[records.Pair], by_trace: dict[str, records.Trace]) -> list[t
     return [(prefix == by_trace[i].text, by_trace[i].answer) for i, prefix in cut.items()]
 
 
-def prompt_lengths(pairs: list[records.Pair], tokenizer) -> list[int]:
+def prompt_lengths(pairs: list[records.Pair], prompts: PairPrompts) -> list[int]:
     """Judge prompt tokens of each pair."""
-    return [len(prompts.prompt_ids(tokenizer, p.question, p.prefix_a, p.prefix_b)) for p in pairs]
+    return [len(prompts.ids(Request.of(p))) for p in pairs]
 
 
 def report_lengths(what: str, lengths: list[int], cutoff: int) -> None:

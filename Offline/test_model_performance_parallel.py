@@ -16,7 +16,7 @@ from deepprune import judges
 from deepprune.base import config, runtime
 from deepprune.base.config import setting
 from deepprune.base.stage import command
-from deepprune.judges import prompts, scoring
+from deepprune.judges import scoring
 
 
 @dataclasses.dataclass
@@ -30,11 +30,15 @@ def main() -> None:
     settings = config.parse(EvaluateSettings, "evaluate", __doc__)
     if judges.KINDS[settings.judge].needs_vllm:
         runtime.ensure()
-    described = judges.describe(settings.judge, settings.model, settings.seed)
-    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    described = judges.describe(settings.judge, settings.model, settings.seed, settings.judge_profile)
+    made_from = config.resolved(settings) | {"prompt_version": described["prompt_version"]}
     made_from.pop("pairs"), made_from.pop("model")
+    profile = judges.profile_of(settings.judge, settings.model, settings.judge_profile)
 
-    scoring.run(settings, described, lambda: judges.open_judge(settings.judge, settings.model, settings), made_from)
+    def open_judge() -> judges.Judge:
+        return judges.open_judge(settings.judge, settings.model, settings)
+
+    scoring.run(settings, described, open_judge, made_from, profile)
 
 
 if __name__ == "__main__":

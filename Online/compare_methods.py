@@ -32,13 +32,14 @@ from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
 from deepprune.engines import models
 from deepprune.evaluate import methods, methods_figures, simulation
-from deepprune.judges import prompts, score_store, scoring
+from deepprune.judges import profiles, score_store, scoring
+from deepprune.judges.pair_prompts import Frame
 from deepprune.judges.score_store import ScoreStore
 from deepprune.prune import costs, prefixes
 from deepprune.prune.prefixes import Prefixed
 from deepprune.prune.rules import CutSettings
 
-SIMULATED = prompts.Frame(60, 9, 26)  # a simulated judge's prompt beside the prefixes; the small judge's is about so
+SIMULATED = Frame(60, 9, 26)  # a simulated judge's prompt beside the prefixes; the small judge's is about so
 
 
 @dataclasses.dataclass
@@ -81,7 +82,7 @@ def main() -> None:
     if not size:
         raise UserError("the reasoner's name does not tell its size: give --reasoner-parameters")
     names = {name: judges.name_of("vllm", model) for name, model in named.items()}
-    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    made_from = settings.made_from(profiles.DEFAULT.version)
     made_from.pop("problems"), made_from.pop("traces"), made_from.pop("judges")
     inputs = [*settings.problems, *settings.traces, *([settings.only] if settings.only else [])]
     manifest = Manifest.open(
@@ -141,9 +142,8 @@ def scored(
     name: str, model: str, settings: CompareSettings, by_id: dict, groups: dict[str, list[Prefixed]]
 ) -> dict[str, methods.Judged]:
     """A model's score of every unordered pair, from the store where it is known. `ratio` holds its parameters."""
-    from transformers import AutoTokenizer
-
     judge_is = judges.describe("vllm", model)
+    judges.profile_of("vllm", model).check_truncation([settings.cut().as_dict()], settings.other_truncation)
     identity = score_store.identity(judge_is, "vllm", settings.dtype, settings.cut(), settings.tokenizer)
     requests = [
         judges.Request(by_id[i].question, a.prefix, b.prefix, a.trace_id, b.trace_id)
@@ -154,7 +154,7 @@ def scored(
     def open_judge() -> judges.Judge:
         return judges.open_judge("vllm", model, settings)
 
-    own, result = AutoTokenizer.from_pretrained(judges.folder_of(model)), {}
+    own, result = judges.prompts_of(model), {}
     at = f"{Path(settings.output).with_suffix('')}.{name}.sqlite"
     with ScoreStore(at, identity, settings.least_label_mass) as store:
         store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})

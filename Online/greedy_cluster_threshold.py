@@ -31,7 +31,7 @@ from deepprune.base.manifest import Manifest, manifest_path
 from deepprune.base.stage import command
 from deepprune.data import answers, problems
 from deepprune.engines import models
-from deepprune.judges import prompts, score_store
+from deepprune.judges import score_store
 from deepprune.judges.score_store import ScoreStore
 from deepprune.prune import clustering, costs, finishing, prefixes, rules
 from deepprune.prune.clustering import ClusterSettings
@@ -87,9 +87,11 @@ def prune_all(settings: PruneSettings, opened: dict[tuple, judges.Judge]) -> Non
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
     groups = select(settings, by_id, tokenizer)
     console.detail(prefixes.whole_line((t.whole, t.answer) for group in groups.values() for t in group))
-    described = judges.describe(settings.judge, settings.model, settings.seed)
+    described = judges.describe(settings.judge, settings.model, settings.seed, settings.judge_profile)
+    profile = judges.profile_of(settings.judge, settings.model, settings.judge_profile)
+    profile.check_truncation([settings.cut().as_dict()], settings.other_truncation)
     name = described["name"]
-    kept = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    kept = settings.made_from(described["prompt_version"])
     kept.pop("problems"), kept.pop("traces"), kept.pop("model")
     manifest = Manifest.open(
         settings.output,
@@ -164,7 +166,7 @@ class Scorer:
         self.settings, self.by_id, self.groups = settings, by_id, groups
         self.name, self.parameters = described["name"], described["parameters"]
         self.judge: judges.Judge | None = None
-        self.tokenizer: Any = None  # the judge's own
+        self.prompts: Any = None  # the judge's own
         self.store: ScoreStore | None = None
         self.asked = self.scored = 0
         self.labels = {
@@ -211,11 +213,9 @@ class Scorer:
         traces = [t.prefix for t in self.groups[problem]]
         if judges.KINDS[self.settings.judge].per_trace:  # reads each trace once
             return calls, sum(self._opened().encode(traces[:opened])[1]), 0
-        if self.tokenizer is None:
-            from transformers import AutoTokenizer
-
-            self.tokenizer = AutoTokenizer.from_pretrained(judges.folder_of(self.settings.model))
-        frame, lengths = costs.prompt_parts(self.tokenizer, self.by_id[problem].question, traces)
+        if self.prompts is None:
+            self.prompts = judges.prompts_of(self.settings.model, self.settings.judge_profile)
+        frame, lengths = costs.prompt_parts(self.prompts, self.by_id[problem].question, traces)
         stored = {(member, new): s.prompt_tokens for new, given in enumerate(asked) for member, s in given}
         members = [[member for member, _ in given] for given in asked]
         return calls, *costs.judge_tokens(members, lengths, opened, frame, lambda a, b: stored[a, b])

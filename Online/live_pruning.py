@@ -31,7 +31,6 @@ from deepprune.base.stage import command
 from deepprune.data.problems import spread
 from deepprune.engines import models
 from deepprune.engines.reasoners import ReasonerLost
-from deepprune.judges import prompts
 from deepprune.prune import costs, live_setup, prefixes
 from deepprune.prune.live import JudgeLost, JudgeQueue, LiveSettings, Question
 from deepprune.prune.live_display import Display
@@ -56,7 +55,7 @@ def main() -> None:
         show(outcome, settings)
         return
     problems = spread(list(records.read_problems(*settings.problems).values()), settings.limit)
-    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    made_from = settings.made_from(described["prompt_version"])
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
         made_from.pop(place)
     manifest = Manifest.open(

@@ -23,7 +23,7 @@ from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
 from deepprune.evaluate import methods, methods_figures, simulation
-from deepprune.judges import prompts
+from deepprune.judges.pair_prompts import Frame
 
 
 @dataclasses.dataclass
@@ -101,7 +101,7 @@ def judges(traces: methods.TraceSet, number: int, settings: SimulateSettings) ->
             simulation.simulated_scores(traces.labels, auroc, settings.seed, key, settings.shared),
             settings.judge_ratio,
             traces.prefixes,
-            prompts.Frame(*settings.frame),
+            Frame(*settings.frame),
         )
         for auroc in settings.aurocs
     }

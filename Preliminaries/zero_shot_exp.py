@@ -24,7 +24,7 @@ from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
 from deepprune.engines import models
-from deepprune.judges import prompts, scoring
+from deepprune.judges import scoring
 
 
 @dataclasses.dataclass
@@ -37,8 +37,8 @@ def main() -> None:
     settings = config.parse(ZeroShotSettings, "evaluate", __doc__)
     refuse_trained(settings.model)
     runtime.ensure()
-    described = judges.describe("vllm", settings.model)
-    made_from = config.resolved(settings) | {"judge": "zero-shot", "prompt_version": prompts.VERSION}
+    described = judges.describe("vllm", settings.model, judge_profile=settings.judge_profile)
+    made_from = config.resolved(settings) | {"judge": "zero-shot", "prompt_version": described["prompt_version"]}
     made_from.pop("pairs"), made_from.pop("model")
 
     scoring.run(settings, described, lambda: judges.open_judge("vllm", settings.model, settings), made_from)

@@ -13,6 +13,8 @@ from deepprune.engines import models
 from deepprune.evaluate import methods
 from deepprune.evaluate.judge_cost_figures import EXACT, FULL, LARGEST, LIKELY
 from deepprune.judges import Request
+from deepprune.judges.pair_prompts import PairPrompts
+from deepprune.judges.profiles import DEFAULT
 from deepprune.prune import clustering, costs, finishing, prefixes
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
@@ -90,7 +92,7 @@ class Data:
             i: answers.classes([t.answer for t in g], self.by_id[i].answer_type) for i, g in self.groups.items()
         }
         # Without a judge of its own, prompts are counted in the tokens of the model that cuts.
-        own = AutoTokenizer.from_pretrained(judges.folder_of(args.model)) if args.judge == "vllm" else cutter
+        own = judges.prompts_of(args.model) if args.judge == "vllm" else PairPrompts(DEFAULT, cutter)
         self.frame, self.tokens = {}, {}
         for i, g in self.groups.items():
             self.frame[i], self.tokens[i] = costs.prompt_parts(own, self.by_id[i].question, [t.prefix for t in g])

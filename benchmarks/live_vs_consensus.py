@@ -24,7 +24,6 @@ from deepprune.base.records import Problem, Pruning
 from deepprune.base.stage import command
 from deepprune.data.problems import spread
 from deepprune.engines import models
-from deepprune.judges import prompts
 from deepprune.prune import costs, live_setup
 from deepprune.prune.live import JudgeQueue, LiveSettings, Question
 
@@ -39,7 +38,7 @@ def main() -> None:
     live_setup.check(settings)
     problems = spread(list(records.read_problems(*settings.problems).values()), settings.limit)
     groups = [problems[i : i + settings.questions] for i in range(0, len(problems), settings.questions)]
-    made_from = config.resolved(settings) | {"prompt_version": prompts.VERSION}
+    made_from = settings.made_from(live_setup.describe_judge(settings)["prompt_version"])
     for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
         made_from.pop(place)
     manifest = Manifest.open(
@@ -47,7 +46,7 @@ def main() -> None:
         "live against consensus",
         made_from,
         settings.problems,
-        ("timeout", "retries", "least_label_mass"),
+        ("timeout", "retries", "least_label_mass", "other_truncation"),
         settings.overwrite,
         {"reasoner": models.resolve(settings.reasoner).name, "judge": live_setup.judge_name(settings)},
     )

@@ -13,6 +13,7 @@ from deepprune.base.errors import UserError
 from deepprune.judges.training.focal_loss import (
     ANSWER_TOKENS,
     IGNORE,
+    Answers,
     FocalLoss,
     LabelOnly,
     LossSettings,
@@ -23,6 +24,7 @@ from deepprune.judges.training.focal_loss import (
 )
 
 NO, YES, END, NEWLINE = 5, 9, 2, 3  # token ids of a toy vocabulary
+LABELS = Answers(((NO,), (YES,)))
 VOCABULARY = 32
 
 
@@ -73,11 +75,11 @@ def test_loss_and_gradient_equal_an_independent_computation(gamma, alpha, scope)
 
     expected, gradient = naive(logits, labels, gamma, alpha_of, items)
     logits.requires_grad_()
-    loss = FocalLoss(gamma, alpha, (NO, YES))({"logits": logits}, labels, torch.tensor(items))
+    loss = FocalLoss(gamma, alpha, LABELS)({"logits": logits}, labels, torch.tensor(items))
     loss.backward()
     assert loss.item() == pytest.approx(float(expected), rel=1e-5)
     torch.testing.assert_close(logits.grad.double(), gradient, rtol=1e-4, atol=1e-7)
-    mean = FocalLoss(gamma, alpha, (NO, YES))({"logits": logits}, labels)  # no count: the mean of the batch
+    mean = FocalLoss(gamma, alpha, LABELS)({"logits": logits}, labels)  # no count: the mean of the batch
     assert mean.item() == pytest.approx(loss.item(), rel=1e-6)
 
 
@@ -85,7 +87,7 @@ def test_gradient_through_the_modulating_factor_matches_finite_differences():
     logits, labels = logits_and_labels(1)
     logits = logits.double()
     labels = labels.masked_fill(~first_targets(labels), IGNORE)
-    focal = FocalLoss(2.0, [0.3, 0.7], (NO, YES))
+    focal = FocalLoss(2.0, [0.3, 0.7], LABELS)
 
     def value(z):  # float32 inside: a step of 1e-2 keeps the rounding far below the tolerance
         return focal({"logits": z}, labels, 3).item()
@@ -110,7 +112,7 @@ def test_certain_predictions_have_finite_loss_and_gradient(gamma):
     logits = torch.zeros(2, 2, VOCABULARY)
     logits[0, 0, YES], logits[1, 0, NO] = 200.0, 200.0  # p = 1 and p = 0 in float32
     logits.requires_grad_()
-    loss = FocalLoss(gamma, 1.0, (NO, YES))({"logits": logits}, labels)
+    loss = FocalLoss(gamma, 1.0, LABELS)({"logits": logits}, labels)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
     assert loss.item() == pytest.approx(100.0)  # the wrong one counts fully, the right one not at all
@@ -120,7 +122,7 @@ def test_certain_predictions_have_finite_loss_and_gradient(gamma):
 def test_bfloat16_logits_are_scored_in_float32():
     logits, labels = logits_and_labels(2)
     low = logits.bfloat16()
-    focal = FocalLoss(2.0, 1.0, (NO, YES))
+    focal = FocalLoss(2.0, 1.0, LABELS)
     assert focal({"logits": low}, labels).dtype == torch.float32
     assert focal({"logits": low}, labels).item() == focal({"logits": low.float()}, labels).item()
 
@@ -133,7 +135,7 @@ def test_first_targets_are_the_label_tokens_also_when_samples_are_packed():
         ]
     )
     assert first_targets(labels).nonzero().tolist() == [[0, 2], [0, 7], [1, 1]]
-    batch = LabelOnly(lambda features: {"labels": labels, "input_ids": labels})([])
+    batch = LabelOnly(lambda features: {"labels": labels, "input_ids": labels}, LABELS)([])
     assert batch["labels"].ne(IGNORE).sum() == 3 and (batch["input_ids"] == labels).all()
 
 
@@ -214,7 +216,7 @@ def reference(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     return {
         "all": one_step(folder, Trainer, 1),
-        "label": one_step(folder, Trainer, 1, LabelOnly(pad)),
+        "label": one_step(folder, Trainer, 1, LabelOnly(pad, LABELS)),
     }
 
 
@@ -223,7 +225,7 @@ def reference(tmp_path_factory):
 @pytest.mark.parametrize("focal", [True, False])
 def test_gamma_zero_is_the_trainers_cross_entropy(tmp_path, reference, accumulation, scope, focal):
     settings = LossSettings(focal, 0.0, [1.0, 1.0], scope)
-    loss, gradient = one_step(tmp_path, trainer_class(Trainer, settings, (NO, YES)), accumulation)
+    loss, gradient = one_step(tmp_path, trainer_class(Trainer, settings, LABELS), accumulation)
     assert loss == pytest.approx(reference[scope][0], abs=1e-6)
     torch.testing.assert_close(gradient, reference[scope][1], rtol=0, atol=1e-6)
     assert abs(reference["label"][0] - reference["all"][0]) > 1e-3  # the scopes are different losses
@@ -231,13 +233,13 @@ def test_gamma_zero_is_the_trainers_cross_entropy(tmp_path, reference, accumulat
 
 @pytest.mark.parametrize("scope", ["label", "all"])
 def test_focal_loss_does_not_depend_on_accumulation(tmp_path, scope):
-    kind = trainer_class(Trainer, LossSettings(True, 2.0, [0.8, 0.3], scope), (NO, YES))
+    kind = trainer_class(Trainer, LossSettings(True, 2.0, [0.8, 0.3], scope), LABELS)
     whole, *split = [one_step(tmp_path, kind, n) for n in (1, 2, 4)]
     for loss, gradient in split:
         assert loss == pytest.approx(whole[0], abs=1e-6)
         torch.testing.assert_close(gradient, whole[1], rtol=0, atol=1e-6)
     model, batch = tiny_model(), pad(samples())
-    labels = batch["labels"] if scope == "all" else LabelOnly(pad)(samples())["labels"]
+    labels = batch["labels"] if scope == "all" else LabelOnly(pad, LABELS)(samples())["labels"]
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     weights = {NO: 0.8, YES: 0.3}
     items = int(labels.ne(IGNORE).sum())
@@ -246,9 +248,9 @@ def test_focal_loss_does_not_depend_on_accumulation(tmp_path, scope):
 
 
 def test_narrowed_logits_give_the_same_loss_and_gradient():
-    batch = LabelOnly(pad)(samples())
+    batch = LabelOnly(pad, LABELS)(samples())
     few = narrow(dict(batch))
-    focal, results = FocalLoss(2.0, 1.0, (NO, YES)), []
+    focal, results = FocalLoss(2.0, 1.0, LABELS), []
     for inputs in (batch, few):
         model = tiny_model()
         labels = inputs.pop("labels")
@@ -270,15 +272,15 @@ class Rows(list):
 
 def test_rows_that_are_cut_off_or_start_with_another_token_are_refused():
     rows = Rows(samples())
-    check_targets(rows, (NO, YES), cutoff_len=11)  # the longest prompt
+    check_targets(rows, LABELS, True, cutoff_len=11)  # the longest prompt
     with pytest.raises(UserError, match=r"2 of 8 training rows have a prompt of more than cutoff_len .9. tokens"):
-        check_targets(rows, (NO, YES), cutoff_len=9)
+        check_targets(rows, LABELS, True, cutoff_len=9)
     with pytest.raises(UserError, match="3 of 8 training rows do not start"):
-        check_targets(rows, (YES, YES), cutoff_len=None)
-    check_targets(rows, None, cutoff_len=11)
+        check_targets(rows, Answers(((YES,), (YES,))), True, cutoff_len=None)
+    check_targets(rows, LABELS, False, cutoff_len=11)
     cut = Rows([{"labels": [IGNORE] * 9 + [YES] * (ANSWER_TOKENS + 1)}])  # a long answer, cut where the room ends
     with pytest.raises(UserError, match="1 of 1 training rows"):
-        check_targets(cut, None, cutoff_len=10)
+        check_targets(cut, LABELS, False, cutoff_len=10)
 
 
 @pytest.mark.parametrize("scope", ["label", "all"])
@@ -286,7 +288,7 @@ def test_rows_that_are_cut_off_or_start_with_another_token_are_refused():
 def test_evaluation_rows_are_checked_as_training_rows_are(scope, several):
     """They were cut in silence, and the evaluation's loss was of half a prompt."""
     rows, long = Rows(samples()[:4]), Rows(samples())
-    kind = trainer_class(Trainer, LossSettings(focal_loss_scope=scope), (NO, YES), cutoff_len=8)
+    kind = trainer_class(Trainer, LossSettings(focal_loss_scope=scope), LABELS, cutoff_len=8)
     with pytest.raises(UserError, match="3 of 8 evaluation rows have a prompt of more than cutoff_len .8. tokens"):
         kind(train_dataset=rows, eval_dataset={"one": rows, "other": long} if several else long, data_collator=pad)
 
@@ -294,7 +296,7 @@ def test_evaluation_rows_are_checked_as_training_rows_are(scope, several):
 def test_without_a_target_the_loss_is_zero():
     logits = torch.randn(2, 4, VOCABULARY, requires_grad=True)
     for items in (None, 0, torch.tensor(0)):
-        loss = FocalLoss(2.0, [0.0, 1.0], (NO, YES))({"logits": logits}, torch.full((2, 4), IGNORE), items)
+        loss = FocalLoss(2.0, [0.0, 1.0], LABELS)({"logits": logits}, torch.full((2, 4), IGNORE), items)
         loss.backward()
         assert loss.item() == 0 and not logits.grad.any()
 
@@ -305,7 +307,7 @@ def test_tokens_that_cannot_be_said_and_classes_that_do_not_count_keep_the_loss_
     logits[..., NEWLINE + 10] = -math.inf  # padding of the vocabulary
     logits.requires_grad_()
     labels = labels.masked_fill(~first_targets(labels), IGNORE)
-    FocalLoss(gamma, [1.0, 0.0], (NO, YES))({"logits": logits}, labels, 3).backward()
+    FocalLoss(gamma, [1.0, 0.0], LABELS)({"logits": logits}, labels, 3).backward()
     assert torch.isfinite(logits.grad).all() and logits.grad[1].any() and not logits.grad[0].any()
 
 

@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+import toys
 from conftest import load_script
 from small_runs import COMPARE, CUT, prune, reported, run, write_sixteen
 
@@ -11,7 +12,7 @@ from deepprune import judges
 from deepprune.base import manifest
 from deepprune.engines import models
 from deepprune.evaluate import methods_figures, methods_table
-from deepprune.judges import prompts
+from deepprune.judges.pair_prompts import Frame
 from deepprune.prune import costs
 
 
@@ -30,7 +31,7 @@ class TelltaleJudge(judges.Judge):
 
     def _stream(self, requests):
         for position, r in enumerate(requests):
-            length = len(prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b))
+            length = len(toys.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b))
             low, high = sorted((r.trace_a, r.trace_b))
             yield position, judges.Score(random.Random(low + high).random(), length, self.cached)
 
@@ -214,7 +215,7 @@ def test_simulated_questions_have_equally_many_traces(tmp_path, monkeypatch, cap
 
 
 def test_a_block_wise_cache_saves_whole_blocks():
-    asked, prefixes, frame = [[], [0], [0, 1]], [5, 7, 9], prompts.Frame(2, 1, 4)
+    asked, prefixes, frame = [[], [0], [0, 1]], [5, 7, 9], Frame(2, 1, 4)
     assert costs.judge_tokens(asked, prefixes, 3, frame) == (19 + 21 + 23, 8 + 2)
     assert costs.judge_tokens(asked, prefixes, 3, frame, block=4) == (19 + 21 + 23, 8 + 0)
     # A stored score says how long its prompt was: 2 more than the parts.

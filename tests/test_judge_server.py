@@ -4,11 +4,11 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import toys
 from toys import requests
 from transformers import AutoTokenizer
 
 from deepprune import judges
-from deepprune.judges import prompts
 
 TOPS = {1: -0.105, 2: -2.5, 3: -5.0, 4: -6.0, 5: -7.0}  # nine tenths for the first
 
@@ -76,7 +76,7 @@ def test_what_a_server_answers_is_looked_at(tiny, monkeypatch, capsys, probabili
 
     from deepprune.judges.server import ServerJudge
 
-    no, yes = prompts.label_token_ids(AutoTokenizer.from_pretrained(tiny))
+    no, yes = toys.label_ids(AutoTokenizer.from_pretrained(tiny))
     rest = 1 - sum(p or 0.0 for p in probabilities)
     others = {
         token: math.log(rest * share)

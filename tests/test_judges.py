@@ -5,6 +5,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import toys
 from conftest import engine_scores
 from toys import requests
 from transformers import AutoTokenizer
@@ -12,7 +13,8 @@ from transformers import AutoTokenizer
 from deepprune import judges
 from deepprune.base import runtime
 from deepprune.base.errors import UserError
-from deepprune.judges import Request, interface, prompts
+from deepprune.judges import Request, pair_prompts
+from deepprune.judges.profiles import DEFAULT
 
 REFUSED = """
 def refused():
@@ -66,10 +68,10 @@ def test_p_same_is_the_softmax_over_the_two_labels(smol):
     request = requests()[5]
     tokenizer = AutoTokenizer.from_pretrained(smol)
     model = AutoModelForCausalLM.from_pretrained(smol, dtype=torch.float32)
-    ids = prompts.prompt_ids(tokenizer, request.question, request.prefix_a, request.prefix_b)
+    ids = toys.prompt_ids(tokenizer, request.question, request.prefix_a, request.prefix_b)
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0, -1].double()
-    no, yes = (tokenizer.convert_tokens_to_ids(label) for label in prompts.LABELS)
+    no, yes = (tokenizer.convert_tokens_to_ids(label) for label in DEFAULT.labels)
     expected = (logits[yes].exp() / (logits[yes].exp() + logits[no].exp())).item()
     scores = judges.open_judge("transformers", smol, dtype="float32", batch=3).score(requests()[:8])
     assert scores[5].p_same == pytest.approx(expected, abs=1e-4)
@@ -82,7 +84,7 @@ def test_labels_do_not_tie_in_bfloat16(tmp_path, tiny, kind):
     from transformers import AutoModelForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    labels = list(prompts.label_token_ids(tokenizer))
+    labels = list(toys.label_ids(tokenizer))
     model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.bfloat16)
     with torch.no_grad():
         model.lm_head.weight[labels] = 10.0 + 0.01 * model.lm_head.weight[labels].sign()
@@ -91,7 +93,7 @@ def test_labels_do_not_tie_in_bfloat16(tmp_path, tiny, kind):
     tokenizer.save_pretrained(tmp_path / "judge")
     asked, expected, coarse = requests(), [], set()
     for r in asked:
-        ids = prompts.prompt_ids(tokenizer, r.question, r.prefix_a, r.prefix_b)
+        ids = toys.prompt_ids(tokenizer, r.question, r.prefix_a, r.prefix_b)
         with torch.no_grad():
             last = model.model(torch.tensor([ids])).last_hidden_state[0, -1]
         rows = model.lm_head.weight[labels]
@@ -104,8 +106,8 @@ def test_labels_do_not_tie_in_bfloat16(tmp_path, tiny, kind):
 
 def test_prompt_puts_what_repeats_first(smol):
     tokenizer = AutoTokenizer.from_pretrained(smol)
-    a = prompts.prompt_ids(tokenizer, "How many?", "shared representative", "one {new} trace")
-    b = prompts.prompt_ids(tokenizer, "How many?", "shared representative", "another {prefix_a}")
+    a = toys.prompt_ids(tokenizer, "How many?", "shared representative", "one {new} trace")
+    b = toys.prompt_ids(tokenizer, "How many?", "shared representative", "another {prefix_a}")
     common = next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
     text = tokenizer.decode(a[:common])
     assert "How many?" in text and "shared representative" in text and "another" not in text
@@ -113,7 +115,7 @@ def test_prompt_puts_what_repeats_first(smol):
 
 
 def test_labels_are_one_token(smol):
-    different, same = prompts.label_token_ids(AutoTokenizer.from_pretrained(smol))
+    different, same = toys.label_ids(AutoTokenizer.from_pretrained(smol))
     assert different != same
 
 
@@ -170,7 +172,7 @@ def test_unknown_judges_and_models():
     ("this", "other", "p"), [(-1.0, -1.0, 0.5), (-0.1, -900.0, 1.0), (-900.0, -0.1, 0.0), (-math.inf, -0.1, 0.0)]
 )
 def test_the_better_of_two_labels(this, other, p):
-    assert interface.better(this, other) == pytest.approx(p)
+    assert pair_prompts.better(this, other) == pytest.approx(p)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_the_better_of_two_labels(this, other, p):
 )
 def test_a_score_that_is_no_number_is_an_error(this, other):
     with pytest.raises(judges.NotAJudge, match="no probabilities: are its weights finite"):
-        judges.Score(interface.better(this, other))
+        judges.Score(pair_prompts.better(this, other))
     with pytest.raises(judges.NotAJudge):
         judges.Score(0.5, label_mass=math.nan)
 

@@ -13,7 +13,7 @@ from deepprune.base.errors import UserError
 from deepprune.data import confidence
 from deepprune.evaluate import baselines, methods, methods_figures, methods_table, simulation
 from deepprune.evaluate.methods import Grid, Judged, TraceSet
-from deepprune.judges.prompts import Frame
+from deepprune.judges.pair_prompts import Frame
 from deepprune.prune.clustering import ClusterSettings
 
 RNG = np.random.default_rng(5)

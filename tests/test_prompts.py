@@ -5,12 +5,15 @@ import importlib.util
 import types
 
 import pytest
+import toys
 from conftest import ROOT, make_problem
 from transformers import AutoTokenizer
 
 from deepprune.base.errors import UserError
 from deepprune.engines import engine
 from deepprune.judges import prompts
+from deepprune.judges.pair_prompts import PairPrompts
+from deepprune.judges.profiles import DEFAULT
 
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
@@ -47,10 +50,10 @@ TRICKS = [
 @pytest.mark.parametrize("place", range(3))
 def test_control_tokens_in_a_text_are_text(tokenizer, trick, place):
     texts = ["How many?", "We add. So", "First"]
-    usual = prompts.prompt_ids(tokenizer, *texts)
+    usual = toys.prompt_ids(tokenizer, *texts)
     texts[place] = trick
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    ids = prompts.prompt_ids(tokenizer, *texts)
+    ids = toys.prompt_ids(tokenizer, *texts)
     assert [i for i in ids if i in special] == [i for i in usual if i in special]
     assert trick.split("<|")[0].split("<")[0] in tokenizer.decode(ids)  # the text itself is there
     asked = prompts.reasoner_prompt_ids(tokenizer, trick, None, " suffix")
@@ -61,17 +64,17 @@ def test_control_tokens_in_a_text_are_text(tokenizer, trick, place):
 def test_a_training_row_is_the_prompt_that_is_asked(tokenizer):
     """LLaMA-Factory writes a row's text into its template and takes special tokens in it for what they are."""
     for trick in TRICKS:
-        row = prompts.training_row(trick, trick, "First", 1, tokenizer)
+        row = DEFAULT.training_row(trick, trick, "First", 1, tokenizer)
         text = prompts.templated(tokenizer, row["system"], row["instruction"], enable_thinking=False)
         ids = tokenizer.encode(text, add_special_tokens=False)
-        assert ids == prompts.prompt_ids(tokenizer, trick, trick, "First")
+        assert ids == toys.prompt_ids(tokenizer, trick, trick, "First")
 
 
 @pytest.mark.parametrize(
     "token", ["<|eot_id|>", "<｜User｜>", "<｜end▁of▁sentence｜>", "</s>", "<s>", "<end_of_turn>", "[/INST]", "<<SYS>>"]
 )
 def test_rows_for_any_backbone_hold_no_usual_control_token(token):
-    row = prompts.training_row(f"a {token} b", token, f"x{token}", 0)
+    row = DEFAULT.training_row(f"a {token} b", token, f"x{token}", 0)
     assert token not in row["instruction"]
 
 
@@ -84,15 +87,15 @@ def test_other_text_stays_as_it_is(tokenizer, text):
 
 def test_a_template_without_a_system_role_gets_the_system_text_before_the_question(tokenizer):
     gemma = with_template(tokenizer, GEMMA)
-    text = tokenizer.decode(prompts.prompt_ids(gemma, "How many?", "one", "two"))
+    text = tokenizer.decode(toys.prompt_ids(gemma, "How many?", "one", "two"))
     assert text == (
-        f"{tokenizer.bos_token}<start_of_turn>user\n{prompts.SYSTEM}\n\n"
-        f"{prompts.user_message('How many?', 'one', 'two')}"
+        f"{tokenizer.bos_token}<start_of_turn>user\n{DEFAULT.system}\n\n"
+        f"{DEFAULT.user_message('How many?', 'one', 'two')}"
         "<end_of_turn>\n<start_of_turn>model\n"
     )
     asked = tokenizer.decode(prompts.reasoner_prompt_ids(gemma, "How many?", "Be brief.", " Go."))
     assert "user\nBe brief.\n\nHow many? Go.<end_of_turn>" in asked
-    assert prompts.frame(gemma, "How many?").head > 0
+    assert PairPrompts(DEFAULT, gemma).frame("How many?").head > 0
 
 
 def test_llamafactory_writes_the_same_for_gemma(tokenizer):
@@ -102,15 +105,15 @@ def test_llamafactory_writes_the_same_for_gemma(tokenizer):
     from llamafactory.data.template import TEMPLATES
 
     gemma = with_template(tokenizer, GEMMA)
-    row = prompts.training_row("How many?", "one", "two", 1, gemma)
+    row = DEFAULT.training_row("How many?", "one", "two", 1, gemma)
     turns = [{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["output"]}]
     written, _ = TEMPLATES["gemma"].encode_oneturn(gemma, turns, row["system"])
-    assert written == prompts.prompt_ids(gemma, "How many?", "one", "two")
+    assert written == toys.prompt_ids(gemma, "How many?", "one", "two")
 
 
 def test_a_template_that_forgets_the_system_text_is_not_believed(tokenizer):
-    ids = prompts.prompt_ids(with_template(tokenizer, FORGETFUL), "How many?", "one", "two")
-    assert prompts.SYSTEM in tokenizer.decode(ids)
+    ids = toys.prompt_ids(with_template(tokenizer, FORGETFUL), "How many?", "one", "two")
+    assert DEFAULT.system in tokenizer.decode(ids)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +123,9 @@ def test_a_template_that_forgets_the_system_text_is_not_believed(tokenizer):
 def test_a_tokenizer_that_cannot_ask_is_one_clear_line(tokenizer, template, says):
     broken = with_template(tokenizer, template)
     for ask in (
-        lambda: prompts.prompt_ids(broken, "How many?", "one", "two"),
+        lambda: toys.prompt_ids(broken, "How many?", "one", "two"),
         lambda: prompts.reasoner_prompt_ids(broken, "How many?"),
-        lambda: prompts.label_token_ids(broken),  # as a judge is opened
+        lambda: toys.label_ids(broken),  # as a judge is opened
     ):
         with pytest.raises(UserError, match=says):
             ask()
@@ -143,7 +146,7 @@ def test_one_first_token_where_tokenizer_and_template_both_add_it(tokenizer):
     assert both.encode(text)[:3] == [bos] * 3  # what the engine made of it: twice, and the turn's own <|im_start|>
     ids = prompts.reasoner_prompt_ids(both, "How many?")
     assert ids == both.encode(text)[1:]
-    assert prompts.prompt_ids(both, "q", "a", "b")[:2] == [bos, bos] != prompts.prompt_ids(both, "q", "a", "b")[1:3]
+    assert toys.prompt_ids(both, "q", "a", "b")[:2] == [bos, bos] != toys.prompt_ids(both, "q", "a", "b")[1:3]
 
 
 class Engine:
@@ -183,10 +186,10 @@ def test_an_error_after_the_engine_has_started_ends_it(smol, monkeypatch):
 
 def test_prompts_and_their_version_stay_as_they_were(tokenizer):
     """Stored scores are valid for one prompt. Text without control tokens is asked as before, token for token."""
-    assert prompts.VERSION == "417ef387b0336ed2"
+    assert DEFAULT.version == "417ef387b0336ed2"
     chat = [
-        {"role": "system", "content": prompts.SYSTEM},
-        {"role": "user", "content": prompts.user_message("q", "a", "b")},
+        {"role": "system", "content": DEFAULT.system},
+        {"role": "user", "content": DEFAULT.user_message("q", "a", "b")},
     ]
     text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-    assert prompts.prompt_ids(tokenizer, "q", "a", "b") == tokenizer.encode(text, add_special_tokens=False)
+    assert toys.prompt_ids(tokenizer, "q", "a", "b") == tokenizer.encode(text, add_special_tokens=False)

@@ -41,7 +41,7 @@ def test_a_store_made_otherwise_is_refused_and_untouched(tmp_path, changed):
 
 def test_a_store_names_the_type_that_auto_is_here(tmp_path, monkeypatch):
     """The same command on a machine with another type is refused, with the way to go on."""
-    judge = {"name": "j@1", "sha256": "0"}
+    judge = {"name": "j@1", "sha256": "0", "prompt_version": "p"}
 
     def made(dtype, here):
         monkeypatch.setattr(runtime, "has_gpu", lambda: False)

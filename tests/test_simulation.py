@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 from deepprune.base import metrics
 from deepprune.base.errors import UserError
 from deepprune.evaluate import simulation
-from deepprune.judges import prompts
-from deepprune.judges.prompts import Frame
+from deepprune.judges.pair_prompts import Frame, PairPrompts
+from deepprune.judges.profiles import DEFAULT
 from deepprune.prune import clustering, costs
 from deepprune.prune.clustering import ClusterSettings
 
@@ -92,7 +92,7 @@ def test_a_perfect_cache_is_what_real_prompts_have_in_common(model, request):
     earlier: list[list[int]] = []
     for new, members in enumerate(asked):
         for member in members:
-            ids = prompts.prompt_ids(tokenizer, question, texts[member], texts[new])
+            ids = toys.prompt_ids(tokenizer, question, texts[member], texts[new])
             total += len(ids)
             common = [
                 sum(1 for _ in itertools.takewhile(lambda two: two[0] == two[1], zip(ids, e, strict=False)))
@@ -100,7 +100,7 @@ def test_a_perfect_cache_is_what_real_prompts_have_in_common(model, request):
             ]
             shared += max(common, default=0)
             earlier.append(ids)
-    counted, cached = costs.judge_tokens(asked, lengths, 4, prompts.frame(tokenizer, question))
+    counted, cached = costs.judge_tokens(asked, lengths, 4, PairPrompts(DEFAULT, tokenizer).frame(question))
     assert counted == total
     assert cached == pytest.approx(shared, abs=5)  # two traces may start with the same token
 

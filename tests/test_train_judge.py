@@ -8,12 +8,13 @@ import sys
 
 import pytest
 import torch
+import toys
 from conftest import ROOT, load_script
 from safetensors.torch import load_file, save_file
 from training_world import PAIRS, STEPS, launch, make_world, refusal_of, write_data
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from deepprune.judges import prompts
+from deepprune.judges.profiles import DEFAULT
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,8 @@ def label_probabilities(folder):
     probabilities = []
     for question, a, b, label in PAIRS[:2]:
         with torch.no_grad():
-            logits = model(torch.tensor([prompts.prompt_ids(tokenizer, question, a, b)])).logits[0, -1]
-        token = prompts.label_token_ids(tokenizer)[label]
+            logits = model(torch.tensor([toys.prompt_ids(tokenizer, question, a, b)])).logits[0, -1]
+        token = toys.label_ids(tokenizer)[label]
         probabilities.append((label, torch.softmax(logits.double(), 0)[token].item()))
     return probabilities
 
@@ -129,13 +130,13 @@ def test_a_loss_that_is_nan_stops_the_run_and_names_the_pair(world, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(world / "tiny")
     tokenizer.save_pretrained(tmp_path / "poisoned")
     model = AutoModelForCausalLM.from_pretrained(world / "tiny")
-    first, second, third = (set(prompts.prompt_ids(tokenizer, *pair[:3])) for pair in PAIRS)
+    first, second, third = (set(toys.prompt_ids(tokenizer, *pair[:3])) for pair in PAIRS)
     inputs = model.get_input_embeddings().weight.detach().clone()
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(inputs.clone())
     model.get_input_embeddings().weight.data[list(third - first - second)] = math.nan
     model.save_pretrained(tmp_path / "poisoned")
-    rows = [prompts.training_row(*pair) | {"pair_id": f"id-{i}"} for i, pair in enumerate([*PAIRS, PAIRS[0]])]
+    rows = [DEFAULT.training_row(*pair) | {"pair_id": f"id-{i}"} for i, pair in enumerate([*PAIRS, PAIRS[0]])]
     write_data(tmp_path / "data", rows)
     output = tmp_path / "judge"
     done = launch(
@@ -246,7 +247,7 @@ def test_other_settings_or_data_for_the_same_output_are_refused(world, trained, 
     line = refused("focal_loss_gamma=1.0")
     assert str(trained[1]) in line and "focal_loss_gamma: 2.0 there, 1.0 now" in line
     assert "overwrite_output_dir=true" in line
-    write_data(tmp_path / "data", [prompts.training_row(*pair) for pair in PAIRS[:2]])
+    write_data(tmp_path / "data", [DEFAULT.training_row(*pair) for pair in PAIRS[:2]])
     assert "hold other data now" in refused(f"dataset_dir={tmp_path / 'data'}")
     stranger = tmp_path / "holiday photos"
     stranger.mkdir()

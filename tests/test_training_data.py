@@ -4,13 +4,14 @@ import json
 import shutil
 
 import pytest
+import toys
 from training_world import PAIRS, make_world, refusal_of, write_data
 from transformers import AutoTokenizer
 
 from deepprune.base.errors import UserError
 from deepprune.engines import models
 from deepprune.engines.upstream import import_llamafactory
-from deepprune.judges import prompts
+from deepprune.judges.profiles import DEFAULT
 from deepprune.judges.training.recipe import Recipe
 from deepprune.judges.training.template import check_template
 
@@ -42,7 +43,7 @@ def recipe_with(world, template):
     ],
 )  # fmt: skip
 def test_a_registry_whose_rows_would_not_all_be_read_as_they_stand_is_refused(refused, tmp_path, change, message):
-    write_data(tmp_path / "data", [prompts.training_row(*pair) for pair in PAIRS])
+    write_data(tmp_path / "data", [DEFAULT.training_row(*pair) for pair in PAIRS])
     registry = tmp_path / "data" / "dataset_info.json"
     entries = json.loads(registry.read_text())
     registry.write_text(json.dumps({"deepprune_pairs": entries["deepprune_pairs"] | change}))
@@ -60,7 +61,7 @@ def test_a_registry_that_is_no_registry_is_named(refused, tmp_path):
 
 
 def test_bad_training_rows_are_named_with_file_and_line(refused, tmp_path):
-    rows = [prompts.training_row(*pair) for pair in PAIRS]
+    rows = [DEFAULT.training_row(*pair) for pair in PAIRS]
     file = tmp_path / "data" / "train.jsonl"
     here = f"dataset_dir={tmp_path / 'data'}"
     write_data(tmp_path / "data", rows[:1] + [rows[1] | {"output": "maybe"}])
@@ -78,10 +79,10 @@ def test_bad_training_rows_are_named_with_file_and_line(refused, tmp_path):
 def test_a_template_that_asks_otherwise_than_the_evaluation_is_refused(world):
     import_llamafactory()
     model = models.resolve(str(world / "tiny"))
-    check_template(recipe_with(world, "smollm2"), model)  # the one that fits
+    check_template(recipe_with(world, "smollm2"), model, DEFAULT)  # the one that fits
     for other in ("llama3", "vicuna", "no_such_template"):
         with pytest.raises(UserError, match=f"template {other!r} does not write the prompt.*fitting: .*smollm2"):
-            check_template(recipe_with(world, other), model)
+            check_template(recipe_with(world, other), model, DEFAULT)
 
 
 GEMMA = """{{ bos_token }}{% for m in messages %}\
@@ -101,9 +102,9 @@ def test_a_model_whose_template_knows_no_system_role_can_be_trained(world, tmp_p
     tokenizer.chat_template = GEMMA
     tokenizer.save_pretrained(tmp_path / "gemma")
     model = models.resolve(str(tmp_path / "gemma"))
-    check_template(recipe_with(world, "gemma"), model)
+    check_template(recipe_with(world, "gemma"), model, DEFAULT)
     with pytest.raises(UserError, match="fitting: .*gemma"):
-        check_template(recipe_with(world, "smollm2"), model)
+        check_template(recipe_with(world, "smollm2"), model, DEFAULT)
 
 
 @pytest.mark.parametrize("template", ["smollm2", "qwen3_nothink"])
@@ -115,8 +116,8 @@ def test_training_and_evaluation_prompts_are_the_same_tokens(template):
 
     tokenizer = AutoTokenizer.from_pretrained(models.resolve("HuggingFaceTB/SmolLM2-135M-Instruct").path)
     for question, a, b, label in PAIRS:
-        prompt = prompts.prompt_ids(tokenizer, question, a, b)
-        row = prompts.training_row(question, a, b, label)
+        prompt = toys.prompt_ids(tokenizer, question, a, b)
+        row = DEFAULT.training_row(question, a, b, label)
         turns = [
             {"role": "user", "content": row["instruction"]},
             {"role": "assistant", "content": row["output"]},
@@ -124,11 +125,11 @@ def test_training_and_evaluation_prompts_are_the_same_tokens(template):
         built = get_template_and_fix_tokenizer(tokenizer, DataArguments(template=template))
         source, target = built.encode_multiturn(tokenizer, turns, row["system"], None)[0]
         assert source == prompt
-        assert target[0] == prompts.label_token_ids(tokenizer)[label] and len(target) > 1
+        assert target[0] == toys.label_ids(tokenizer)[label] and len(target) > 1
 
 
 def test_a_problem_in_training_and_evaluation_is_refused(refused, tmp_path):
-    rows = [prompts.training_row(*pair) | {"problem_id": f"p{i}"} for i, pair in enumerate(PAIRS)]
+    rows = [DEFAULT.training_row(*pair) | {"problem_id": f"p{i}"} for i, pair in enumerate(PAIRS)]
     write_data(tmp_path / "data", rows[:2])
     write_data(tmp_path / "data", rows[1:], "held_out.jsonl")
     registry = tmp_path / "data" / "dataset_info.json"
@@ -140,7 +141,7 @@ def test_a_problem_in_training_and_evaluation_is_refused(refused, tmp_path):
 
 def test_rows_with_a_control_token_of_the_model_are_refused(refused, tmp_path):
     """Training would obey it; evaluation breaks it up."""
-    row = prompts.training_row("2 + 3?", "a <|im_end|> here", "b", 1)
+    row = DEFAULT.training_row("2 + 3?", "a <|im_end|> here", "b", 1)
     assert "<|im_end|>" not in row["instruction"]
     write_data(tmp_path / "data", [row, row | {"instruction": row["instruction"].replace("here", "<|im_end|>")}])
     assert "train.jsonl:2: a control token of the model stands in 'instruction'" in refused(

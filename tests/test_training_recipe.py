@@ -151,7 +151,7 @@ def test_our_recipes_hold_only_known_keys_and_good_values(name):
     import_llamafactory()
     ours = Recipe.read(ROOT / "Offline" / name, [])
     ours.check_keys()
-    ours.take_loss()
+    ours.take_ours()
     assert ours.loss.use_focal_loss and not [key for key in ours.args if "focal" in key]
     assert isinstance(ours.args["learning_rate"], float)
     if ours.args["deepspeed"]:

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from deepprune import judges
 from deepprune.base.errors import UserError
+from deepprune.judges.profiles import DEFAULT
 
 
 def test_a_lora_adapter_is_merged_into_its_base(tmp_path, tiny, monkeypatch):
@@ -152,7 +153,8 @@ def test_the_hubs_own_hashes_are_taken(tmp_path, monkeypatch):
 
 
 def test_the_size_of_a_judge_is_unknown_not_nothing(shards):
-    assert judges.describe("random", seed=3) == {"name": "random-3", "sha256": None, "source": None, "parameters": 0}
+    described = {"name": "random-3", "sha256": None, "source": None, "parameters": 0}
+    assert judges.describe("random", seed=3) == described | {"prompt_version": DEFAULT.version}
     assert judges.parameters_of("transformers", str(shards)) == 64
     (shards / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
     assert judges.parameters_of("transformers", str(shards)) is None

@@ -5,6 +5,8 @@ Each would be a file like this one and one line in a registry.
 
 from deepprune.evaluate.baselines import Outcome
 from deepprune.judges import Judge, Request, Score
+from deepprune.judges.pair_prompts import PairPrompts
+from deepprune.judges.profiles import DEFAULT
 from deepprune.prune.finishing import Finish, Open
 
 
@@ -50,3 +52,13 @@ def requests():
                 for b in range(4)
             ]
     return result
+
+
+def prompt_ids(tokenizer, question, prefix_a, prefix_b):
+    """Token ids of the usual prompt."""
+    return PairPrompts(DEFAULT, tokenizer).ids(Request(question, prefix_a, prefix_b, "a", "b"))
+
+
+def label_ids(tokenizer):
+    """Token ids of the usual labels, which are one token each."""
+    return [token for (token,) in PairPrompts(DEFAULT, tokenizer).labels]

@@ -13,7 +13,7 @@ from conftest import ROOT, load_script
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from deepprune.engines import models
-from deepprune.judges import prompts
+from deepprune.judges.profiles import DEFAULT
 
 SCRIPT = ROOT / "LLaMA-Factory" / "train.py"
 PAIRS = [
@@ -46,7 +46,7 @@ def make_world(folder):
         initializer_range=0.5,
     )
     LlamaForCausalLM(config).save_pretrained(folder / "tiny")
-    write_data(folder / "data", [prompts.training_row(*pair) for pair in PAIRS])
+    write_data(folder / "data", [DEFAULT.training_row(*pair) for pair in PAIRS])
     recipe = yaml.safe_load((ROOT / "Offline" / "SmolLM2_lora_cpu.yaml").read_text())
     recipe |= {
         "model_name_or_path": str(folder / "tiny"),

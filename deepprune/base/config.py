@@ -296,5 +296,5 @@ def parse_runs(kind: type[Settings], section: str | None, doc: str, argv: list[s
 
 def resolved(settings: Any) -> dict[str, Any]:
     """Settings as a plain dict for a manifest. Paths and overwrite flags are left out: they are not results."""
-    skip = {"output", "overwrite"}
+    skip = {"output", "overwrite", "judge_profile"}
     return {k: v for k, v in dataclasses.asdict(settings).items() if k not in skip}

@@ -48,7 +48,7 @@ def build(
     else:
         chosen = sorted(rng.sample(known, per_problem))
     prefixes: dict[int, str] = {}
-    settings = {"strategy": truncation.strategy, "k": truncation.k}
+    settings = truncation.as_dict()
     result = []
     for i, j in chosen:
         for index in (i, j):

@@ -3,6 +3,16 @@
 Matched as whole words, in any case, outside fenced code blocks (truncation.py).
 """
 
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from deepprune.base.errors import UserError
+
 REASONING_WORDS = tuple(
     (
         "wait thus since so therefore hence because but however alternatively actually hmm now then next "
@@ -61,3 +71,65 @@ UNSPACED_WORDS = {
         "그럼 다음 먼저 우선 둘째 마지막으로 만약 가정 아마 혹시 확인 검증 기억 참고 고려 대신 다시 또한"
     ),
 }
+
+RUN = re.compile(r"[\w\u0900-\u0e7f]+")  # the range: letters and vowel signs of India and Thailand
+
+# Letters of languages that are written without spaces, or inflect by endings (Chinese, Japanese, Thai, Korean).
+_WITHOUT_SPACES = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lexicon:
+    """Reasoning words: matched whole, in any case, and those of languages without spaces wherever they stand."""
+
+    whole: frozenset[str]
+    anywhere: re.Pattern | None
+
+    @classmethod
+    def of(cls, whole: Iterable[str], anywhere: Iterable[str]) -> Lexicon:
+        longest_first = sorted(set(anywhere), key=lambda word: (-len(word), word))
+        pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        return cls(frozenset(word.casefold() for word in whole), pattern)
+
+    def ends(self, run: re.Match) -> list[int]:
+        """Where the reasoning words of a run of letters end."""
+        word = run[0]
+        if (word.lower() if word.isascii() else word.casefold()) in self.whole:
+            return [run.end()]
+        if word.isascii() or self.anywhere is None:
+            return []
+        return [run.start() + match.end() for match in self.anywhere.finditer(word)]
+
+
+@functools.cache
+def lexicon(words: tuple[str, ...] | None = None) -> Lexicon:
+    """The words of a list; None: ours."""
+    if words is None:
+        others = [word for line in OTHER_WORDS.values() for word in line.split()]
+        anywhere = [word for line in UNSPACED_WORDS.values() for word in line.split()]
+        return Lexicon.of([*REASONING_WORDS, *others], anywhere)
+    anywhere = [word for word in words if _WITHOUT_SPACES.search(word)]
+    return Lexicon.of(set(words) - set(anywhere), anywhere)
+
+
+def read_words(path: str | Path) -> tuple[str, ...]:
+    """A list of reasoning words: UTF-8, one a line; empty lines and those that begin with # are left out.
+
+    Sorted, each once, in small letters. Raises UserError naming file and line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file (a list of reasoning words, one a line)") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from error
+    words = set()
+    for number, line in enumerate(lines, 1):
+        word = line.strip()
+        if word and not word.startswith("#"):
+            if not RUN.fullmatch(word):
+                raise UserError(f"{path}:{number}: expected one word of letters alone, found {word!r}")
+            words.add(word.casefold())
+    if not words:
+        raise UserError(f"{path}: no reasoning words")
+    return tuple(sorted(words))

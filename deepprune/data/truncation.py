@@ -13,13 +13,9 @@ from collections import deque
 from typing import Any
 
 from deepprune.base.errors import UserError
-from deepprune.data.reasoning_words import OTHER_WORDS, REASONING_WORDS, UNSPACED_WORDS
+from deepprune.base.records import content_hash
+from deepprune.data.reasoning_words import RUN, lexicon
 
-_WORDS = frozenset(REASONING_WORDS) | frozenset(w.casefold() for words in OTHER_WORDS.values() for w in words.split())
-_UNSPACED = re.compile(
-    "|".join(sorted({w for words in UNSPACED_WORDS.values() for w in words.split()}, key=lambda w: (-len(w), w)))
-)
-_RUN = re.compile(r"[\w\u0900-\u0e7f]+")  # the range: letters and vowel signs of India and Thailand
 _BREAK = re.compile(r"[^\w\u0900-\u0e7f]")
 
 # A code block begins with a line of ``` and at most a short note, and ends with a line of ```. One that nobody ends
@@ -35,12 +31,27 @@ STRATEGIES = ("tokens", "words")
 
 @dataclasses.dataclass(frozen=True)
 class Truncation:
-    """strategy 'tokens': the first k tokens; 'words': up to and including the k-th reasoning word."""
+    """strategy 'tokens': the first k tokens; 'words': up to and including the k-th reasoning word.
+
+    words: another list than ours, as `read_words` gives it.
+    """
 
     strategy: str = "words"
     k: int = 25
+    words: tuple[str, ...] | None = None
+
+    @property
+    def words_version(self) -> str | None:
+        """Hash of another list of words; None for ours."""
+        return None if self.words is None else content_hash("reasoning words", self.words)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As pairs hold it: strategy, k, and the hash of another list of words."""
+        return {"strategy": self.strategy, "k": self.k} | ({"words": self.words_version} if self.words else {})
 
     def __post_init__(self) -> None:
+        if self.words is not None and self.strategy != "words":
+            raise UserError("a list of reasoning words goes with truncation by words")
         if self.strategy not in STRATEGIES:
             raise UserError(f"truncation should be one of {', '.join(STRATEGIES)}, found {self.strategy!r}")
         if self.k < 1:
@@ -50,11 +61,11 @@ class Truncation:
         """The prefix of `text`. Strategy 'tokens' needs a fast Hugging Face tokenizer (for its offsets)."""
         if self.strategy == "tokens":
             return first_tokens(text, self.k, tokenizer)
-        return first_reasoning_words(text, self.k)
+        return first_reasoning_words(text, self.k, self.words)
 
     def watch(self, tokenizer: Any = None) -> WordWatch | TokenWatch:
         """For a trace that is being generated: its `add` says when `cut` would cut it."""
-        return TokenWatch(self.k, tokenizer) if self.strategy == "tokens" else WordWatch(self.k)
+        return TokenWatch(self.k, tokenizer) if self.strategy == "tokens" else WordWatch(self.k, self.words)
 
 
 def first_tokens(text: str, k: int, tokenizer: Any) -> str:
@@ -71,9 +82,9 @@ def first_tokens(text: str, k: int, tokenizer: Any) -> str:
     return text if len(offsets) <= k else text[: max(end for _, end in offsets[:k])]
 
 
-def first_reasoning_words(text: str, k: int) -> str:
-    """Up to the end of the k-th reasoning word; the whole text if it has fewer."""
-    watch = WordWatch(k)
+def first_reasoning_words(text: str, k: int, words: tuple[str, ...] | None = None) -> str:
+    """Up to the end of the k-th reasoning word; the whole text if it has fewer. words: another list than ours."""
+    watch = WordWatch(k, words)
     if not watch.add(text):
         watch.finish()
     return text if watch.end is None else text[: watch.end]
@@ -85,8 +96,8 @@ class WordWatch:
     end: where the k-th word ends, in characters; None until it is known.
     """
 
-    def __init__(self, k: int):
-        self.k, self.count = k, 0
+    def __init__(self, k: int, words: tuple[str, ...] | None = None):
+        self.k, self.count, self.lexicon = k, 0, lexicon(words)
         self.end: int | None = None
         self.at = 0  # where the pieces begin
         self.pieces: list[str] = []  # the line that has not ended, or what of it is not counted yet
@@ -161,17 +172,10 @@ class WordWatch:
         """
         if self.end is not None:
             return len(text)
-        for run in _RUN.finditer(text):
+        for run in RUN.finditer(text):
             if goes_on and run.end() == len(text):
                 return run.start()
-            word = run[0]
-            if (word.lower() if word.isascii() else word.casefold()) in _WORDS:
-                ends = [run.end()]
-            elif word.isascii():
-                continue
-            else:
-                ends = [run.start() + match.end() for match in _UNSPACED.finditer(word)]
-            for end in ends:
+            for end in self.lexicon.ends(run):
                 self.count += 1
                 if self.count == self.k:
                     self.end = at + end

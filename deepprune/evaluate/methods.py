@@ -21,7 +21,7 @@ from deepprune.base.errors import UserError
 from deepprune.base.records import Problem, Trace
 from deepprune.data import answers
 from deepprune.evaluate import baselines, simulation
-from deepprune.judges import prompts
+from deepprune.judges.pair_prompts import Frame
 from deepprune.prune import costs, finishing
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
@@ -101,7 +101,7 @@ class Judged:
     scores: np.ndarray
     ratio: float | None = 0.0
     prefixes: Sequence[int] = ()
-    frame: prompts.Frame = prompts.Frame()  # noqa: RUF009 - frozen
+    frame: Frame = Frame()  # noqa: RUF009 - frozen
     per_trace: bool = False
     stored: np.ndarray | Sequence[Sequence[int]] | None = None
 

@@ -5,7 +5,17 @@ Stands on base, data and engines.
 """
 
 from deepprune.judges.interface import Judge, NotAJudge, Request, Score
-from deepprune.judges.opening import describe, folder_of, name_of, note, note_mass, open_judge, parameters_of
+from deepprune.judges.opening import (
+    describe,
+    folder_of,
+    name_of,
+    note,
+    note_mass,
+    open_judge,
+    parameters_of,
+    profile_of,
+    prompts_of,
+)
 from deepprune.judges.registry import KINDS, Kind, kinds
 from deepprune.judges.settings import JudgeOptions, JudgeSettings
 
@@ -26,4 +36,6 @@ __all__ = [
     "note_mass",
     "open_judge",
     "parameters_of",
+    "profile_of",
+    "prompts_of",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from deepprune.base.errors import UserError
@@ -55,17 +54,6 @@ class Score:
                 "are its weights finite (did the training diverge)? If they are, its numbers overflow: try --dtype "
                 "float32"
             )
-
-
-def better(this: float, other: float) -> float:
-    """The probability of one of two labels, from their log-probabilities. NaN if one is NaN."""
-    gap = this - other
-    return 0.0 if gap <= -700 else 1.0 / (1.0 + math.exp(-gap))
-
-
-def mass(logprobs: Iterable[float]) -> float:
-    """The probability of some tokens together, from their log-probabilities over the whole vocabulary."""
-    return sum(math.exp(value) for value in logprobs)
 
 
 class Judge(abc.ABC):

@@ -7,7 +7,10 @@ from typing import Any
 
 from deepprune.base import registry
 from deepprune.base.errors import UserError
+from deepprune.judges import profiles
 from deepprune.judges.interface import Judge
+from deepprune.judges.pair_prompts import PairPrompts
+from deepprune.judges.profiles import Profile
 from deepprune.judges.registry import KINDS, Kind
 from deepprune.judges.settings import JudgeOptions
 
@@ -47,18 +50,31 @@ def parameters_of(kind: str, model: str | None = None) -> int | None:
     return models.parameters(models.resolve(model).path if known.per_trace else folder_of(model))
 
 
-def describe(kind: str, model: str | None = None, seed: int = 0) -> dict[str, Any]:
-    """What a manifest says of a judge before its first score: name, sha256 of all its weights, source, parameters.
+def profile_of(kind: str, model: str | None = None, judge_profile: str | None = None) -> Profile:
+    """How a judge is asked: profiles.profile_of; ours for kinds that are not asked with a prompt."""
+    return profiles.profile_of(model, judge_profile) if _kind(kind, model).asked else profiles.DEFAULT
 
-    sha256 and source are None for judges that are not models; parameters are None if unknown, 0 for those alone.
+
+def prompts_of(model: str, judge_profile: str | None = None) -> PairPrompts:
+    """A judge's prompts in its own tokens, known without opening it."""
+    from transformers import AutoTokenizer
+
+    return PairPrompts(profiles.profile_of(model, judge_profile), AutoTokenizer.from_pretrained(folder_of(model)))
+
+
+def describe(kind: str, model: str | None = None, seed: int = 0, judge_profile: str | None = None) -> dict[str, Any]:
+    """What a manifest says of a judge before its first score.
+
+    name, sha256 of all its weights, source, parameters, prompt_version (its profile's). sha256 and source are None for
+    judges that are not models; parameters are None if unknown, 0 for those alone.
     """
-    name = name_of(kind, model, seed)
-    if not KINDS[kind].needs_model:
-        return {"name": name, "sha256": None, "source": None, "parameters": 0}
-    from deepprune.judges.weights import identify
+    described = {"name": name_of(kind, model, seed), "sha256": None, "source": None, "parameters": 0}
+    if KINDS[kind].needs_model:
+        from deepprune.judges.weights import identify
 
-    known = identify(model)
-    return {"name": name, "sha256": known.sha256, "source": known.source, "parameters": parameters_of(kind, model)}
+        known = identify(model)
+        described |= {"sha256": known.sha256, "source": known.source, "parameters": parameters_of(kind, model)}
+    return described | {"prompt_version": profile_of(kind, model, judge_profile).version}
 
 
 def note(manifest: Any, described: Mapping[str, Any]) -> None:

@@ -1,43 +1,17 @@
-"""The judge's prompt and its two label tokens: one place for training, evaluation and clustering.
+"""Text to token ids: control tokens in a text are text, messages stand in the model's chat template.
 
-What repeats comes first (instructions, question, trace A = the cluster's representative), what changes comes
-last (trace B = the new trace), so that an engine's prefix cache does most of the work.
-
-The judge answers with one token: LABELS[1] when both traces will end in the same answer, else LABELS[0].
-
-The reasoner's prompt is made here too (`reasoner_prompt_ids`), for recorded and live traces alike. Prompts are token
-ids: an engine that is handed text would put its own first token before the chat template's.
+The wording of the judge's prompt is in profiles.py; the reasoner's prompt is made here (`reasoner_prompt_ids`), for
+recorded and live traces alike. Prompts are token ids: an engine that is handed text would put its own first token before
+the chat template's.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 from typing import Any
 
 from deepprune.base.errors import UserError
-from deepprune.base.records import content_hash
-
-LABELS = ("no", "yes")  # index = pair label: 0 different, 1 same
-
-SYSTEM = (
-    "You compare the beginnings of two solutions to the same problem and predict whether they will reach the same "
-    "final answer."
-)
-
-USER = """Problem:
-{question}
-
-Solution A (beginning):
-{prefix_a}
-
-Solution B (beginning):
-{prefix_b}
-
-Will solutions A and B end in the same final answer? Reply yes or no."""
-
-VERSION = content_hash("prompt", SYSTEM, USER, LABELS)  # stored scores are valid for one version only
 
 # What chat templates steer models with, in whatever tokenizer:
 # <|im_end|>, <｜User｜>, </s>, <end_of_turn>, [INST], <<SYS>>.
@@ -59,39 +33,6 @@ def plain(text: str, tokenizer: Any = None) -> str:
     tokenizer: its special tokens are broken up too. Other text comes back as it is.
     """
     return _control(tokenizer).sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-
-
-def user_message(question: str, prefix_a: str, prefix_b: str, tokenizer: Any = None) -> str:
-    """The user turn for one pair (str.format is not used: traces hold braces). tokenizer: the judge's, see `plain`."""
-    parts = {"{question}": question, "{prefix_a}": prefix_a, "{prefix_b}": prefix_b}
-    text, rest = "", USER
-    for slot, value in parts.items():
-        before, rest = rest.split(slot, 1)
-        text += before + plain(value, tokenizer).strip()
-    return text + rest
-
-
-def training_row(question: str, prefix_a: str, prefix_b: str, label: int, tokenizer: Any = None) -> dict[str, str]:
-    """A pair in LLaMA-Factory's alpaca format (system, instruction, input, output).
-
-    tokenizer: the judge's. LLaMA-Factory takes its special tokens in a row's text for what they are, so they are broken
-    up here, as they are when the judge is asked.
-    """
-    return {
-        "system": SYSTEM,
-        "instruction": user_message(question, prefix_a, prefix_b, tokenizer),
-        "input": "",
-        "output": LABELS[label],
-    }
-
-
-def prompt_ids(tokenizer: Any, question: str, prefix_a: str, prefix_b: str) -> list[int]:
-    """Token ids of the prompt, up to where the label token is generated.
-
-    Thinking templates (Qwen3) are asked not to think: the label must be the first token.
-    Raises UserError as `templated`.
-    """
-    return _ids(tokenizer, SYSTEM, user_message(question, prefix_a, prefix_b, tokenizer))
 
 
 def reasoner_prompt_ids(tokenizer: Any, question: str, system: str | None = None, suffix: str = "") -> list[int]:
@@ -132,43 +73,3 @@ def templated(tokenizer: Any, system: str | None, user: str, **options: Any) -> 
         raise UserError(
             f"{name}: its chat template takes no question ({error}): take another instruct model"
         ) from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Frame:
-    """Tokens of a pair's prompt beside the two prefixes: before the first, between them, after the second."""
-
-    head: int = 0
-    middle: int = 0
-    tail: int = 0
-
-
-def frame(tokenizer: Any, question: str) -> Frame:
-    """A question's Frame, in this tokenizer's tokens."""
-    first, second = "<<first prefix>>", "<<second prefix>>"
-    text = _text(tokenizer, SYSTEM, user_message(question, first, second, tokenizer))
-    head, rest = text.rsplit(first, 1)
-    return Frame(*(len(tokenizer.encode(part, add_special_tokens=False)) for part in (head, *rest.split(second, 1))))
-
-
-def _text(tokenizer: Any, system: str, user: str) -> str:
-    return templated(tokenizer, system, user, enable_thinking=False)
-
-
-def _ids(tokenizer: Any, system: str, user: str) -> list[int]:
-    return tokenizer.encode(_text(tokenizer, system, user), add_special_tokens=False)
-
-
-def label_token_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Token ids of LABELS (different, same).
-
-    Raises UserError if one is not exactly one token, or if the tokenizer's chat template cannot write the prompt.
-    """
-    _text(tokenizer, SYSTEM, USER)
-    ids = []
-    for label in LABELS:
-        tokens = tokenizer.encode(label, add_special_tokens=False)
-        if len(tokens) != 1:
-            raise UserError(f"the judge's label {label!r} is {len(tokens)} tokens for this tokenizer, must be one")
-        ids.append(tokens[0])
-    return tuple(ids)

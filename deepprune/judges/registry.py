@@ -17,6 +17,7 @@ class Kind:
     where: 'module:Class'.
     needs_model: a folder or hub id; needs_vllm: an engine in this process (runtime.ensure);
     needs_url: a running server; needs_labels: the true labels (the oracle).
+    asked: with a prompt, that of its profile.
     stored: what it says depends on the pair alone and costs something, so scores go into a store.
     per_trace: it reads each trace once and not each pair.
     named: how its name in records begins, before the hash of its weights; of kinds without a model the whole name.
@@ -28,6 +29,7 @@ class Kind:
     needs_vllm: bool = False
     needs_url: bool = False
     needs_labels: bool = False
+    asked: bool = False
     stored: bool = False
     per_trace: bool = False
     named: str = ""
@@ -35,9 +37,9 @@ class Kind:
 
 
 KINDS = {
-    "vllm": Kind("deepprune.judges.vllm:VLLMJudge", needs_model=True, needs_vllm=True, stored=True),
-    "transformers": Kind("deepprune.judges.transformers:TransformersJudge", needs_model=True, stored=True),
-    "server": Kind("deepprune.judges.server:ServerJudge", needs_model=True, needs_url=True),
+    "vllm": Kind("deepprune.judges.vllm:VLLMJudge", needs_model=True, needs_vllm=True, asked=True, stored=True),
+    "transformers": Kind("deepprune.judges.transformers:TransformersJudge", needs_model=True, asked=True, stored=True),
+    "server": Kind("deepprune.judges.server:ServerJudge", needs_model=True, needs_url=True, asked=True),
     "sbert": Kind("deepprune.judges.sbert:SentenceBertJudge", needs_model=True, stored=True, per_trace=True,
                   named="sbert:"),
     "oracle": Kind("deepprune.judges.limits:OracleJudge", needs_labels=True, named="oracle"),

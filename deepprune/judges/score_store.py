@@ -26,7 +26,6 @@ from deepprune.base.errors import UserError
 from deepprune.base.records import content_hash
 from deepprune.base.storage import disk_of, storage_trouble, writing
 from deepprune.data.truncation import Truncation
-from deepprune.judges import prompts
 from deepprune.judges.interface import NotAJudge, Score
 
 _TABLES = """
@@ -49,11 +48,11 @@ def identity(judge: Mapping[str, Any], kind: str, dtype: str, truncation: Trunca
         "kind": kind,
         "dtype": runtime.compute_dtype(dtype),
         "logits": "float32",
-        "prompt_version": prompts.VERSION,
+        "prompt_version": judge["prompt_version"],
         "truncation": truncation.strategy,
         "truncation_k": truncation.k,
         "tokenizer": tokenizer if truncation.strategy == "tokens" else None,
-    }
+    } | ({"reasoning_words": truncation.words_version} if truncation.words else {})
 
 
 class ScoreStore:

@@ -22,6 +22,7 @@ from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.data import pairs
 from deepprune.judges import Judge, JudgeSettings, Request
+from deepprune.judges.profiles import DEFAULT, Profile
 from deepprune.judges.score_store import ScoreStore
 
 
@@ -44,17 +45,24 @@ class ModelSettings(ScoringSettings, JudgeSettings):
 
 
 def run(
-    settings: ScoringSettings, described: dict[str, Any], open_judge: Callable[[], Judge], made_from: dict[str, Any]
+    settings: ScoringSettings,
+    described: dict[str, Any],
+    open_judge: Callable[[], Judge],
+    made_from: dict[str, Any],
+    profile: Profile = DEFAULT,
 ) -> None:
     """Score the pairs that are not scored yet, print AUROC, TNR@0.2 and accuracy, finish the manifest.
 
     described: judges.describe of the judge, in the manifest before the first score; open_judge: called only when a pair
-    is left to score; made_from: the settings that make a score what it is (an output made with others is refused).
+    is left to score; made_from: the settings that make a score what it is (an output made with others is refused);
+    profile: the judge's, whose truncation the pairs should have.
     """
     name = described["name"]
     to_judge = pairs.scoring_order(records.read(records.Pair, settings.pairs))
     if not to_judge:
         raise UserError(f"{settings.pairs}: no pairs; make them with Offline/build_pair_dataset.py")
+    cuts = [dict(cut) for cut in dict.fromkeys(tuple(p.truncation.items()) for p in to_judge)]
+    profile.check_truncation(cuts, getattr(settings, "other_truncation", False))
     free = config.free_settings(type(settings))
     manifest = Manifest.open(
         settings.output, "evaluate", made_from, [settings.pairs], free, settings.overwrite, {"judge": name}

@@ -21,12 +21,11 @@ from collections.abc import Mapping, Sequence
 
 from deepprune.base import console
 from deepprune.base.errors import UserError, without_credentials
-from deepprune.engines import models
 from deepprune.engines.reasoners import NO_MODELS, api_key, backoff, passing, refusal
-from deepprune.judges import prompts
-from deepprune.judges.interface import Judge, NotAJudge, Request, Score, better, mass
+from deepprune.judges.interface import NotAJudge, Request, Score
+from deepprune.judges.label_judge import LabelJudge
+from deepprune.judges.pair_prompts import Step
 from deepprune.judges.settings import JudgeOptions
-from deepprune.judges.weights import prepare
 
 TOP = 5  # likeliest tokens asked for in the first answer
 WHOLE = (
@@ -47,8 +46,8 @@ def not_whole(labels: Mapping[int, float], top: Mapping[int, float]) -> str | No
 
     labels: as answered for the labels alone; top: the likeliest tokens as answered without naming any.
     """
-    if any(value > 0.001 for value in top.values()) or mass(top.values()) > 1.01:
-        together = sum(math.exp(min(value, 50.0)) for value in top.values())
+    together = sum(math.exp(min(value, 50.0)) for value in top.values())
+    if any(value > 0.001 for value in top.values()) or together > 1.01:
         return f"the likeliest {len(top)} tokens have a probability of {together:.3g} together"
     if any(value <= -9999.0 for value in top.values()):
         return "tokens are struck out before the log-probabilities are computed"
@@ -74,18 +73,13 @@ def rounded(logprobs: Sequence[float]) -> bool:
     return len(set(logprobs)) > 3 and all(abs(step - round(step)) < 0.02 for step in steps)
 
 
-class ServerJudge(Judge):
+class ServerJudge(LabelJudge):
     """model: the served judge's folder or hub id (tokenizer, name, size); options.url: as http://127.0.0.1:8001/v1."""
 
     def __init__(self, model: str, options: JudgeOptions):
         import openai
-        from transformers import AutoTokenizer
 
-        self.name, folder = prepare(model)
-        self.parameters = models.parameters(folder)
-        self.labels_shown = prompts.LABELS
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.labels = prompts.label_token_ids(self.tokenizer)
+        super().__init__(model, options)
         url = options.url.rstrip("/")
         self.url, self.retries = without_credentials(url), options.retries
         self.client = openai.OpenAI(base_url=url, api_key=api_key(), timeout=options.timeout_seconds, max_retries=0)
@@ -113,23 +107,25 @@ class ServerJudge(Judge):
             for future in futures:
                 future.cancel()
 
-    def _one(self, r) -> Score:
-        ids, reply = self._ask(r, {"logprob_token_ids": list(self.labels)}, len(self.labels))
-        different, same = self._labels_of(reply)
-        details = getattr(reply.usage, "prompt_tokens_details", None)
-        cached = (details.cached_tokens or 0) if details else 0
-        return Score(better(same, different), len(ids), cached, label_mass=mass((same, different)))
+    def _one(self, r: Request) -> Score:
+        ids, at, cached = self.prompts.ids(r), {}, 0
+        for step in self.prompts.steps:
+            at[step], reply = self._label_logprobs(ids, step)
+            if not step:
+                details = getattr(reply.usage, "prompt_tokens_details", None)
+                cached = (details.cached_tokens or 0) if details else 0
+        p_same, mass = self.prompts.judged(at)
+        return Score(p_same, self.prompts.read(ids), cached, label_mass=mass)
 
-    def _ask(self, r: Request, more: Mapping, logprobs: int) -> tuple[list[int], object]:
-        """(token ids of the prompt, the server's reply). Connection errors are tried again."""
+    def _ask(self, ids: list[int], more: Mapping, logprobs: int):
+        """The server's reply to a prompt. Connection errors are tried again."""
         import openai
 
-        ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
         # What the server would take from the model's generation_config otherwise.
         plain = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "return_tokens_as_token_ids": True}
         for attempt in itertools.count():
             try:
-                reply = self.client.completions.create(
+                return self.client.completions.create(
                     model=self.served,
                     prompt=ids,
                     max_tokens=1,
@@ -138,20 +134,21 @@ class ServerJudge(Judge):
                     logprobs=logprobs,
                     extra_body=plain | more,
                 )
-                return ids, reply
             except openai.APIError as error:
                 if attempt >= self.retries or not passing(error):
                     raise UserError(refusal(self.url, error, attempt + 1)) from error
                 time.sleep(backoff(attempt))
 
-    def _labels_of(self, reply) -> list[float]:
-        """The labels' log-probabilities. Raises NotAJudge if one is missing or is no log-probability."""
+    def _label_logprobs(self, ids: list[int], step: Step) -> tuple[dict[int, float], object]:
+        """(log-probability of each token that a label goes on with, the reply). Raises NotAJudge unless each is one."""
+        tokens = self.prompts.steps[step]
+        reply = self._ask([*ids, *step], {"logprob_token_ids": tokens}, len(tokens))
         at = logprobs_of(reply)
-        for label, text in zip(self.labels, prompts.LABELS, strict=True):
-            value = at.get(label, -math.inf)
-            if label not in at:
+        for token in tokens:
+            text, value = self.tokenizer.decode([token]), at.get(token, -math.inf)
+            if token not in at:
                 raise NotAJudge(
-                    f"{self.url} returns no log-probability of its label {text!r} (token {label}): the server must "
+                    f"{self.url} returns no log-probability of its label {text!r} (token {token}): the server must "
                     "know vLLM's logprob_token_ids (vLLM 0.20 or later)"
                 )
             if value is None or not value <= 0.001:
@@ -159,17 +156,16 @@ class ServerJudge(Judge):
                     f"{self.url} returns {value} as the log-probability of its label {text!r}: "
                     + ("its weights are not finite" if value is None or value != value else WHOLE)
                 )
-        return [at[label] for label in self.labels]
+        return {token: at[token] for token in tokens}, reply
 
     def _check_server(self, r: Request) -> None:
         """Compare what a first answer says of the labels with what it says of the likeliest tokens.
 
         Raises NotAJudge unless both are log-probabilities over the whole vocabulary. Says so if the logits are rounded.
         """
-        labels = dict(
-            zip(self.labels, self._labels_of(self._ask(r, {"logprob_token_ids": list(self.labels)}, 2)[1]), strict=True)
-        )
-        top = logprobs_of(self._ask(r, {}, TOP)[1])
+        ids = self.prompts.ids(r)
+        labels = self._label_logprobs(ids, ())[0]
+        top = logprobs_of(self._ask(ids, {}, TOP))
         if any(value is None or value != value for value in top.values()):
             raise NotAJudge(f"{self.url} returns log-probabilities that are not numbers: its weights are not finite")
         problem = not_whole(labels, top)
@@ -183,7 +179,7 @@ class ServerJudge(Judge):
             )
 
     def _rather(self, request):
-        top = logprobs_of(self._ask(request, {}, TOP)[1])
+        top = logprobs_of(self._ask(self.prompts.ids(request), {}, TOP))
         likely = sorted(top.items(), key=lambda item: -item[1])[:TOP]
         return [(self.tokenizer.decode([token]), math.exp(value)) for token, value in likely]
 

@@ -22,6 +22,12 @@ class JudgeSettings:
     prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
     tensor_parallel: int = setting(1, "GPUs that share one copy of the judge", free=True, at_least=1)
     data_parallel: int = setting(1, "copies of the judge", free=True, at_least=1)
+    judge_profile: str | None = setting(
+        None, "YAML of how the judge is asked (default: the one beside its weights, or ours)", free=True
+    )
+    other_truncation: bool = setting(
+        False, "ask a judge although its profile says that it was trained with another truncation", free=True
+    )
     least_label_mass: float = setting(
         0.5,
         "stop if the judge gives its labels less of the probability than this on the first pairs "

@@ -5,30 +5,25 @@ from __future__ import annotations
 import copy
 
 from deepprune.base import runtime
-from deepprune.engines import models
-from deepprune.judges import prompts
-from deepprune.judges.interface import Judge, Score
+from deepprune.judges.interface import Score
+from deepprune.judges.label_judge import LabelJudge
 from deepprune.judges.settings import JudgeOptions
-from deepprune.judges.weights import prepare
 
 
-class TransformersJudge(Judge):
-    """The same p_same as VLLMJudge: one forward pass a batch, logits of the last position only."""
+class TransformersJudge(LabelJudge):
+    """The same p_same as VLLMJudge: one forward pass a batch (and label of several tokens), logits of the last positions."""
 
     def __init__(self, model: str, options: JudgeOptions):
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
-        self.name, folder = prepare(model)
-        self.parameters = models.parameters(folder)
-        self.labels_shown = prompts.LABELS
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        super().__init__(model, options, padding_side="left")
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.labels = prompts.label_token_ids(self.tokenizer)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = runtime.compute_dtype(options.dtype)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(self.device).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=getattr(torch, dtype))
+        self.model.to(self.device).eval()
         if self.model.dtype != torch.float32:
             # Logits in float32, as in VLLMJudge. A copy of the head: it may share its weights with the embedding.
             head = copy.deepcopy(self.model.get_output_embeddings()).float()
@@ -37,28 +32,36 @@ class TransformersJudge(Judge):
         self.batch = options.batch
 
     def _stream(self, requests):
-        import torch
-
-        requests = list(requests)
-        ids = [prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b) for r in requests]
+        ids = [self.prompts.ids(r) for r in requests]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # little padding
         for start in range(0, len(order), self.batch):
             rows = order[start : start + self.batch]
-            padded = self.tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(self.device)
-            with torch.inference_mode():
-                logits = self.model(**padded, logits_to_keep=1).logits[:, -1].float()
-            labels = logits[:, list(self.labels)]
-            share = (labels.logsumexp(-1) - logits.logsumexp(-1)).exp()
-            for i, p, mass in zip(rows, labels.softmax(-1)[:, 1].tolist(), share.tolist(), strict=True):
-                yield i, Score(p, len(ids[i]), 0, label_mass=mass)
+            for i, at in zip(rows, self._label_logprobs([ids[i] for i in rows]), strict=True):
+                p_same, mass = self.prompts.judged(at)
+                yield i, Score(p_same, self.prompts.read(ids[i]), 0, label_mass=mass)
 
-    def _rather(self, request):
+    def _label_logprobs(self, prompts: list[list[int]]) -> list[dict]:
+        """Of each prompt the log-probabilities that PairPrompts.judged takes."""
+        steps = self.prompts.steps
+        result: list[dict] = [{} for _ in prompts]
+        for last in {label[:-1] for label in self.prompts.labels}:
+            logprobs = self._logits([[*ids, *last] for ids in prompts], len(last) + 1).log_softmax(-1)
+            for place in range(len(last) + 1):
+                step = last[:place]
+                for row, values in zip(result, logprobs[:, place, steps[step]].tolist(), strict=True):
+                    row[step] = dict(zip(steps[step], values, strict=True))
+        return result
+
+    def _logits(self, prompts: list[list[int]], positions: int):
+        """(prompts, positions, vocabulary): float32 logits of each prompt's last positions."""
         import torch
 
-        ids = prompts.prompt_ids(self.tokenizer, request.question, request.prefix_a, request.prefix_b)
+        padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.device)
         with torch.inference_mode():
-            logits = self.model(torch.tensor([ids], device=self.device), logits_to_keep=1).logits[0, -1].float()
-        top = logits.softmax(-1).topk(5)
+            return self.model(**padded, logits_to_keep=positions).logits[:, -positions:].float()
+
+    def _rather(self, request):
+        top = self._logits([self.prompts.ids(request)], 1)[0, -1].softmax(-1).topk(5)
         return [(self.tokenizer.decode([i]), p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
 
     def close(self):

@@ -1,4 +1,4 @@
-"""The judge on vLLM: one prefill a pair, no sampling, the log-probabilities of the two label tokens."""
+"""The judge on vLLM: one prefill a pair, no sampling, the log-probabilities of the label tokens."""
 
 from __future__ import annotations
 
@@ -6,32 +6,26 @@ import math
 from collections.abc import Sequence
 
 from deepprune.base.errors import UserError
-from deepprune.engines import engine, models
-from deepprune.judges import prompts
-from deepprune.judges.interface import Judge, Request, Score, better, mass
+from deepprune.engines import engine
+from deepprune.judges.interface import Request, Score
+from deepprune.judges.label_judge import LabelJudge
 from deepprune.judges.settings import JudgeOptions
-from deepprune.judges.weights import prepare
 
 TOP = 5  # likeliest tokens, of a model that does not answer with its labels
 
 
-class VLLMJudge(Judge):
-    """p_same = softmax over the two label tokens' logits at the first generated position.
+class VLLMJudge(LabelJudge):
+    """p_same = the labels' normalised probability at the first generated position, or of all their tokens.
 
     The logits are always computed in float32: rounded to bfloat16, the two labels tie so often that AUROC and
-    thresholds are spoilt. The rest of the model is in `dtype` ('auto': see runtime.compute_dtype).
+    thresholds are spoilt. The rest of the model is in `dtype` ('auto': see runtime.compute_dtype). Labels of several
+    tokens take a short prompt more for each token but the first; all of its beginning is in the prefix cache.
     """
 
     def __init__(self, model: str, options: JudgeOptions):
-        from transformers import AutoTokenizer
-
-        self.name, folder = prepare(model)
-        self.parameters = models.parameters(folder)
-        self.labels_shown = prompts.LABELS
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.labels = prompts.label_token_ids(self.tokenizer)
+        super().__init__(model, options)
         self.llm = engine.start(
-            folder,
+            self.folder,
             dtype=options.dtype,
             max_model_len=options.max_model_len,
             max_num_seqs=options.batch,
@@ -39,14 +33,15 @@ class VLLMJudge(Judge):
             tensor_parallel=options.tensor_parallel,
             data_parallel=options.data_parallel,
             gpu_memory_utilization=options.gpu_memory_utilization,
-            max_logprobs=max(len(self.labels), TOP),
+            max_logprobs=TOP,
             extra={"hf_overrides": {"head_dtype": "float32"}},
         )
-        self.limit = self.llm.llm_engine.model_config.max_model_len - 1
+        longest = max(map(len, self.prompts.steps))
+        self.limit = self.llm.llm_engine.model_config.max_model_len - 1 - longest
         self.window = 4 * options.batch * options.data_parallel
 
-    def _params(self, labels: Sequence[int]):
-        """Sampling parameters of a request whose answer is one of these label tokens.
+    def _params(self, tokens: Sequence[int]):
+        """Sampling parameters of a request whose answer is one of these tokens.
 
         vLLM's log-probabilities are those over the whole vocabulary, before allowed_token_ids (logprobs_mode
         raw_logprobs, its default): so the two labels' sum is what the model would have given them unasked.
@@ -57,43 +52,55 @@ class VLLMJudge(Judge):
             temperature=0.0,
             max_tokens=1,
             detokenize=False,
-            logprob_token_ids=list(labels),
-            logprobs=len(labels),
-            allowed_token_ids=list(labels),
+            logprob_token_ids=list(tokens),
+            logprobs=len(tokens),
+            allowed_token_ids=list(tokens),
         )
 
-    def _prompt(self, r: Request) -> dict[str, list[int]]:
-        """The engine's prompt. Raises UserError if it is too long."""
-        ids = prompts.prompt_ids(self.tokenizer, r.question, r.prefix_a, r.prefix_b)
+    def _ids(self, r: Request) -> list[int]:
+        """The prompt's token ids. Raises UserError if it is too long."""
+        ids = self.prompts.ids(r)
         if len(ids) > self.limit:
             raise UserError(
                 f"a judge prompt is {len(ids)} tokens (traces {r.trace_a}, {r.trace_b}), the judge reads at most "
                 f"{self.limit}: raise max_model_len or truncate the traces shorter"
             )
-        return {"prompt_token_ids": ids}
+        return ids
 
     def _stream(self, requests):
-        different, same = self.labels
-        params = self._params(self.labels)
+        steps = list(self.prompts.steps)
+        params = [self._params(self.prompts.steps[step]) for step in steps]
 
         def prompts_of():
             for position, r in enumerate(requests):
-                yield str(position), self._prompt(r), params
+                ids = self._ids(r)
+                for number, step in enumerate(steps):
+                    yield f"{position}/{number}", {"prompt_token_ids": [*ids, *step]}, params[number]
 
-        for position, output in engine.run(self.llm, prompts_of(), self.window):
-            at = output.outputs[0].logprobs[0]
-            this, other = at[same].logprob, at[different].logprob
-            cached = output.num_cached_tokens or 0
-            yield (
-                int(position),
-                Score(better(this, other), len(output.prompt_token_ids), cached, label_mass=mass((this, other))),
-            )
+        answers: dict[int, dict[tuple, object]] = {}
+        for name, output in engine.run(self.llm, prompts_of(), self.window):
+            position, number = map(int, name.split("/"))
+            known = answers.setdefault(position, {})
+            known[steps[number]] = output
+            if len(known) == len(steps):
+                yield position, self._score(answers.pop(position))
+
+    def _score(self, outputs) -> Score:
+        at = {
+            step: {token: output.outputs[0].logprobs[0][token].logprob for token in self.prompts.steps[step]}
+            for step, output in outputs.items()
+        }
+        p_same, mass = self.prompts.judged(at)
+        first = outputs[()]
+        read = self.prompts.read(first.prompt_token_ids)
+        return Score(p_same, read, first.num_cached_tokens or 0, label_mass=mass)
 
     def _rather(self, request):
         from vllm import SamplingParams
 
         params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False, logprobs=TOP)
-        ((_, output),) = engine.run(self.llm, [("rather", self._prompt(request), params)])
+        prompt = {"prompt_token_ids": self._ids(request)}
+        ((_, output),) = engine.run(self.llm, [("rather", prompt, params)])
         likely = sorted(output.outputs[0].logprobs[0].items(), key=lambda item: -item[1].logprob)
         return [(self.tokenizer.decode([token]), math.exp(at.logprob)) for token, at in likely[:TOP]]
 

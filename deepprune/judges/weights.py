@@ -30,6 +30,7 @@ from deepprune.base.stage import command
 from deepprune.base.storage import writing
 from deepprune.engines import models
 from deepprune.engines.packaged import NOT_WHOLE
+from deepprune.judges import profiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,16 @@ def prepare(name: str) -> tuple[str, str]:
     if not (target / "config.json").is_file():
         models.check_finite(folder)
         _merge(models.resolve(_base_of(folder)[0]).path, folder, target)
+    _copy_profile(folder, target)
     return known.name, str(target)
+
+
+def _copy_profile(folder: Path, target: Path) -> None:
+    """An adapter's profile beside the weights that it is merged or packed to, so that they are asked alike."""
+    profile = folder / profiles.FILE
+    if profile.is_file():
+        with jsonl.atomic(target / profiles.FILE) as file:
+            file.write(profile.read_bytes())
 
 
 @functools.cache
@@ -131,7 +141,7 @@ def _merge(base: str, adapter: Path, target: Path) -> None:
 
 
 def pack(adapter: Path, target: Path) -> int:
-    """Copy a LoRA adapter in bfloat16, with its config and manifest; returns the bytes of its weights.
+    """Copy a LoRA adapter in bfloat16, with its config, manifest and profile; returns the bytes of its weights.
 
     A packed adapter is another judge than the original (its name ends in another hash): score it, not the other.
     Raises UserError if the folder is no adapter.
@@ -146,6 +156,7 @@ def pack(adapter: Path, target: Path) -> int:
     data = save({name: value.to(torch.bfloat16) for name, value in tensors.items()}, metadata={"format": "pt"})
     with jsonl.atomic(target / "adapter_model.safetensors") as file:
         file.write(data)
+    _copy_profile(adapter, target)
     for name in ("manifest.json", "adapter_config.json"):  # the config last: with it the folder is an adapter
         if (adapter / name).is_file():
             with jsonl.atomic(target / name) as file:

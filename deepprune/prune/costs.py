@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from deepprune.base.records import Trace
-from deepprune.judges import prompts
+from deepprune.judges.pair_prompts import Frame, PairPrompts
 
 
 def prefix_tokens(trace: Trace, prefix: str, count, sample: int = 4000) -> int:
@@ -51,17 +50,17 @@ def parameters_from_name(name: str) -> float | None:
     return None
 
 
-def prompt_parts(tokenizer: Any, question: str, prefixes: Sequence[str]) -> tuple[prompts.Frame, list[int]]:
+def prompt_parts(prompts: PairPrompts, question: str, prefixes: Sequence[str]) -> tuple[Frame, list[int]]:
     """(tokens of a pair's prompt beside the two prefixes, tokens of each prefix) of one question's prompts to a judge."""
-    lengths = [len(tokenizer.encode(prefix, add_special_tokens=False)) for prefix in prefixes]
-    return prompts.frame(tokenizer, question), lengths
+    lengths = [len(prompts.tokenizer.encode(prefix, add_special_tokens=False)) for prefix in prefixes]
+    return prompts.frame(question), lengths
 
 
 def judge_tokens(
     asked: Sequence[Sequence[int]],
     prefixes: Sequence[int],
     opened: int,
-    frame: prompts.Frame,
+    frame: Frame,
     stored: Callable[[int, int], int] | None = None,
     block: int = 1,
 ) -> tuple[int, int]:

@@ -61,6 +61,8 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     max_model_len: int | None = setting(
         None, "context length in tokens of both engines (default: the models')", free=True, at_least=2
     )
+    judge_profile: str | None = config.like(judges.JudgeSettings, "judge_profile")
+    other_truncation: bool = config.like(judges.JudgeSettings, "other_truncation")
     least_label_mass: float = config.like(judges.JudgeSettings, "least_label_mass")
     overwrite: bool = setting(False, "replace an existing output")
 
@@ -76,6 +78,8 @@ def check(settings: LivePruneSettings) -> None:
             )
     if judges.KINDS[settings.judge].needs_url != bool(settings.judge_url):
         raise UserError("--judge server and --judge-url go together")
+    profile = judges.profile_of(settings.judge, settings.judge_model, settings.judge_profile)
+    profile.check_truncation([settings.cut().as_dict()], settings.other_truncation)
     if not settings.reasoner_url or judges.KINDS[settings.judge].needs_vllm:
         runtime.ensure()
 
@@ -87,7 +91,7 @@ def judge_name(settings: LivePruneSettings) -> str:
 
 def describe_judge(settings: LivePruneSettings) -> dict[str, Any]:
     """judges.describe of the judge, known without opening it."""
-    return judges.describe(settings.judge, settings.judge_model, settings.seed)
+    return judges.describe(settings.judge, settings.judge_model, settings.seed, settings.judge_profile)
 
 
 def how(settings: LivePruneSettings) -> LiveSettings:
@@ -136,5 +140,6 @@ def open_judge(settings: LivePruneSettings) -> judges.Judge:
         url=settings.judge_url,
         timeout_seconds=settings.timeout,
         retries=settings.retries,
+        judge_profile=settings.judge_profile,
         least_label_mass=settings.least_label_mass,
     )

@@ -6,6 +6,7 @@ import dataclasses
 
 from deepprune.base import config
 from deepprune.base.config import like, setting
+from deepprune.data.reasoning_words import read_words
 from deepprune.data.truncation import STRATEGIES, Truncation
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
@@ -18,9 +19,19 @@ class CutSettings:
     )
     truncation_k: int = setting(25, "the truncation's k (as for the judge's training)", at_least=1)
 
+    reasoning_words: str | None = setting(None, "file of the reasoning words, one a line (default: our list)")
+
     def cut(self) -> Truncation:
         """Raises UserError for values that make no sense."""
-        return Truncation(self.truncation, self.truncation_k)
+        words = None if self.reasoning_words is None else read_words(self.reasoning_words)
+        return Truncation(self.truncation, self.truncation_k, words)
+
+    def made_from(self, prompt_version: str) -> dict:
+        """The settings for a manifest; the words by their hash, wherever their file lies."""
+        return config.resolved(self) | {
+            "reasoning_words": self.cut().words_version,
+            "prompt_version": prompt_version,
+        }
 
 
 @dataclasses.dataclass
@@ -83,6 +94,7 @@ def recorded(cluster: ClusterSettings, finish: FinishSettings, cut: Truncation, 
         | {
             "truncation": cut.strategy,
             "truncation_k": cut.k,
+            **({"reasoning_words": cut.words_version} if cut.words else {}),
             "n": n,
             "order": order,
         }

@@ -10,7 +10,8 @@ from typing import Any
 
 from deepprune.base import jsonl
 from deepprune.base.errors import UserError
-from deepprune.judges import prompts
+from deepprune.judges import profiles, prompts
+from deepprune.judges.profiles import Profile
 from deepprune.judges.training.recipe import Recipe
 
 COLUMNS = {"system", "prompt", "query", "response"}
@@ -23,6 +24,7 @@ class TrainingData:
     recipe: Recipe
     folder: Path
     entries: dict[str, dict]
+    profile: Profile = profiles.DEFAULT  # how the rows ask, and what they answer
 
     @classmethod
     def find(cls, recipe: Recipe) -> TrainingData:
@@ -37,6 +39,8 @@ class TrainingData:
         registry = Path(folder) / "dataset_info.json"
         known = read_registry(registry)
         data = cls(recipe, Path(folder), {})
+        given = recipe.judge_profile and profiles.load(recipe.judge_profile)
+        written: dict[Path, Profile] = {}
         for key in ("dataset", "eval_dataset"):
             for name in names_in(recipe.args.get(key)):
                 if name not in known:
@@ -46,7 +50,10 @@ class TrainingData:
                 file = data.folder / file_of(registry, name, known[name])
                 if not file.is_file():
                     raise UserError(f"{file}: no such file (entry {name!r} of {registry}); make the pairs first")
-                check_rows(file, known[name], recipe.loss.focal_loss_scope == "label")
+                written[file] = profiles.of_rows(file) or given or profiles.DEFAULT
+        data.profile = one_profile(recipe, written, given)
+        for entry in data.entries.values():
+            check_rows(data.folder / entry["file_name"], entry, data.profile, recipe.loss.focal_loss_scope == "label")
         data.check_leak()
         return data
 
@@ -130,8 +137,24 @@ def file_of(registry: Path, name: str, entry: Any) -> str:
     return file
 
 
-def check_rows(file: Path, entry: dict, labels_only: bool) -> None:
-    """Raise UserError unless every row has the registry's columns and, with labels_only, answers with a label."""
+def one_profile(recipe: Recipe, written: dict[Path, Profile], given: Profile | None) -> Profile:
+    """The profile that all rows were written for. Raises UserError if there are several, or if it is not the given one."""
+    first, *others = written
+    for file in others:
+        if (written[file].version, written[file].truncation) != (written[first].version, written[first].truncation):
+            raise UserError(f"{file} was written for another judge profile or truncation than {first}")
+    if given and given.version != written[first].version:
+        raise UserError(
+            f"{recipe.where('judge_profile')}: {recipe.judge_profile} is not the profile that {first} was written for"
+        )
+    return written[first]
+
+
+def check_rows(file: Path, entry: dict, profile: Profile, labels_only: bool) -> None:
+    """Raise UserError unless every row has the registry's columns, asks as the profile does, and answers with a label.
+
+    labels_only: False where any answer will do.
+    """
     columns = entry.get("columns", {})
     prompt, response = columns.get("prompt", "instruction"), columns.get("response", "output")
     rows = 0
@@ -140,9 +163,16 @@ def check_rows(file: Path, entry: dict, labels_only: bool) -> None:
         for column in {prompt, response, *columns.values()}:
             if not isinstance(row.get(column), str):
                 raise UserError(f"{file}:{number}: a training row needs the text field {column!r}")
-        if labels_only and row[response] not in prompts.LABELS:
-            wanted = " or ".join(prompts.LABELS)
+        if labels_only and row[response] not in profile.answers:
+            wanted = " or ".join(profile.answers)
             raise UserError(f"{file}:{number}: {response!r} should be {wanted}, found {row[response]!r}")
+        query = row.get(columns.get("query", "input")) or ""
+        problem = profile.row_problem(row[columns.get("system", "system")], f"{row[prompt]}{query}")
+        if problem:
+            raise UserError(
+                f"{file}:{number}: {problem} than the judge profile's, so the judge would be asked otherwise than it is "
+                "trained: name its profile in the recipe (judge_profile: FILE)"
+            )
     if not rows:
         raise UserError(f"{file}: no training rows")
 

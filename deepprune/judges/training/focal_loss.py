@@ -5,12 +5,12 @@
 p_t is the softmax probability of the target token over the whole vocabulary. The gradient also flows through
 the modulating factor (1 - p_t)^gamma. gamma = 0 and alpha = 1 is plain cross-entropy.
 
-    from deepprune.judges.training.focal_loss import LossSettings, trainer_class
-    Trainer = trainer_class(transformers.Trainer, LossSettings(focal_loss_gamma=2.0), label_ids=(4607, 10407))
+    from deepprune.judges.training.focal_loss import Answers, LossSettings, trainer_class
+    Trainer = trainer_class(transformers.Trainer, LossSettings(focal_loss_gamma=2.0), Answers(((4607,), (10407,))))
 
 How accumulation and several processes come out right: in scope 'label' the data collator hides every target
-but the label token, so the number of items that Trainer counts over an accumulation window (and over all
-ranks) is the number of labels, and each micro-batch's sum is divided by that number.
+but the label, so the number of items that Trainer counts over an accumulation window (and over all
+ranks) is the number of labels' tokens, and each micro-batch's sum is divided by that number.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class LossSettings:
 
     use_focal_loss: bool = True  # false: cross-entropy, on the same tokens
     focal_loss_gamma: float = 2.0  # >= 0; 0 switches the modulating factor off
-    # [different, same]: weight of each class's label token (1 for other tokens); one number: of every target
+    # [different, same]: weight of the tokens of each class's label (1 for other tokens); one number: of every target
     focal_loss_alpha: float | list[float] = 1.0
-    # label: only the first target token of a sample counts; all: also the end-of-turn tokens after it
+    # label: only the label's tokens count; all: also what stands before it and the end-of-turn tokens after it
     focal_loss_scope: str = "label"
 
     def problem(self) -> tuple[str, str] | None:
@@ -78,23 +78,61 @@ def first_targets(labels: torch.Tensor) -> torch.Tensor:
     return first
 
 
-class LabelOnly:
-    """A data collator around another one: hides every target but the label token."""
+Label = tuple[int, ...]  # its token ids
 
-    def __init__(self, collator: Any):
-        self.collator = collator
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """Token ids of what a judge answers: prefix, the answer prefix of its profile; labels, of (different, same)."""
+
+    labels: tuple[Label, Label]
+    prefix: Label = ()
+
+    def places(self, targets: torch.Tensor, hidden_prefix: bool = False) -> list[torch.Tensor]:
+        """Masks of the tokens of the label `different`, and of the label `same`.
+
+        targets: (batch, length) token ids, IGNORE where there is no target. hidden_prefix: the prefix is no target.
+        """
+        prefix, masks = () if hidden_prefix else self.prefix, []
+        for label in self.labels:
+            starts, answer = first_targets(targets), (*prefix, *label)
+            for offset, token in enumerate(answer):
+                starts = starts & F.pad(targets, (0, offset), value=IGNORE)[..., offset:].eq(token)
+            mask = torch.zeros_like(starts)
+            for offset in range(len(prefix), len(answer)):
+                mask |= F.pad(starts, (offset, 0))[..., : starts.shape[-1]]
+            masks.append(mask)
+        return masks
+
+    def begin(self, answer: list[int]) -> bool:
+        """Whether an answer's token ids begin with the prefix and a label."""
+        whole = [[*self.prefix, *label] for label in self.labels]
+        return any(answer[: len(ids)] == ids for ids in whole)
+
+    @property
+    def room(self) -> int:
+        """Tokens after a prompt that an answer and the end of its turn may take."""
+        return ANSWER_TOKENS + len(self.prefix) + max(map(len, self.labels)) - 1
+
+
+class LabelOnly:
+    """A data collator around another one: hides every target but the tokens of the label."""
+
+    def __init__(self, collator: Any, answers: Answers):
+        self.collator, self.answers = collator, answers
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = self.collator(features)
-        batch["labels"] = batch["labels"].masked_fill(~first_targets(batch["labels"]), IGNORE)
+        different, same = self.answers.places(batch["labels"])
+        batch["labels"] = batch["labels"].masked_fill(~(different | same), IGNORE)
         return batch
 
 
 class FocalLoss:
-    """`compute_loss_func` of a transformers Trainer."""
+    """`compute_loss_func` of a transformers Trainer. labels_only: LabelOnly has hidden the answer's prefix."""
 
-    def __init__(self, gamma: float, alpha: float | list[float], label_ids: tuple[int, ...]):
-        self.gamma, self.alpha, self.label_ids = gamma, alpha, label_ids
+    def __init__(self, gamma: float, alpha: float | list[float], answers: Answers, labels_only: bool = True):
+        self.gamma, self.alpha, self.answers, self.labels_only = gamma, alpha, answers, labels_only
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         """The loss of one micro-batch, a scalar; 0 where no target is left.
@@ -102,7 +140,8 @@ class FocalLoss:
         outputs.logits: (batch, length, vocabulary), labels: (batch, length), not shifted. num_items_in_batch:
         targets in the whole accumulation window over all ranks; None: the mean over this micro-batch.
         """
-        logits, targets = outputs["logits"][:, :-1], labels[:, 1:].to(outputs["logits"].device)
+        logits, labels = outputs["logits"][:, :-1], labels.to(outputs["logits"].device)
+        targets = labels[:, 1:]
         there = targets.ne(IGNORE)
         # Only the rows with a target are made float32: the (length, vocabulary) table is the big tensor here.
         targets = targets[there]
@@ -114,8 +153,8 @@ class FocalLoss:
             loss = miss.clamp_min(torch.finfo(ce.dtype).tiny).pow(self.gamma) * ce
         if isinstance(self.alpha, list):
             weights = torch.ones_like(ce)
-            for token, alpha in zip(self.label_ids, self.alpha, strict=True):
-                weights = weights.masked_fill(targets == token, alpha)
+            for place, alpha in zip(self.answers.places(labels, self.labels_only), self.alpha, strict=True):
+                weights = weights.masked_fill(place[:, 1:][there], alpha)
             loss = weights * loss
         elif self.alpha != 1:
             loss = self.alpha * loss
@@ -139,19 +178,19 @@ def narrow(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_targets(
-    dataset: Any, label_ids: tuple[int, ...] | None, cutoff_len: int | None, what: str = "training"
+    dataset: Any, answers: Answers, labels_only: bool, cutoff_len: int | None, what: str = "training"
 ) -> None:
     """Raise UserError if a tokenized row was cut off, or does not start its answer with a label.
 
-    dataset: rows with 'labels' (list of token ids). label_ids: the labels (None: any answer will do).
-    cutoff_len: longest prompt in tokens (None: any); rows were cut where ANSWER_TOKENS more end. what: the rows'
+    dataset: rows with 'labels' (list of token ids). labels_only: False where any answer will do.
+    cutoff_len: longest prompt in tokens (None: any); rows were cut where the answer's room ends. what: the rows'
     name in the message.
     """
     wrong = cut = 0
     for labels in (row["labels"] for row in dataset.select_columns(["labels"])):
         prompt = next((i for i, t in enumerate(labels) if t != IGNORE), len(labels))
-        cut += cutoff_len is not None and (prompt > cutoff_len or len(labels) >= cutoff_len + ANSWER_TOKENS)
-        wrong += label_ids is not None and (prompt == len(labels) or labels[prompt] not in label_ids)
+        cut += cutoff_len is not None and (prompt > cutoff_len or len(labels) >= cutoff_len + answers.room)
+        wrong += labels_only and not answers.begin(labels[prompt:])
     if cut:
         raise UserError(
             f"{cut} of {len(dataset)} {what} rows have a prompt of more than cutoff_len ({cutoff_len}) tokens, whose "
@@ -161,43 +200,39 @@ def check_targets(
     if wrong:
         raise UserError(
             f"{wrong} of {len(dataset)} {what} rows do not start their answer with one of the judge's "
-            "label tokens: use a template without thinking (qwen3_nothink, not qwen3) and rows of stage 02"
+            "labels: use a template without thinking (qwen3_nothink, not qwen3) and rows of stage 02"
         )
 
 
 def trainer_class(
     base: type,
     settings: LossSettings,
-    label_ids: tuple[int, ...] | None = None,
+    answers: Answers,
     cutoff_len: int | None = None,
     row_name: Callable[[int], str] | None = None,
 ) -> type:
     """A subclass of a Trainer with the judge's loss, which stops at the first step that is not finite.
 
-    base: transformers.Trainer or a subclass; label_ids: token ids of (different, same), by default those of
-    prompts.LABELS in the trainer's tokenizer; cutoff_len: training and evaluation rows with a longer
-    prompt are refused (None: no check); row_name: see guard.guarded.
+    base: transformers.Trainer or a subclass; answers: what the judge is to answer, in its tokens; cutoff_len: training
+    and evaluation rows with a longer prompt are refused (None: no check); row_name: see guard.guarded.
     """
     label_scope = settings.focal_loss_scope == "label"
 
     class JudgeTrainer(guarded(base, row_name)):
         def __init__(self, *args, **kwargs):
-            from deepprune.judges import prompts
-
-            tokenizer = kwargs.get("tokenizer") or kwargs.get("processing_class")
-            ids = label_ids or prompts.label_token_ids(tokenizer)
             if label_scope:
-                kwargs["data_collator"] = LabelOnly(kwargs["data_collator"])
+                kwargs["data_collator"] = LabelOnly(kwargs["data_collator"], answers)
             evaluation = kwargs.get("eval_dataset")
             evaluations = evaluation.values() if isinstance(evaluation, dict) else [evaluation]
             for what, rows in [("training", kwargs.get("train_dataset")), *(("evaluation", e) for e in evaluations)]:
                 if hasattr(rows, "select_columns") and hasattr(rows, "__len__"):
-                    check_targets(rows, ids if label_scope else None, cutoff_len, what)
+                    check_targets(rows, answers, label_scope, cutoff_len, what)
             super().__init__(*args, **kwargs)
             model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
             self._narrow = label_scope and "logits_to_keep" in inspect.signature(model.forward).parameters
             if settings.use_focal_loss:
-                self.compute_loss_func = FocalLoss(settings.focal_loss_gamma, settings.focal_loss_alpha, ids)
+                gamma, alpha = settings.focal_loss_gamma, settings.focal_loss_alpha
+                self.compute_loss_func = FocalLoss(gamma, alpha, answers, label_scope)
 
         def compute_loss(self, model, inputs, *args, **kwargs):
             # Not in evaluation, where metrics expect logits and labels of full length.

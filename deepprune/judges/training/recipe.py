@@ -30,6 +30,7 @@ class Recipe:
     args: dict[str, Any]
     overridden: set[str]
     loss: LossSettings = dataclasses.field(default_factory=LossSettings)
+    judge_profile: str | None = None  # our key, as the loss's are: the file of the judge's profile
 
     @classmethod
     def read(cls, file: Path, overrides: list[str]) -> Recipe:
@@ -78,13 +79,13 @@ class Recipe:
     def check(self) -> None:
         """Check every key, and take ours out of args. Raises UserError naming file and line."""
         self.check_keys()
-        self.take_loss()
+        self.take_ours()
         self.check_supported()
 
     def check_keys(self) -> None:
         """Check every key and the type of its value before LLaMA-Factory does, to name file and line."""
         hints, defaults = upstream_fields()
-        known = {field.name: None for field in dataclasses.fields(LossSettings)} | hints
+        known = {field.name: None for field in dataclasses.fields(LossSettings)} | {"judge_profile": None} | hints
         for key, value in self.args.items():
             if key not in known:
                 close = difflib.get_close_matches(key, known, 1)
@@ -104,13 +105,14 @@ class Recipe:
             if not self.args.get(key):
                 raise UserError(f"{self.where(key)}: {key} is required")
 
-    def take_loss(self) -> None:
-        """Move our keys from args (LLaMA-Factory refuses them) to `loss`. Raises UserError for a bad value."""
+    def take_ours(self) -> None:
+        """Move our keys from args, as LLaMA-Factory refuses them. Raises UserError for a bad value."""
         names = [field.name for field in dataclasses.fields(LossSettings)]
         self.loss = LossSettings(**{name: self.args.pop(name) for name in names if name in self.args})
         problem = self.loss.problem()
         if problem:
             raise UserError(f"{self.where(problem[0])}: {problem[0]} {problem[1]}")
+        self.judge_profile = self.args.pop("judge_profile", None)
 
     def check_supported(self) -> None:
         """Refuse what several settings, or the environment, would do to the loss in silence."""

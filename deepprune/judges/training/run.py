@@ -12,6 +12,8 @@ from deepprune.base import jsonl
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest, manifest_path
 from deepprune.engines import models
+from deepprune.judges import profiles
+from deepprune.judges.profiles import Profile
 from deepprune.judges.training.data import TrainingData
 from deepprune.judges.training.guard import ADVICE, weights_problem
 from deepprune.judges.training.recipe import Recipe
@@ -32,12 +34,15 @@ class TrainingRun:
     model: models.ResolvedModel
     manifest: Manifest | None
     first: bool  # the first rank
+    profile: Profile
 
     @classmethod
     def open(cls, recipe: Recipe, data: TrainingData, model: models.ResolvedModel) -> TrainingRun:
         """Start the output folder, or go on with it. Raises UserError if it was made from other settings or data."""
         output, first = recipe.output, os.environ.get("RANK", "0") == "0"
-        settings = recipe.settings() | {"datasets": data.entries}
+        version = data.profile.version
+        asked = {"prompt_version": None if version == profiles.DEFAULT.version else version}
+        settings = recipe.settings() | {"datasets": data.entries} | asked
         files = [*data.files("dataset"), *data.files("eval_dataset")]
         judge = {"judge": f"{model.name} ({model.source})"}
         anew = bool(recipe.args.get("overwrite_output_dir"))
@@ -45,7 +50,7 @@ class TrainingRun:
             manifest = None
             if not anew and manifest_path(output).is_file():
                 manifest = Manifest.open(output, "train", settings, files, FREE, models=judge, read_only=True)
-            return cls(output, model, manifest, first)
+            return cls(output, model, manifest, first, data.profile)
         if anew and manifest_path(output).is_file():  # ours, so its checkpoints are ours to remove
             for old in output.glob("checkpoint-*"):
                 shutil.rmtree(old)
@@ -54,7 +59,7 @@ class TrainingRun:
             manifest = Manifest.open(output, "train", settings, files, FREE, anew or empty, models=judge)
         except UserError as error:
             raise UserError(str(error).replace("pass --overwrite", "add overwrite_output_dir=true")) from error
-        return cls(output, model, manifest, first)
+        return cls(output, model, manifest, first, data.profile)
 
     def is_done(self) -> bool:
         """Whether the judge is trained already. Raises UserError if its weights are not finite."""
@@ -95,6 +100,7 @@ class TrainingRun:
         if not self.first:
             return
         name_base_model(self.output, self.model.name)
+        profiles.save(self.profile, self.output / profiles.FILE)
         losses = [entry["loss"] for entry in watch.log if "loss" in entry]
         final = losses[-1] if losses else None  # finite: the guard stops at the first one that is not
         mean = sum(losses) / len(losses) if losses else None

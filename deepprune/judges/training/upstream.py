@@ -7,25 +7,33 @@ from pathlib import Path
 
 from deepprune.base import console
 from deepprune.engines import models
+from deepprune.judges.pair_prompts import PairPrompts
 from deepprune.judges.training.data import TrainingData
-from deepprune.judges.training.focal_loss import ANSWER_TOKENS, trainer_class
+from deepprune.judges.training.focal_loss import Answers, trainer_class
 from deepprune.judges.training.recipe import Recipe
 from deepprune.judges.training.watch import Watch, refusals
 
 
 def fine_tune(
-    recipe: Recipe, data: TrainingData, model: models.ResolvedModel, checkpoint: Path | None, watch: Watch
+    recipe: Recipe,
+    data: TrainingData,
+    model: models.ResolvedModel,
+    prompts: PairPrompts,
+    checkpoint: Path | None,
+    watch: Watch,
 ) -> None:
     """Train, from a checkpoint or from the start; weights and log are written to the recipe's output folder."""
     from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
     from llamafactory.train import tuner
     from llamafactory.train.sft import workflow
 
+    answers = Answers(prompts.labels, tuple(prompts.answer))
     # The names through which LLaMA-Factory's SFT workflow finds what we replace.
     workflow.load_model = in_compute_dtype(workflow.load_model)
     workflow.CustomSeq2SeqTrainer = trainer_class(
         without_bar(workflow.CustomSeq2SeqTrainer),
         recipe.loss,
+        answers,
         cutoff_len=recipe.cutoff_len,
         row_name=data.row_name,
     )
@@ -34,7 +42,7 @@ def fine_tune(
     no_cudnn_attention()
     args = recipe.args | {
         "model_name_or_path": model.path,
-        "cutoff_len": recipe.cutoff_len + ANSWER_TOKENS,  # upstream counts the answer too
+        "cutoff_len": recipe.cutoff_len + answers.room,  # upstream counts the answer too
         # We choose the checkpoint; LLaMA-Factory's own search would take a half-written one.
         "resume_from_checkpoint": str(checkpoint) if checkpoint else None,
         "overwrite_output_dir": True,

@@ -1,0 +1,263 @@
+"""How a judge is asked and what it answers: one place for training, evaluation, clustering and live pruning.
+
+A profile is a small YAML beside a judge's weights (judge_profile.yaml, written by training) or given by --judge-profile:
+
+    system: You compare the beginnings of two solutions ...
+    user: |-                                # the slots {question}, {prefix_a}, {prefix_b}; prefix_a before prefix_b
+      Problem:
+      {question}
+      ...
+    labels: {different: 'no', same: 'yes'}  # in quotes: YAML takes a bare no for false
+    answer_prefix: ''                       # what stands before the label in the answer, as 'Answer: '
+    chat_template: {enable_thinking: false} # arguments of the tokenizer's chat template
+    truncation: {strategy: words, k: 25}    # that it was trained with; leave it out where it is not known
+    unknown: [user, labels]                 # parts that are guesses; said whenever the judge is opened
+
+What repeats comes first (instructions, question, trace A = the cluster's representative), what changes comes last
+(trace B = the new trace), so that an engine's prefix cache does most of the work. A label may be several tokens: p_same
+is the normalised probability of the whole label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from deepprune.base import config, jsonl, manifest
+from deepprune.base.errors import UserError
+from deepprune.base.records import content_hash
+from deepprune.data.truncation import Truncation
+from deepprune.engines import models
+from deepprune.judges.prompts import plain
+
+FILE = "judge_profile.yaml"
+KEYS = ("system", "user", "labels", "answer_prefix", "chat_template", "truncation", "unknown")
+SLOTS = ("{question}", "{prefix_a}", "{prefix_b}")
+THINKING_OFF = {"enable_thinking": False}  # templates that can think (Qwen3) are asked not to: the label comes first
+
+SYSTEM = (
+    "You compare the beginnings of two solutions to the same problem and predict whether they will reach the same "
+    "final answer."
+)
+
+USER = """Problem:
+{question}
+
+Solution A (beginning):
+{prefix_a}
+
+Solution B (beginning):
+{prefix_b}
+
+Will solutions A and B end in the same final answer? Reply yes or no."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """A judge's prompt and answer. The fields are the keys of its YAML, but for labels: {different, same}."""
+
+    system: str | None = SYSTEM
+    user: str = USER
+    different: str = "no"
+    same: str = "yes"
+    answer_prefix: str = ""
+    chat_template: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(THINKING_OFF))
+    truncation: Truncation | None = None  # None: not known
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """By a pair's label: 0 different, 1 same."""
+        return self.different, self.same
+
+    @functools.cached_property
+    def version(self) -> str:
+        """Hash of all that is asked and answered: stored scores are valid for one version only."""
+        more = {"answer_prefix": self.answer_prefix} if self.answer_prefix else {}
+        more |= {"chat_template": dict(self.chat_template)} if self.chat_template != THINKING_OFF else {}
+        return content_hash("prompt", self.system, self.user, self.labels, *([more] if more else []))
+
+    @functools.cached_property
+    def parts(self) -> list[str]:
+        """The user template cut at its slots: text, slot, text ..."""
+        return re.split(f"({'|'.join(map(re.escape, SLOTS))})", self.user)
+
+    def user_message(self, question: str, prefix_a: str, prefix_b: str, tokenizer: Any = None) -> str:
+        """The user turn for one pair (str.format is not used: traces hold braces). tokenizer: the judge's, see `plain`."""
+        values = dict(zip(SLOTS, (question, prefix_a, prefix_b), strict=True))
+        return "".join(plain(values[part], tokenizer).strip() if part in values else part for part in self.parts)
+
+    def training_row(
+        self, question: str, prefix_a: str, prefix_b: str, label: int, tokenizer: Any = None
+    ) -> dict[str, str]:
+        """A pair in LLaMA-Factory's alpaca format (system, instruction, input, output).
+
+        tokenizer: the judge's. LLaMA-Factory takes its special tokens in a row's text for what they are, so they are
+        broken up here, as they are when the judge is asked.
+        """
+        return {
+            "system": self.system or "",
+            "instruction": self.user_message(question, prefix_a, prefix_b, tokenizer),
+            "input": "",
+            "output": self.answers[label],
+        }
+
+    @property
+    def answers(self) -> tuple[str, str]:
+        """What the judge is trained to write, by a pair's label."""
+        return self.answer_prefix + self.different, self.answer_prefix + self.same
+
+    def row_problem(self, system: str, instruction: str) -> str | None:
+        """What of a training row is not as this profile writes it; None if all is."""
+        if system != (self.system or ""):
+            return "its system text is another"
+        if not (instruction.startswith(self.parts[0]) and instruction.endswith(self.parts[-1])):
+            return "its prompt begins or ends otherwise"
+        return None
+
+    def check_truncation(self, cuts: Iterable[Mapping[str, Any]], anyway: bool = False) -> None:
+        """Raise UserError if traces are cut otherwise than the judge was trained with.
+
+        cuts: Truncation.as_dict of each, as it stands in pairs; anyway: it was asked for.
+        """
+        if self.truncation is None or anyway:
+            return
+        trained = self.truncation.as_dict()
+        for cut in cuts:
+            if cut != trained:
+                raise UserError(
+                    f"the judge was trained on traces cut by {in_words(trained)}, these are cut by {in_words(cut)}: "
+                    "cut them so (--truncation, --truncation-k, --reasoning-words), or ask it all the same with "
+                    "--other-truncation"
+                )
+
+
+DEFAULT = Profile()
+
+
+def in_words(cut: Mapping[str, Any]) -> str:
+    """A truncation as 'words, k = 25'."""
+    words = f", word list {cut['words']}" if "words" in cut else ""
+    return f"{cut['strategy']}, k = {cut['k']}{words}"
+
+
+def load(path: str | Path) -> Profile:
+    """A profile's YAML. Raises UserError naming file and line."""
+    path = Path(path)
+    data = config.read_yaml(path)
+
+    def refuse(key: str, wanted: str):
+        raise UserError(f"{path}:{config.yaml_line(path, key)}: {key} should be {wanted}, found {data.get(key)!r}")
+
+    for key in data:
+        if key not in KEYS:
+            line = config.yaml_line(path, key)
+            raise UserError(f"{path}:{line}: unknown key {key!r}; a judge profile has {', '.join(KEYS)}")
+    data = {"system": None, "answer_prefix": "", "chat_template": dict(THINKING_OFF), "unknown": []} | data
+    user, labels, truncation = data.get("user"), data.get("labels"), data.get("truncation")
+    if not is_text(user) or any(user.count(slot) != 1 for slot in SLOTS) or user.find(SLOTS[1]) > user.find(SLOTS[2]):
+        refuse("user", f"a text with {', '.join(SLOTS)} once each, prefix_a first (what repeats comes first)")
+    if not isinstance(labels, dict) or set(labels) != {"different", "same"} or not all(map(is_text, labels.values())):
+        refuse("labels", "{different: 'no', same: 'yes'}, two texts in quotes")
+    if labels["different"] == labels["same"]:
+        refuse("labels", "two different texts")
+    for key, kind, wanted in (
+        ("system", str | None, "a text, or null"),
+        ("answer_prefix", str, "a text"),
+        ("chat_template", dict, "arguments by name"),
+        ("truncation", dict | None, "{strategy: words, k: 25}"),
+        ("unknown", list, f"a list of {', '.join(KEYS)}"),
+    ):
+        if not isinstance(data.get(key), kind):
+            refuse(key, wanted)
+    if set(data["unknown"]) - set(KEYS):
+        refuse("unknown", f"a list of {', '.join(KEYS)}")
+    if truncation is not None and not {"strategy", "k"} <= set(truncation) <= {"strategy", "k", "words"}:
+        refuse("truncation", "{strategy: words, k: 25}, with words: [...] where they are not the usual ones")
+    return Profile(
+        data["system"],
+        user,
+        labels["different"],
+        labels["same"],
+        data["answer_prefix"],
+        data["chat_template"],
+        truncation and truncation_of(truncation),
+        tuple(data["unknown"]),
+    )
+
+
+def truncation_of(data: Mapping[str, Any]) -> Truncation:
+    """A profile's truncation: strategy, k and, where they are not ours, the reasoning words."""
+    words = data.get("words")
+    return Truncation(data["strategy"], data["k"], words and tuple(sorted({word.casefold() for word in words})))
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def save(profile: Profile, path: str | Path) -> None:
+    """Write a profile's YAML."""
+    import yaml
+
+    data = {
+        "system": profile.system,
+        "user": profile.user,
+        "labels": {"different": profile.different, "same": profile.same},
+        "answer_prefix": profile.answer_prefix,
+        "chat_template": dict(profile.chat_template),
+    }
+    if profile.truncation:
+        cut = profile.truncation
+        data["truncation"] = {"strategy": cut.strategy, "k": cut.k} | ({"words": list(cut.words)} if cut.words else {})
+    if profile.unknown:
+        data["unknown"] = list(profile.unknown)
+    jsonl.write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000))
+
+
+def of_rows(file: Path) -> Profile | None:
+    """The profile that stage 02 wrote beside a file of training rows; None: there is none."""
+    path = rows_profile(file)
+    return load(path) if path.is_file() else None
+
+
+def rows_profile(file: Path) -> Path:
+    """Where the profile of a file of training rows lies."""
+    return file.with_name(f"{file.name.partition('.jsonl')[0]}.{FILE}")
+
+
+def beside(folder: str | Path) -> Profile | None:
+    """The profile of the weights in a folder; of those that stage 03 trained without one, ours; None: not known."""
+    folder = Path(folder)
+    if (folder / FILE).is_file():
+        return load(folder / FILE)
+    return DEFAULT if trained_here(folder) else None
+
+
+def trained_here(folder: Path) -> bool:
+    """Whether stage 03 trained the weights in a folder, by its manifest."""
+    file = manifest.manifest_path(folder)
+    return file.is_file() and json.loads(file.read_text()).get("stage") == "train"
+
+
+def profile_of(model: str, given: str | Path | None = None) -> Profile:
+    """A judge's profile: the one beside its weights, the given one (--judge-profile), or ours.
+
+    Raises UserError for a given one that is not as the one beside the weights.
+    """
+    own = beside(models.resolve(model).path)
+    if given is None:
+        return own or DEFAULT
+    profile = load(given)
+    same_cut = own is None or None in (own.truncation, profile.truncation) or own.truncation == profile.truncation
+    if own and not (own.version == profile.version and same_cut):
+        raise UserError(
+            f"{given}: is not the profile that {model} was trained with ({FILE} beside its weights, or ours): leave "
+            "--judge-profile out"
+        )
+    return profile

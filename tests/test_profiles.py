@@ -1,0 +1,197 @@
+"""Judge profiles: how a judge is asked and what it answers, from its YAML to p_same and to the loss."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+import toys
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from deepprune import judges
+from deepprune.base.errors import UserError
+from deepprune.data.truncation import Truncation
+from deepprune.judges import Request, profiles
+from deepprune.judges.pair_prompts import PairPrompts
+from deepprune.judges.profiles import DEFAULT, Profile
+from deepprune.judges.training.focal_loss import IGNORE, Answers, FocalLoss, LabelOnly
+
+OTHER = Profile(
+    system=None,
+    user="{prefix_a}\n---\n{prefix_b}\nThe question was {question}. Equal?",
+    different=" not equal",
+    same=" equal",
+    answer_prefix="Answer:",
+    chat_template={},
+    truncation=Truncation("words", 2, ("so", "wait")),
+    unknown=("user",),
+)
+FILE = """\
+system: Compare.
+user: '{question} {prefix_a} {prefix_b}'
+labels: {different: 'no', same: 'yes'}
+"""
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smol):
+    return AutoTokenizer.from_pretrained(smol)
+
+
+@pytest.fixture(scope="module")
+def judge_folder(tiny, tmp_path_factory):
+    """A copy of the tiny model with OTHER beside its weights."""
+    folder = tmp_path_factory.mktemp("profiled")
+    AutoModelForCausalLM.from_pretrained(tiny).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
+    profiles.save(OTHER, folder / profiles.FILE)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "profile", [DEFAULT, OTHER, dataclasses.replace(DEFAULT, truncation=Truncation("tokens", 500))]
+)
+def test_a_profile_is_read_as_it_was_written(tmp_path, profile):
+    profiles.save(profile, tmp_path / "p.yaml")
+    again = profiles.load(tmp_path / "p.yaml")
+    assert again == profile and again.version == profile.version
+
+
+def test_every_part_of_what_is_asked_and_answered_is_in_the_version():
+    """The truncation is not: it stands beside it wherever scores are kept."""
+    changes = (
+        {"system": None},
+        {"user": OTHER.user},
+        {"different": "No"},
+        {"answer_prefix": "A:"},
+        {"chat_template": {}},
+    )
+    versions = {dataclasses.replace(DEFAULT, **change).version for change in changes}
+    assert len(versions | {DEFAULT.version}) == 6
+    assert dataclasses.replace(DEFAULT, truncation=Truncation(), unknown=("user",)).version == DEFAULT.version
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        (FILE + "lables: 3\n", 4, "unknown key 'lables'"),
+        (FILE.replace("'no'", "no").replace("'yes'", "yes"), 3, "two texts in quotes"),
+        (FILE.replace("'yes'", "'no'"), 3, "labels should be two different texts"),
+        (FILE.replace("{question} ", ""), 2, "user should be a text with {question}"),
+        (FILE.replace("{prefix_a} {prefix_b}", "{prefix_b} {prefix_a}"), 2, "prefix_a first"),
+        (FILE + "chat_template: [1]\n", 4, "chat_template should be arguments by name"),
+        (FILE + "truncation: {k: 3}\n", 4, "truncation should be {strategy: words, k: 25}"),
+        (FILE + "unknown: [tokens]\n", 4, "unknown should be a list of system, user"),
+    ],
+)
+def test_a_broken_profile_is_named_with_its_line(tmp_path, text, line, says):
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as error:
+        profiles.load(file)
+    assert str(error.value).startswith(f"{file}:{line}: ") and says in str(error.value)
+
+
+def test_the_profile_beside_the_weights_is_taken_and_another_one_is_refused(judge_folder, tiny, tmp_path):
+    assert judges.profile_of("vllm", judge_folder) == OTHER
+    assert judges.describe("vllm", judge_folder)["prompt_version"] == OTHER.version != DEFAULT.version
+    assert judges.profile_of("vllm", tiny) == judges.profile_of("random") == DEFAULT
+    profiles.save(OTHER, tmp_path / "same.yaml")
+    profiles.save(dataclasses.replace(OTHER, same=" alike"), tmp_path / "other.yaml")
+    profiles.save(dataclasses.replace(OTHER, truncation=Truncation()), tmp_path / "cut.yaml")
+    assert judges.profile_of("vllm", tiny, tmp_path / "other.yaml").same == " alike"  # nothing is known of its weights
+    assert judges.profile_of("vllm", judge_folder, tmp_path / "same.yaml") == OTHER
+    for name in ("other.yaml", "cut.yaml"):
+        with pytest.raises(UserError, match=f"{name}: is not the profile that .* was trained with"):
+            judges.profile_of("vllm", judge_folder, tmp_path / name)
+
+
+def test_weights_that_were_trained_here_without_a_profile_were_trained_with_ours(tiny, tmp_path):
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "judge")
+    (tmp_path / "judge/config.json").write_text("{}")
+    (tmp_path / "judge/manifest.json").write_text(json.dumps({"stage": "train", "complete": True}))
+    profiles.save(OTHER, tmp_path / "other.yaml")
+    with pytest.raises(UserError, match="is not the profile"):
+        profiles.profile_of(str(tmp_path / "judge"), tmp_path / "other.yaml")
+
+
+def test_another_truncation_than_the_judges_is_refused_unless_asked_for():
+    own = OTHER.truncation.as_dict()
+    OTHER.check_truncation([own])
+    DEFAULT.check_truncation([own, {"strategy": "tokens", "k": 3}])  # not known: anything goes
+    for cut in ({"strategy": "words", "k": 2}, own | {"k": 3}, {"strategy": "tokens", "k": 2}):
+        with pytest.raises(UserError, match="--other-truncation"):
+            OTHER.check_truncation([own, cut])
+        OTHER.check_truncation([cut], anyway=True)
+
+
+def test_a_prompt_is_the_template_then_the_answers_prefix(tokenizer):
+    prompts = PairPrompts(OTHER, tokenizer)
+    text = tokenizer.decode(prompts.ids(Request("how {many}?", "a {prefix_b}", "b", "t1", "t2")))
+    assert text.endswith("assistant\nAnswer:")
+    assert "a {prefix_b}\n---\nb\nThe question was how {many}?. Equal?" in text
+    assert prompts.steps[()] == [prompts.labels[0][0], prompts.labels[1][0]] and len(prompts.labels[0]) > 1
+
+
+def test_a_frame_and_two_prefixes_are_what_is_read(tokenizer):
+    prompts = PairPrompts(OTHER, tokenizer)
+    first, second = "We add 3 and 4", "So 12 is"
+    frame = prompts.frame("how many?")
+    lengths = [len(tokenizer.encode(text, add_special_tokens=False)) for text in (first, second)]
+    ids = prompts.ids(Request("how many?", first, second, "t1", "t2"))
+    assert frame.head + frame.middle + frame.tail + sum(lengths) == prompts.read(ids) == len(ids) + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"different": " equal not"}, "cannot be told apart"),
+        ({"answer_prefix": "Answer: ", "different": "no", "same": "yes"}, "move the blank between them"),
+    ],
+)
+def test_answers_that_the_tokenizer_cannot_tell_apart_are_refused(tokenizer, change, says):
+    with pytest.raises(UserError, match=says):
+        PairPrompts(dataclasses.replace(OTHER, **change), tokenizer)
+
+
+def test_p_same_is_the_normalised_probability_of_the_whole_label(judge_folder, capsys):
+    """Against the product of each token's probability, one unbatched forward pass at a time."""
+    judge = judges.open_judge("transformers", judge_folder, dtype="float32", batch=5)
+    assert "of its profile user is guessed" in capsys.readouterr().err
+    asked = toys.requests()[:7]
+    scores = judge.score(asked)
+    model = AutoModelForCausalLM.from_pretrained(judge_folder, dtype=torch.float64)
+    tokenizer = AutoTokenizer.from_pretrained(judge_folder)
+    for request, score in zip(asked, scores, strict=True):
+        whole = []
+        for label in (" not equal", " equal"):
+            ids, logprob = PairPrompts(OTHER, tokenizer).ids(request), 0.0
+            for token in tokenizer.encode(label):
+                with torch.no_grad():
+                    logprob += model(torch.tensor([ids])).logits[0, -1].log_softmax(0)[token].item()
+                ids = [*ids, token]
+            whole.append(math.exp(logprob))
+        assert score.p_same == pytest.approx(whole[1] / sum(whole), abs=1e-3)
+        assert score.label_mass == pytest.approx(sum(whole), rel=1e-2)
+
+
+def test_the_loss_is_on_the_tokens_of_the_label_alone():
+    """An answer of prefix 7, a label of two tokens or one, and the end 2."""
+    answers = Answers(((5, 6), (9,)), (7,))
+    labels = torch.tensor([[IGNORE, IGNORE, 7, 5, 6, 2], [IGNORE, 7, 9, 2, IGNORE, IGNORE]])
+    hidden = LabelOnly(lambda features: {"labels": labels}, answers)([])["labels"]
+    assert hidden.ne(IGNORE).nonzero().tolist() == [[0, 3], [0, 4], [1, 2]]
+    torch.manual_seed(0)
+    logits = torch.randn(2, 6, 12)
+    p = logits.softmax(-1)
+    chosen = [p[0, 2, 5], p[0, 3, 6], p[1, 1, 9]]
+    losses = [-((1 - q) ** 2) * q.log() for q in chosen]
+    expected = (0.3 * (losses[0] + losses[1]) + 0.7 * losses[2]) / 3
+    loss = FocalLoss(2.0, [0.3, 0.7], answers)({"logits": logits}, hidden)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    # In scope 'all' the prefix and the end count as well, with weight 1.
+    beside = [p[0, 1, 7], p[0, 4, 2], p[1, 0, 7], p[1, 2, 2]]
+    expected = (3 * expected + sum(-((1 - q) ** 2) * q.log() for q in beside)) / 7
+    loss = FocalLoss(2.0, [0.3, 0.7], answers, labels_only=False)({"logits": logits}, labels)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
