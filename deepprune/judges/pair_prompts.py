@@ -1,4 +1,4 @@
-"""A judge's prompts in its own tokens: the profile's texts, the tokens of its labels, and p_same from their probabilities."""
+"""A judge's prompts in its own tokens: the profile's texts, the labels' tokens, and p_same from their probabilities."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PairPrompts:
     judge's answer is known when the log-probabilities of these are, after the prompt and each step; labels of one token
     each have the one step ().
 
-    Raises UserError if the tokenizer's chat template cannot write the prompt, or if a label is the beginning of the other.
+    Raises UserError if the tokenizer's chat template cannot write the prompt, or if a label is the other's beginning.
     """
 
     def __init__(self, profile: Profile, tokenizer: Any):
@@ -48,8 +48,8 @@ class PairPrompts:
         different, same = self.labels
         if not different or not same or different[: len(same)] == same or same[: len(different)] == different:
             raise UserError(
-                f"the judge's labels {' and '.join(map(repr, profile.labels))} cannot be told apart: for this tokenizer "
-                f"one is nothing or begins the other ({different} and {same})"
+                f"the judge's labels {' and '.join(map(repr, profile.labels))} cannot be told apart: for this "
+                f"tokenizer one is nothing or begins the other ({different} and {same})"
             )
         self.steps: dict[Step, list[int]] = {}
         for label in self.labels:

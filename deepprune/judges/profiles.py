@@ -1,6 +1,6 @@
 """How a judge is asked and what it answers: one place for training, evaluation, clustering and live pruning.
 
-A profile is a small YAML beside a judge's weights (judge_profile.yaml, written by training) or given by --judge-profile:
+A profile is a small YAML beside a judge's weights (judge_profile.yaml, written by training), or --judge-profile FILE:
 
     system: You compare the beginnings of two solutions ...
     user: |-                                # the slots {question}, {prefix_a}, {prefix_b}; prefix_a before prefix_b
@@ -88,7 +88,7 @@ class Profile:
         return re.split(f"({'|'.join(map(re.escape, SLOTS))})", self.user)
 
     def user_message(self, question: str, prefix_a: str, prefix_b: str, tokenizer: Any = None) -> str:
-        """The user turn for one pair (str.format is not used: traces hold braces). tokenizer: the judge's, see `plain`."""
+        """The user turn for one pair (no str.format: traces hold braces). tokenizer: the judge's, see `plain`."""
         values = dict(zip(SLOTS, (question, prefix_a, prefix_b), strict=True))
         return "".join(plain(values[part], tokenizer).strip() if part in values else part for part in self.parts)
 

@@ -1,8 +1,8 @@
 """Text to token ids: control tokens in a text are text, messages stand in the model's chat template.
 
 The wording of the judge's prompt is in profiles.py; the reasoner's prompt is made here (`reasoner_prompt_ids`), for
-recorded and live traces alike. Prompts are token ids: an engine that is handed text would put its own first token before
-the chat template's.
+recorded and live traces alike. Prompts are token ids: an engine that is handed text would put its own first token
+before the chat template's.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from deepprune.judges.settings import JudgeOptions
 
 
 class TransformersJudge(LabelJudge):
-    """The same p_same as VLLMJudge: one forward pass a batch (and label of several tokens), logits of the last positions."""
+    """The same p_same as VLLMJudge: one forward pass a batch (two for labels of several tokens), the last logits only."""
 
     def __init__(self, model: str, options: JudgeOptions):
         import torch

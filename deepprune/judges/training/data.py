@@ -138,7 +138,7 @@ def file_of(registry: Path, name: str, entry: Any) -> str:
 
 
 def one_profile(recipe: Recipe, written: dict[Path, Profile], given: Profile | None) -> Profile:
-    """The profile that all rows were written for. Raises UserError if there are several, or if it is not the given one."""
+    """The profile that all rows were written for. Raises UserError if there are several, or another than the given."""
     first, *others = written
     for file in others:
         if (written[file].version, written[file].truncation) != (written[first].version, written[first].truncation):
@@ -170,8 +170,8 @@ def check_rows(file: Path, entry: dict, profile: Profile, labels_only: bool) -> 
         problem = profile.row_problem(row[columns.get("system", "system")], f"{row[prompt]}{query}")
         if problem:
             raise UserError(
-                f"{file}:{number}: {problem} than the judge profile's, so the judge would be asked otherwise than it is "
-                "trained: name its profile in the recipe (judge_profile: FILE)"
+                f"{file}:{number}: {problem} than the judge profile's, so the judge would be asked otherwise than "
+                "it is trained: name its profile in the recipe (judge_profile: FILE)"
             )
     if not rows:
         raise UserError(f"{file}: no training rows")
