@@ -22,7 +22,7 @@ from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
-from deepprune.evaluate import plotting, study
+from deepprune.evaluate import plotting, study, tables
 
 SEEN = ("both traces partial", "one whole trace", "both traces whole")
 
@@ -78,13 +78,7 @@ def write(numbers: pd.DataFrame, data: pd.DataFrame, settings: TabulateSettings)
     title = f"{len(data)} pairs of {data['problem_id'].nunique()} problems, {data['label'].mean():.0%} same"
     shown = study.readable(numbers)
     shown["same"] = shown["same"].map("{:.2f}".format)
-    lines = [
-        f"{title}; 95 % intervals over problems",
-        "",
-        "| " + " | ".join(shown.columns) + " |",
-        "|---" * len(shown.columns) + "|",
-    ]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
+    lines = [f"{title}; 95 % intervals over problems", "", tables.markdown(shown)]
     lines += ["", f"AUROC of {judges[-1]} minus the others', paired over problems:", ""]
     for reasoner, rows in [("all", data), *data.groupby("reasoner", sort=True)]:
         for judge in judges[:-1]:

@@ -208,10 +208,11 @@ class Scorer:
         """(judge calls, prompt tokens, of which a prefix cache saves) of a problem's first `opened` traces (see costs.py)."""
         scores = [s for given in asked[:opened] for _, s in given]
         calls = sum(s.calls for s in scores)
-        if not judges.KINDS[self.settings.judge].stored:
+        kind = judges.KINDS[self.settings.judge]
+        if kind.classifies or not kind.stored:
             return calls, sum(s.prompt_tokens for s in scores), sum(s.cached_tokens for s in scores)
         traces = [t.prefix for t in self.groups[problem]]
-        if judges.KINDS[self.settings.judge].per_trace:  # reads each trace once
+        if kind.per_trace:  # reads each trace once
             return calls, sum(self._opened().encode(traces[:opened])[1]), 0
         if self.prompts is None:
             self.prompts = judges.prompts_of(self.settings.model, self.settings.judge_profile)

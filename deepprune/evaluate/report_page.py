@@ -8,6 +8,7 @@ from typing import Any
 from deepprune.base import metrics
 from deepprune.evaluate import paper, plotting, tables
 from deepprune.evaluate.report import ADAPTIVE, ORDERS, Number
+from deepprune.judges.leaks import leak_of
 
 UNKNOWN = "unknown"
 
@@ -32,6 +33,11 @@ def to_markdown(numbers: dict) -> str:
         parts += _judges(numbers["judges"])
     if numbers.get("pruning"):
         parts += _pruning(numbers["pruning"])
+    names = [
+        *numbers["judges"],
+        *(row["judge"] for row in (numbers.get("pruning") or {}).get("deepprune", {}).values()),
+    ]
+    parts += [f"**{leak}.**" for leak in filter(None, map(leak_of, dict.fromkeys(names)))]
     inputs = [
         {
             "file": row["file"],

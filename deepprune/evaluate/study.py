@@ -17,7 +17,7 @@ from deepprune.base.errors import UserError
 from deepprune.base.records import Pair, Problem, Trace
 from deepprune.data import answers, traces
 from deepprune.data import pairs as pairing
-from deepprune.evaluate import baselines
+from deepprune.evaluate import baselines, tables
 from deepprune.judges import scoring
 from deepprune.prune import voting
 
@@ -84,12 +84,9 @@ def table(data: pd.DataFrame, by: str | None = None, resamples: int = 1000, seed
 
 def readable(numbers: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """A table with every 'X', 'X low', 'X high' written as one cell: value [low, high]."""
-    shown, form = numbers.copy(), f".{digits}f"
+    shown = numbers.copy()
     for title in [c for c in numbers.columns if f"{c} low" in numbers.columns]:
-        shown[title] = [
-            "n/a" if pd.isna(v) else f"{v:{form}} {metrics.in_brackets(low, high, form)}"
-            for v, low, high in zip(numbers[title], numbers[f"{title} low"], numbers[f"{title} high"], strict=True)
-        ]
+        shown[title] = [tables.interval(row, title, f".{digits}f") for _, row in numbers.iterrows()]
         shown = shown.drop(columns=[f"{title} low", f"{title} high"])
     return shown
 

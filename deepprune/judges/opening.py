@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deepprune.base import registry
+from deepprune.base import console, registry
 from deepprune.base.errors import UserError
 from deepprune.judges import profiles
 from deepprune.judges.interface import Judge
+from deepprune.judges.leaks import leak_of
 from deepprune.judges.pair_prompts import PairPrompts
 from deepprune.judges.profiles import Profile
 from deepprune.judges.registry import KINDS, Kind
@@ -47,12 +48,14 @@ def parameters_of(kind: str, model: str | None = None) -> int | None:
         return 0
     from deepprune.engines import models
 
-    return models.parameters(models.resolve(model).path if known.per_trace else folder_of(model))
+    return models.parameters(models.resolve(model).path if known.per_trace or known.classifies else folder_of(model))
 
 
 def profile_of(kind: str, model: str | None = None, judge_profile: str | None = None) -> Profile:
     """How a judge is asked: profiles.profile_of; ours for kinds that are not asked with a prompt."""
-    return profiles.profile_of(model, judge_profile) if _kind(kind, model).asked else profiles.DEFAULT
+    known = _kind(kind, model)
+    default = profiles.CLASSIFIER if known.classifies else profiles.DEFAULT
+    return profiles.profile_of(model, judge_profile, default) if known.asked else default
 
 
 def prompts_of(model: str, judge_profile: str | None = None) -> PairPrompts:
@@ -66,7 +69,8 @@ def describe(kind: str, model: str | None = None, seed: int = 0, judge_profile: 
     """What a manifest says of a judge before its first score.
 
     name, sha256 of all its weights, source, parameters, prompt_version (its profile's). sha256 and source are None for
-    judges that are not models; parameters are None if unknown, 0 for those alone.
+    judges that are not models; parameters are None if unknown, 0 for those alone. leak: what a published judge is known
+    to have been trained on, which is printed too.
     """
     described = {"name": name_of(kind, model, seed), "sha256": None, "source": None, "parameters": 0}
     if KINDS[kind].needs_model:
@@ -74,6 +78,10 @@ def describe(kind: str, model: str | None = None, seed: int = 0, judge_profile: 
 
         known = identify(model)
         described |= {"sha256": known.sha256, "source": known.source, "parameters": parameters_of(kind, model)}
+    leak = leak_of(described["name"])
+    if leak:
+        print(leak, file=console.errors())
+        described["leak"] = leak
     return described | {"prompt_version": profile_of(kind, model, judge_profile).version}
 
 

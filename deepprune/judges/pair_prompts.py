@@ -38,6 +38,8 @@ class PairPrompts:
         self.profile, self.tokenizer = profile, tokenizer
         self.answer = self._encode(profile.answer_prefix)
         self.labels: tuple[Step, Step] = tuple(tuple(self._encode(label)) for label in profile.labels)
+        if profile.second is not None:
+            raise UserError("the judge profile has a second text: it is a classifier's (--judge classifier)")
         self._text(profile.user)
         for text, label in zip(profile.answers, self.labels, strict=True):
             if self._encode(text) != [*self.answer, *label]:

@@ -12,6 +12,7 @@ A profile is a small YAML beside a judge's weights (judge_profile.yaml, written 
     chat_template: {enable_thinking: false} # arguments of the tokenizer's chat template
     truncation: {strategy: words, k: 25}    # that it was trained with; leave it out where it is not known
     unknown: [user, labels]                 # parts that are guesses; said whenever the judge is opened
+    second: '{prefix_b}'                    # classifiers of two texts alone: the second, then the slots are in both
 
 What repeats comes first (instructions, question, trace A = the cluster's representative), what changes comes last
 (trace B = the new trace), so that an engine's prefix cache does most of the work. A label may be several tokens: p_same
@@ -36,7 +37,7 @@ from deepprune.engines import models
 from deepprune.judges.prompts import plain
 
 FILE = "judge_profile.yaml"
-KEYS = ("system", "user", "labels", "answer_prefix", "chat_template", "truncation", "unknown")
+KEYS = ("system", "user", "second", "labels", "answer_prefix", "chat_template", "truncation", "unknown")
 SLOTS = ("{question}", "{prefix_a}", "{prefix_b}")
 THINKING_OFF = {"enable_thinking": False}  # templates that can think (Qwen3) are asked not to: the label comes first
 
@@ -69,6 +70,7 @@ class Profile:
     chat_template: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(THINKING_OFF))
     truncation: Truncation | None = None  # None: not known
     unknown: tuple[str, ...] = ()
+    second: str | None = None  # a classifier's second text; the slots are in both together
 
     @property
     def labels(self) -> tuple[str, str]:
@@ -79,18 +81,22 @@ class Profile:
     def version(self) -> str:
         """Hash of all that is asked and answered: stored scores are valid for one version only."""
         more = {"answer_prefix": self.answer_prefix} if self.answer_prefix else {}
+        more |= {"second": self.second} if self.second is not None else {}
         more |= {"chat_template": dict(self.chat_template)} if self.chat_template != THINKING_OFF else {}
         return content_hash("prompt", self.system, self.user, self.labels, *([more] if more else []))
 
     @functools.cached_property
     def parts(self) -> list[str]:
         """The user template cut at its slots: text, slot, text ..."""
-        return re.split(f"({'|'.join(map(re.escape, SLOTS))})", self.user)
+        return cut_at_slots(self.user)
 
     def user_message(self, question: str, prefix_a: str, prefix_b: str, tokenizer: Any = None) -> str:
         """The user turn for one pair (no str.format: traces hold braces). tokenizer: the judge's, see `plain`."""
-        values = dict(zip(SLOTS, (question, prefix_a, prefix_b), strict=True))
-        return "".join(plain(values[part], tokenizer).strip() if part in values else part for part in self.parts)
+        return filled(self.parts, (question, prefix_a, prefix_b), tokenizer)
+
+    def second_message(self, question: str, prefix_a: str, prefix_b: str, tokenizer: Any = None) -> str | None:
+        """A classifier's second text; None where it takes one."""
+        return self.second and filled(cut_at_slots(self.second), (question, prefix_a, prefix_b), tokenizer)
 
     def training_row(
         self, question: str, prefix_a: str, prefix_b: str, label: int, tokenizer: Any = None
@@ -137,7 +143,21 @@ class Profile:
                 )
 
 
+def cut_at_slots(template: str) -> list[str]:
+    """text, slot, text ..."""
+    return re.split(f"({'|'.join(map(re.escape, SLOTS))})", template)
+
+
+def filled(parts: list[str], texts: tuple[str, str, str], tokenizer: Any) -> str:
+    """A template's parts with the texts in its slots."""
+    values = dict(zip(SLOTS, texts, strict=True))
+    return "".join(plain(values[part], tokenizer).strip() if part in values else part for part in parts)
+
+
 DEFAULT = Profile()
+CLASSIFIER = Profile(  # a classifier without a profile: the two texts of a cross-encoder
+    None, "{question}\n\n{prefix_a}", "different", "same", "", {}, second="{prefix_b}"
+)
 
 
 def in_words(cut: Mapping[str, Any]) -> str:
@@ -158,9 +178,20 @@ def load(path: str | Path) -> Profile:
         if key not in KEYS:
             line = config.yaml_line(path, key)
             raise UserError(f"{path}:{line}: unknown key {key!r}; a judge profile has {', '.join(KEYS)}")
-    data = {"system": None, "answer_prefix": "", "chat_template": dict(THINKING_OFF), "unknown": []} | data
+    data = {
+        "system": None,
+        "second": None,
+        "answer_prefix": "",
+        "chat_template": dict(THINKING_OFF),
+        "unknown": [],
+    } | data
     user, labels, truncation = data.get("user"), data.get("labels"), data.get("truncation")
-    if not is_text(user) or any(user.count(slot) != 1 for slot in SLOTS) or user.find(SLOTS[1]) > user.find(SLOTS[2]):
+    texts = f"{user}{data['second'] or ''}"
+    if (
+        not is_text(user)
+        or any(texts.count(slot) != 1 for slot in SLOTS)
+        or texts.find(SLOTS[1]) > texts.find(SLOTS[2])
+    ):
         refuse("user", f"a text with {', '.join(SLOTS)} once each, prefix_a first (what repeats comes first)")
     if not isinstance(labels, dict) or set(labels) != {"different", "same"} or not all(map(is_text, labels.values())):
         refuse("labels", "{different: 'no', same: 'yes'}, two texts in quotes")
@@ -168,6 +199,7 @@ def load(path: str | Path) -> Profile:
         refuse("labels", "two different texts")
     for key, kind, wanted in (
         ("system", str | None, "a text, or null"),
+        ("second", str | None, "a text, or null"),
         ("answer_prefix", str, "a text"),
         ("chat_template", dict, "arguments by name"),
         ("truncation", dict | None, "{strategy: words, k: 25}"),
@@ -188,6 +220,7 @@ def load(path: str | Path) -> Profile:
         data["chat_template"],
         truncation and truncation_of(truncation),
         tuple(data["unknown"]),
+        data["second"],
     )
 
 
@@ -215,6 +248,8 @@ def save(profile: Profile, path: str | Path) -> None:
     if profile.truncation:
         cut = profile.truncation
         data["truncation"] = {"strategy": cut.strategy, "k": cut.k} | ({"words": list(cut.words)} if cut.words else {})
+    if profile.second is not None:
+        data["second"] = profile.second
     if profile.unknown:
         data["unknown"] = list(profile.unknown)
     jsonl.write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000))
@@ -245,14 +280,14 @@ def trained_here(folder: Path) -> bool:
     return file.is_file() and json.loads(file.read_text()).get("stage") == "train"
 
 
-def profile_of(model: str, given: str | Path | None = None) -> Profile:
-    """A judge's profile: the one beside its weights, the given one (--judge-profile), or ours.
+def profile_of(model: str, given: str | Path | None = None, default: Profile = DEFAULT) -> Profile:
+    """A judge's profile: the one beside its weights, the given one (--judge-profile), or the default.
 
     Raises UserError for a given one that is not as the one beside the weights.
     """
     own = beside(models.resolve(model).path)
     if given is None:
-        return own or DEFAULT
+        return own or default
     profile = load(given)
     same_cut = own is None or None in (own.truncation, profile.truncation) or own.truncation == profile.truncation
     if own and not (own.version == profile.version and same_cut):

@@ -17,7 +17,7 @@ class Kind:
     where: 'module:Class'.
     needs_model: a folder or hub id; needs_vllm: an engine in this process (runtime.ensure);
     needs_url: a running server; needs_labels: the true labels (the oracle).
-    asked: with a prompt, that of its profile.
+    asked: with the texts of its profile; classifies: by a classification head, not by writing a label.
     stored: what it says depends on the pair alone and costs something, so scores go into a store.
     per_trace: it reads each trace once and not each pair.
     named: how its name in records begins, before the hash of its weights; of kinds without a model the whole name.
@@ -30,6 +30,7 @@ class Kind:
     needs_url: bool = False
     needs_labels: bool = False
     asked: bool = False
+    classifies: bool = False
     stored: bool = False
     per_trace: bool = False
     named: str = ""
@@ -40,6 +41,10 @@ KINDS = {
     "vllm": Kind("deepprune.judges.vllm:VLLMJudge", needs_model=True, needs_vllm=True, asked=True, stored=True),
     "transformers": Kind("deepprune.judges.transformers:TransformersJudge", needs_model=True, asked=True, stored=True),
     "server": Kind("deepprune.judges.server:ServerJudge", needs_model=True, needs_url=True, asked=True),
+    "classifier": Kind("deepprune.judges.classifier:ClassifierJudge", needs_model=True, asked=True, classifies=True,
+                       stored=True, named="classifier:"),
+    "vllm-classifier": Kind("deepprune.judges.classifier:VLLMClassifierJudge", needs_model=True, needs_vllm=True,
+                            asked=True, classifies=True, stored=True, named="classifier:"),
     "sbert": Kind("deepprune.judges.sbert:SentenceBertJudge", needs_model=True, stored=True, per_trace=True,
                   named="sbert:"),
     "oracle": Kind("deepprune.judges.limits:OracleJudge", needs_labels=True, named="oracle"),

@@ -55,6 +55,20 @@ def identity(judge: Mapping[str, Any], kind: str, dtype: str, truncation: Trunca
     } | ({"reasoning_words": truncation.words_version} if truncation.words else {})
 
 
+def score_tables(scores: Mapping[tuple[str, str], Score], traces: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(p_same, prompt tokens) of every pair of these trace ids, each (n, n) and symmetric; with itself: 1 and 0.
+
+    Each pair was scored in this order: (earlier, later). Raises KeyError for one that was not.
+    """
+    n = len(traces)
+    p_same, tokens = np.ones((n, n)), np.zeros((n, n), dtype=np.int64)
+    for a, b in itertools.combinations(range(n), 2):
+        score = scores[traces[a], traces[b]]
+        p_same[a, b] = p_same[b, a] = score.p_same
+        tokens[a, b] = tokens[b, a] = score.prompt_tokens
+    return p_same, tokens
+
+
 class ScoreStore:
     """Scores by (representative's trace id, new trace's id)."""
 
@@ -136,17 +150,8 @@ class ScoreStore:
         return {pair: self.scores[pair] for pair in pairs if pair in self.scores}
 
     def tables(self, traces: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(p_same, prompt tokens) of every pair of these trace ids, each (n, n) and symmetric; with itself: 1 and 0.
-
-        Each pair was scored in this order: (earlier, later). Raises KeyError for one that was not.
-        """
-        n = len(traces)
-        p_same, tokens = np.ones((n, n)), np.zeros((n, n), dtype=np.int64)
-        for a, b in itertools.combinations(range(n), 2):
-            score = self.scores[traces[a], traces[b]]
-            p_same[a, b] = p_same[b, a] = score.p_same
-            tokens[a, b] = tokens[b, a] = score.prompt_tokens
-        return p_same, tokens
+        """`score_tables` of these trace ids."""
+        return score_tables(self.scores, traces)
 
     def add(self, rows: Sequence[tuple[str, str, Score]]) -> None:
         """Keep scores: (representative, new trace, score). On disk when this returns."""

@@ -11,7 +11,7 @@ from deepprune.judges.settings import JudgeOptions
 
 
 class TransformersJudge(LabelJudge):
-    """The same p_same as VLLMJudge: one forward pass a batch (two for labels of several tokens), the last logits only."""
+    """The same p_same as VLLMJudge: one forward pass a batch (two for labels of several tokens)."""
 
     def __init__(self, model: str, options: JudgeOptions):
         import torch
