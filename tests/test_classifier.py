@@ -24,6 +24,7 @@ from deepprune.judges.profiles import CLASSIFIER
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [
     *SPECIAL,
+    *map(str, range(60)),
     *"Ann has apples and buys more then gives away half How many are left First we add the tens of so".split(),
 ]
 
@@ -104,7 +105,7 @@ def test_texts_that_are_too_long_are_cut_and_said(tmp_path, capsys):
     judge = judges.open_judge("classifier", make_bert(tmp_path / "bert", ["score"], longest=32))
     (score,) = judge.score(toys.requests()[:1])
     assert score.prompt_tokens == 32
-    assert "1 of 1 pairs are longer than the 32 tokens" in capsys.readouterr().err
+    assert "1 of 1 pairs are longer than the 32 tokens" in capsys.readouterr().out
 
 
 def test_a_profile_of_two_texts_is_not_a_language_models(tiny, tmp_path):

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import toys
 from transformers import AutoTokenizer
 
 from deepprune.base import metrics

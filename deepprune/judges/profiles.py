@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepprune.base import config, jsonl, manifest
+from deepprune.base import jsonl, manifest, yaml_files
 from deepprune.base.errors import UserError
 from deepprune.base.records import content_hash
 from deepprune.data.truncation import Truncation
@@ -169,14 +169,14 @@ def in_words(cut: Mapping[str, Any]) -> str:
 def load(path: str | Path) -> Profile:
     """A profile's YAML. Raises UserError naming file and line."""
     path = Path(path)
-    data = config.read_yaml(path)
+    data = yaml_files.read(path)
 
     def refuse(key: str, wanted: str):
-        raise UserError(f"{path}:{config.yaml_line(path, key)}: {key} should be {wanted}, found {data.get(key)!r}")
+        raise UserError(f"{path}:{yaml_files.line_of(path, key)}: {key} should be {wanted}, found {data.get(key)!r}")
 
     for key in data:
         if key not in KEYS:
-            line = config.yaml_line(path, key)
+            line = yaml_files.line_of(path, key)
             raise UserError(f"{path}:{line}: unknown key {key!r}; a judge profile has {', '.join(KEYS)}")
     data = {
         "system": None,

@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from deepprune.base import config, runtime
+from deepprune.base import runtime, yaml_files
 from deepprune.base.errors import UserError
 from deepprune.judges.training.focal_loss import LossSettings
 from deepprune.judges.training.keys import ACCEPTED, LEAST, POSITIVE, REASONS
@@ -40,7 +40,7 @@ class Recipe:
         """
         if not file.is_file():
             raise UserError(f"{file}: no such file (a training recipe, like Offline/SmolLM2_lora_cpu.yaml)")
-        config.read_yaml(file)  # names file and line of broken YAML
+        yaml_files.read(file)  # names file and line of broken YAML
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
@@ -60,7 +60,7 @@ class Recipe:
         """Where a key stands, for a message: file and line, or the command line."""
         if key in self.overridden:
             return "command line"
-        return f"{self.file}:{config.yaml_line(self.file, key)}" if key in self.args else str(self.file)
+        return f"{self.file}:{yaml_files.line_of(self.file, key)}" if key in self.args else str(self.file)
 
     @property
     def output(self) -> Path:
