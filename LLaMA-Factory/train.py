@@ -4,12 +4,13 @@
     python LLaMA-Factory/train.py Offline/SmolLM2_lora_cpu.yaml learning_rate=1e-3 output_dir=models/other
     torchrun --nproc-per-node 8 LLaMA-Factory/train.py Offline/Qwen3_full_sft.yaml   # GPUs, DeepSpeed too
 
-The YAML is a LLaMA-Factory YAML; key=value arguments override it. Four keys are ours:
+The YAML is a LLaMA-Factory YAML; key=value arguments override it. Five keys are ours:
 
     use_focal_loss     true (default), or false for cross-entropy on the same tokens
     focal_loss_gamma   >= 0, default 2.0; 0 is cross-entropy weighted by alpha
     focal_loss_alpha   [different, same] class weights, or one number for every target (default 1.0)
-    focal_loss_scope   label (default): only the label token is learned; all: also the end-of-turn after it
+    focal_loss_scope   label (default): only the label is learned; all: also what stands before and after it
+    judge_profile      YAML of how the judge is asked (default: the one that stage 02 wrote with the rows, or ours)
 
 bf16 may also be auto: bfloat16 where the processor or GPU has it (elsewhere it is hundreds of times slower).
 model_name_or_path may be a local folder, a hub id, or a packaged fallback (deepprune/engines/models.py).
@@ -20,7 +21,7 @@ Reads the rows that dataset_dir/dataset_info.json lists, one JSON object a line:
 
     {"system": "You compare ...", "instruction": "Problem: ...", "input": "", "output": "yes"}
 
-Writes the adapter or model and manifest.json into output_dir. A killed training goes on from its last whole
+Writes the adapter or model, judge_profile.yaml and manifest.json into output_dir. A killed training goes on from its last whole
 checkpoint with the same command; a finished one is skipped; other settings or data for the same output_dir
 are refused (overwrite_output_dir=true starts anew). A loss, gradient or weight that is not finite stops the
 training at that step (deepprune/judges/training/guard.py).

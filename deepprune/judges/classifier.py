@@ -57,8 +57,8 @@ class Classifier(Judge):
             if len(names) == 2 and set(names.values()) == set(known):
                 return next(at for at, name in names.items() if known[name] == 1)
         raise UserError(
-            f"{self.name}: its labels are {', '.join(map(str, names.values()))}; a classifier that judges has one logit, "
-            "or two labels with the names that stand in its judge profile (--judge-profile)"
+            f"{self.name}: its labels are {', '.join(map(str, names.values()))}; a classifier that judges has one "
+            "logit, or two labels with the names that stand in its judge profile (--judge-profile)"
         )
 
     def _encode(self, r: Request) -> tuple[dict[str, list[int]], bool]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 TRAINED_ON = {
     "DeepPrune-Judge-4B": (
-        "was very probably trained on problems of AIME 2024, AIME 2025 and GPQA (the paper's first version): on those its "
-        "scores are no test"
+        "was very probably trained on problems of AIME 2024, AIME 2025 and GPQA (the paper's first version): on those "
+        "its scores are no test"
     )
 }
 

@@ -252,7 +252,15 @@ def save(profile: Profile, path: str | Path) -> None:
         data["second"] = profile.second
     if profile.unknown:
         data["unknown"] = list(profile.unknown)
-    jsonl.write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000))
+
+    class Lines(yaml.SafeDumper):
+        """Texts of several lines stand as such."""
+
+    def text(dumper: yaml.SafeDumper, value: str):
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Lines.add_representer(str, text)
+    jsonl.write_text(path, yaml.dump(data, Dumper=Lines, sort_keys=False, allow_unicode=True, width=1000))
 
 
 def of_rows(file: Path) -> Profile | None:
