@@ -3,12 +3,11 @@
     python benchmarks/reasoning_words.py --traces DeepPrune_data/traces/*.jsonl.gz \
         --lists DeepPrune_data/reasoning_words/sparse.txt
 
-Prints a Markdown table, one row a file of traces and list (the default one first): traces, tokens of a prefix (median and
-90th percentile), of a whole trace, and the share of traces that end before the cut, which the judge reads whole.
+Prints a Markdown table, one row a file of traces, k and list (the default one first): tokens of a whole trace and of a
+prefix, and the share of traces that end before the cut, which the judge reads whole.
 """
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from deepprune.evaluate import tables
 class LengthSettings:
     traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records")
     lists: list[str] = setting([], "files of reasoning words, beside the default list")
-    truncation_k: int = setting(25, "words", at_least=1)
+    truncation_k: list[int] = setting([25], "numbers of words", at_least=1)
     tokenizer: str = setting("HuggingFaceTB/SmolLM2-135M-Instruct", "model whose tokenizer counts")
     limit: int | None = setting(None, "only so many traces of a file, spread evenly", at_least=1)
 
@@ -37,36 +36,34 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models.resolve(settings.tokenizer).path)
-    cuts = {"default": Truncation("words", settings.truncation_k)}
-    cuts |= {Path(path).name: Truncation("words", settings.truncation_k, read_words(path)) for path in settings.lists}
+    lists = {"default": None} | {Path(path).name: read_words(path) for path in settings.lists}
     rows = []
     for path in progress.bar(settings.traces, desc="files", unit="file"):
         texts = [t.text for t in records.read(records.Trace, path)]
         every = max(1, len(texts) // (settings.limit or len(texts)))
         texts = texts[::every][: settings.limit]
-        rows += [
-            {
-                "traces": f"{Path(path).name.partition('.')[0]} ({len(texts)})",
-                "words": name,
-                **measured(texts, cut, tokenizer),
-            }
-            for name, cut in cuts.items()
-        ]
+        about = {"traces": Path(path).name.partition(".jsonl")[0], "number": len(texts)}
+        about["whole, median"] = f"{np.median(tokens(texts, tokenizer)):.0f}"
+        for k in settings.truncation_k:
+            for name, words in lists.items():
+                prefixes = [Truncation("words", k, words).cut(text) for text in texts]
+                rows.append(about | {"k": k, "words": name} | measured(prefixes, texts, tokenizer))
     print(tables.markdown(rows))
 
 
-def measured(texts: Iterable[str], cut: Truncation, tokenizer) -> dict[str, str]:
+def tokens(texts: list[str], tokenizer) -> list[int]:
+    """Tokens of each text."""
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+
+
+def measured(prefixes: list[str], texts: list[str], tokenizer) -> dict[str, str]:
     """The cells of one row."""
-    prefixes = [cut.cut(text) for text in texts]
-    lengths, whole = (
-        np.asarray([len(ids) for ids in tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]])
-        for part in (prefixes, list(texts))
-    )
+    lengths = tokens(prefixes, tokenizer)
+    whole = np.mean([len(prefix) == len(text) for prefix, text in zip(prefixes, texts, strict=True)])
     return {
         "prefix, median": f"{np.median(lengths):.0f}",
         "90th percentile": f"{np.percentile(lengths, 90):.0f}",
-        "whole trace, median": f"{np.median(whole):.0f}",
-        "end before the cut": f"{np.mean([len(p) == len(t) for p, t in zip(prefixes, texts, strict=True)]):.0%}",
+        "end before the cut": f"{whole:.0%}",
     }
 
 
