@@ -1,8 +1,7 @@
 """Cut this checkout, the packaged models and wheels into parts that travel to a machine without network.
 
-    python scripts/pack_for_offline.py --output carry                               # code, data, SmolLM2-135M-Instruct
-    python scripts/pack_for_offline.py --output carry --have have.txt --python 3.12 # and wheels of what that machine
-    lacks
+    python scripts/pack_for_offline.py --output carry                                # code, data, SmolLM2-135M-Instruct
+    python scripts/pack_for_offline.py --output carry --have have.txt --python 3.12  # and missing wheels
 
 have.txt is what `python3 -m pip list --format=freeze` prints there. Wheels are those that training and the transformers
 judge need, in the versions of requirements-cpu.txt, without torch and vLLM. What that machine has stays in its version.
@@ -89,18 +88,18 @@ def pinned(path: Path) -> dict[str, str]:
 
 def needed_by(names: set[str]) -> set[str]:
     """Packages and all that they need, by what is installed here."""
-    found: set[str] = set()
+    needed: set[str] = set()
     waiting = set(names)
     while waiting:
         name = waiting.pop()
-        found.add(name)
+        needed.add(name)
         try:
             requires = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
             continue
         wanted = (Requirement(text) for text in requires)
-        waiting |= {plain(r.name) for r in wanted if not r.marker or r.marker.evaluate({"extra": ""})} - found
-    return found
+        waiting |= {plain(r.name) for r in wanted if not r.marker or r.marker.evaluate({"extra": ""})} - needed
+    return needed
 
 
 def lacking(have: Path) -> list[str]:
@@ -116,8 +115,9 @@ def lacking(have: Path) -> list[str]:
 
 
 def fetch_wheels(wanted: list[str], python: str, folder: Path) -> None:
-    """Download wheels for the other machine. What is published as source alone is built here, and left out if it does not fit there.
+    """Download wheels for the other machine.
 
+    What is published as source alone is built here, and left out if it does not fit there.
     Raises UserError for what can be had neither way.
     """
     platforms = [part for name in PLATFORMS for part in ("--platform", name)]
@@ -134,9 +134,8 @@ def fetch_wheels(wanted: list[str], python: str, folder: Path) -> None:
             fits = fits_everywhere(wheel.name) or python == f"{sys.version_info.major}.{sys.version_info.minor}"
             if fits:
                 shutil.move(wheel, folder)
-            print(
-                f"  {requirement}{'' if fits else f': left out: it is published as source, and built here it is not for Python {python}'}"
-            )
+            left_out = f": left out: it is published as source, and built here it is not for Python {python}"
+            print(f"  {requirement}{'' if fits else left_out}")
 
 
 def fits_everywhere(wheel: str) -> bool:

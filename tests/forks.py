@@ -1,4 +1,4 @@
-"""Scripts in forks of a process that has the heavy packages loaded: stages as users run them, without seconds of imports.
+"""Scripts in forks of a process that has the heavy packages loaded: as users run them, without seconds of imports.
 
 A fork has its own standard output and error, environment, process group and exit code. It computes with one thread, and
 a vLLM engine lives in the fork itself, not in two further processes that import everything again: nothing that two

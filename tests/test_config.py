@@ -191,27 +191,29 @@ def test_every_number_has_a_range_that_its_default_is_in(classes):
                 config._check(field.name, default, hints[field.name], field)
 
 
+OUT_OF_RANGE = {
+    "SampleSettings": """--temperature -1 | --temperature inf | --top-p 2 | --top-p 0 | --max-tokens 0 | --n 0 |
+        --limit 0 | --limit -1 | --seed -1 | --confidence-stride 0 | --dtype int3 | --max-model-len 0""",
+    "PruneSettings": """--lockstep 0 | --n -2 | --n 0 | --batch 0 | --limit 0 | --tau 1.5 | --tau nan | --k1 0 |
+        --surety 0 | --truncation-k 0 | --finish never""",
+    "PairSettings": """--test-pairs-per-problem 0 | --train-pairs-per-problem -1 | --test-share 1 | --oversampling 0 |
+        --cutoff 1 | --name ../out""",
+    "AblationSettings": "--cutoff 1 | --train-pairs-per-problem -1",
+    "ProblemSettings": "--per-family 0 | --families sums | --benchmark AIME99",
+    "EvaluateSettings": "--batch 0 | --resamples 0",
+    "ReportSettings": "--reasoner-parameters 0",
+    "CompareSettings": "--taus 0.5 2 | --rules best | --asks most",
+    "SimulateSettings": "--aurocs 0.4 | --shared 1",
+    "LivePruneSettings": "--retries -1 | --timeout 0 | --judge-memory 1.1 | --questions 0",
+    "CostSettings": "--n 4 0",
+    "SpeedSettings": "--count -1",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
-    [
-        ("SampleSettings", "--temperature -1"), ("SampleSettings", "--temperature inf"), ("SampleSettings", "--top-p 2"),
-        ("SampleSettings", "--top-p 0"), ("SampleSettings", "--max-tokens 0"), ("SampleSettings", "--n 0"),
-        ("SampleSettings", "--limit 0"), ("SampleSettings", "--limit -1"), ("SampleSettings", "--seed -1"),
-        ("SampleSettings", "--confidence-stride 0"), ("SampleSettings", "--dtype int3"), ("SampleSettings", "--max-model-len 0"),
-        ("PruneSettings", "--lockstep 0"), ("PruneSettings", "--n -2"), ("PruneSettings", "--n 0"), ("PruneSettings", "--batch 0"),
-        ("PruneSettings", "--limit 0"), ("PruneSettings", "--tau 1.5"), ("PruneSettings", "--tau nan"), ("PruneSettings", "--k1 0"),
-        ("PruneSettings", "--surety 0"), ("PruneSettings", "--truncation-k 0"), ("PruneSettings", "--finish never"),
-        ("PairSettings", "--test-pairs-per-problem 0"), ("PairSettings", "--train-pairs-per-problem -1"), ("PairSettings", "--test-share 1"),
-        ("PairSettings", "--oversampling 0"), ("PairSettings", "--cutoff 1"), ("PairSettings", "--name ../out"),
-        ("AblationSettings", "--cutoff 1"), ("AblationSettings", "--train-pairs-per-problem -1"),
-        ("ProblemSettings", "--per-family 0"), ("ProblemSettings", "--families sums"), ("ProblemSettings", "--benchmark AIME99"),
-        ("EvaluateSettings", "--batch 0"), ("EvaluateSettings", "--resamples 0"), ("ReportSettings", "--reasoner-parameters 0"),
-        ("CompareSettings", "--taus 0.5 2"), ("CompareSettings", "--rules best"), ("CompareSettings", "--comparisons most"),
-        ("SimulateSettings", "--aurocs 0.4"), ("SimulateSettings", "--shared 1"), ("LivePruneSettings", "--retries -1"),
-        ("LivePruneSettings", "--timeout 0"), ("LivePruneSettings", "--judge-memory 1.1"), ("LivePruneSettings", "--questions 0"),
-        ("CostSettings", "--n 4 0"), ("SpeedSettings", "--count -1"),
-    ],
-)  # fmt: skip
+    [(name, option.strip()) for name, options in OUT_OF_RANGE.items() for option in options.split("|")],
+)
 def test_values_that_ended_in_a_traceback_or_were_taken_as_they_are(classes, name, options):
     kind = next(kind for full, kind in classes.items() if full.endswith(f".{name}"))
     with pytest.raises(UserError, match=options.split()[0] + "( should be|: invalid choice)"):
@@ -220,7 +222,7 @@ def test_values_that_ended_in_a_traceback_or_were_taken_as_they_are(classes, nam
 
 def test_no_script_parses_numbers_without_a_range():
     """Options come from settings fields; scripts of their own (pack, fetch, convert) take files and names alone."""
-    for path in [*ROOT.glob("*/*.py"), *ROOT.glob("deepprune/*/*.py")]:
+    for path in [*ROOT.glob("*/*.py"), *ROOT.glob("deepprune/**/*.py")]:
         if path.parent.name != "tests" and path.name != "config.py":
             text = path.read_text()
             assert "type=int" not in text and "type=float" not in text, path

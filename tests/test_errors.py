@@ -205,7 +205,7 @@ def start_engine(folder, *arguments):
 
 
 def of_group(number: int) -> list[str]:
-    """The processes of a group that still run (not those that have ended and wait to be collected), by their status line."""
+    """The processes of a group that run, by their status line (not those that have ended and wait to be collected)."""
     lines = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -219,7 +219,7 @@ def of_group(number: int) -> list[str]:
 
 
 def ended(child) -> str:
-    """What a process wrote to stderr until it ended; no process of its group may be left (helpers end a little later)."""
+    """What a process wrote to stderr until it ended; none of its group may be left (helpers end a little later)."""
     _, err = child.communicate(timeout=600)
     deadline = time.monotonic() + 300
     while of_group(child.pid) and time.monotonic() < deadline:

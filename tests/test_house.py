@@ -1,26 +1,35 @@
-"""The shape of the code: floors without upward imports or circles."""
+"""The shape of the code: floors without upward imports or circles, commands that exist."""
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ["base", "data", "engines", "judges", "prune", "evaluate"]
+FOLDERS = ["deepprune", "Preliminaries", "Offline", "Online", "LLaMA-Factory", "scripts", "benchmarks", "tests"]
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+TEXTS = [*FILES, *ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("scripts/*.sh")]
+PACKAGES = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "deepprune").rglob("__init__.py")}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for path in (ROOT / "deepprune").rglob("*.py")
     if path.name != "__init__.py"
 }
+# A module outside base/ that more than two other subpackages import, and why.
+SHARED = {
+    "deepprune.data.truncation": "a prefix is what the judge is trained on, asked about and what live pruning stops at",
+}
 
 
 def imports_of(path: Path) -> set[str]:
-    """The modules of deepprune that a file imports, wherever in it."""
+    """The modules of deepprune that a file imports, wherever in it; a package where its own names are imported."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.level == 0:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name in MODULES or name == "deepprune.judges"}
+    return {name for name in names if name in MODULES or name in PACKAGES and name.count(".") > 0}
 
 
 def floor_of(module: str) -> int:
@@ -35,14 +44,37 @@ def test_every_module_is_on_a_floor_and_imports_none_above_it():
 
 def test_imports_form_no_circle():
     """Modules are taken away as soon as all that they import is gone; what stays is a circle."""
-    left = {module: imports_of(path) - {"deepprune.judges", module} for module, path in MODULES.items()}
+    left = {module: imports_of(path) - PACKAGES - {module} for module, path in MODULES.items()}
     while free := [module for module, names in left.items() if not names & left.keys()]:
         for module in free:
             del left[module]
     assert not left
 
 
+def test_a_module_that_many_subpackages_import_has_a_reason():
+    importers = {}
+    for module, path in MODULES.items():
+        for name in imports_of(path) & MODULES.keys():
+            importers.setdefault(name, set()).add(module.split(".")[1])
+    shared = {
+        name: sorted(users - {name.split(".")[1]})
+        for name, users in importers.items()
+        if name.split(".")[1] != "base" and len(users - {name.split(".")[1]}) > 2
+    }
+    assert shared.keys() == SHARED.keys(), shared
+
+
 def test_subpackages_say_what_is_in_them():
     for floor in FLOORS:
         text = ast.get_docstring(ast.parse((ROOT / "deepprune" / floor / "__init__.py").read_text()))
         assert "nothing else of deepprune" in text if floor == "base" else "Stands on" in text
+
+
+def test_commands_in_pages_scripts_and_docstrings_exist():
+    for path in TEXTS:
+        text = path.read_text()
+        for module in re.findall(r"-m (deepprune\.[\w.]*\w)", text):
+            assert 'if __name__ == "__main__":' in MODULES[module].read_text(), f"{path}: python -m {module}"
+        for file in re.findall(r"(?:python|bash) ((?:[\w-]+/)+[\w-]+\.(?:py|sh))\b", text):
+            # docs/gpu.md unpacks the checkout into a folder of its name.
+            assert (ROOT / file.removeprefix("deepprune/")).is_file(), f"{path}: {file}"

@@ -36,7 +36,8 @@ def test_other_broken_lines_are_named(tmp_path, content):
     [('{"p": NaN}', "NaN is not a number"), ('{"p": {"q": [-Infinity]}}', "-Infinity is not a number"),
      ('{"p": 1e999}', "1e999 is not a number"), ('{"p": 1, "q": 2, "p": 3}', "key 'p' stands twice"),
      ('{"p": {"q": 1, "q": 1}}', "key 'q' stands twice"), ('{"p": "cut \\\\ud83d"}', "half a surrogate pair"),
-     ('{"p": ' + "7" * 5000 + "}", "more digits than can be read"), ('{"p": ' + "[" * 200_000 + "]" * 200_000 + "}", "nested too deep")],
+     ('{"p": ' + "7" * 5000 + "}", "more digits than can be read"),
+      ('{"p": ' + "[" * 200_000 + "]" * 200_000 + "}", "nested too deep")],
 )  # fmt: skip
 def test_what_json_does_not_hold_is_one_line_that_names_the_line(tmp_path, line, message):
     path = tmp_path / "a.jsonl"

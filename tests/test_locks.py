@@ -101,7 +101,8 @@ def test_waiting_for_a_short_write(tmp_path, holder):
         [
             sys.executable,
             "-c",
-            "import sys; from deepprune.base import locks; print('up', flush=True); locks.hold(sys.argv[1], wait=True); print('held')",
+            "import sys; from deepprune.base import locks; "
+            "print('up', flush=True); locks.hold(sys.argv[1], wait=True); print('held')",
             tmp_path / "index.json",
         ],
         stdout=subprocess.PIPE,

@@ -1,3 +1,5 @@
+"""What tells two questions apart, what is spelling, and the options that a question lists."""
+
 import pytest
 
 from deepprune.base.questions import checked_gold, choice_letter, listed_options, normalised_question
@@ -5,20 +7,22 @@ from deepprune.base.questions import checked_gold, choice_letter, listed_options
 TWO_QUESTIONS = [
     ("Compute 2 + 2.", "Compute 2 * 2."), ("Solve x^2 = 4", "Solve x - 2 = 4"), ("-3 + 2", "3 + 2"),
     ("Compute $2^{n+1}$", "Compute $2^n+1$"), ("$x^{2y}$", "$x^2y$"), ("$\\frac{1}{23}$", "$\\frac{12}{3}$"),
-    ("2 * (3 + 4)", "2 * 3 + 4"), ("(1 + 2) * 3 - 4", "(1 + 2) * (3 - 4)"), ("1.5 + 2", "15 + 2"), ("Find 5!", "Find 5."),
-    ("x < 3", "x > 3"), ("x < 3", "x <= 3"), ("$x \\le 3$", "$x \\ge 3$"), ("f'(2)", "f(2)"), ("2 - sin(x)", "2 sin(x)"),
-    ("5% of 20", "5 of 20"), ("|x - 2|", "x - 2"), ("2**3", "2*3"), ("10/2", "10-2"), ("2 ÷ 4", "2 × 4"),
-    ("1 + 2 - 3", "1 - 2 + 3"), ("$A \\cup B$", "$A \\cap B$"), ("length - 3", "length 3"),
+    ("2 * (3 + 4)", "2 * 3 + 4"), ("(1 + 2) * 3 - 4", "(1 + 2) * (3 - 4)"), ("1.5 + 2", "15 + 2"),
+    ("Find 5!", "Find 5."), ("x < 3", "x > 3"), ("x < 3", "x <= 3"), ("$x \\le 3$", "$x \\ge 3$"), ("f'(2)", "f(2)"),
+    ("2 - sin(x)", "2 sin(x)"), ("5% of 20", "5 of 20"), ("|x - 2|", "x - 2"), ("2**3", "2*3"), ("10/2", "10-2"),
+    ("2 ÷ 4", "2 × 4"), ("1 + 2 - 3", "1 - 2 + 3"), ("$A \\cup B$", "$A \\cap B$"), ("length - 3", "length 3"),
 ]  # fmt: skip
 
 ONE_QUESTION = [
     ("Compute 2+2.", " compute  2 +\n2 ?"), ("Solve $x^2=4$", "Solve x^{2} = 4."), ("How many?", "how  MANY"),
-    ("$2\\,x + 3$", "2x+3"), ("\\(x-2\\)", "$x - 2$"), ("\\[x = 1\\]", "$$x=1$$"), ("a well-known fact", "a well known fact"),
-    ("the x-axis", "the x axis"), ("a 3-digit number", "a 3 digit number"), ("\\dfrac{1}{2}", "\\frac{1}{2}"),
-    ("\\left(x+1\\right)", "(x+1)"), ("2 \\times 3", "2 * 3"), ("2×3", "2\\cdot 3"), ("2 − 3", "2-3"), ("2 + 2 = ?", "2+2"),
-    ("**Question:** what is *not* 2?", "Question: what is not 2"), ("A farmer - who owns sheep - is", "A farmer, who owns sheep, is"),
-    ("5 \\text{ cm long}", "5 cm long"), ("1{,}000", "1,000"), ("x \\leq 3", "x ≤ 3"), ("90^\\circ", "90°"), (".5 + 1", "0.5 + 1"),
-    ("Take ((2+3))*4", "Take (2+3)*4"), ("How many are there!", "How many are there?"), ("It’s “here”", "it's \"here\""),
+    ("$2\\,x + 3$", "2x+3"), ("\\(x-2\\)", "$x - 2$"), ("\\[x = 1\\]", "$$x=1$$"),
+    ("a well-known fact", "a well known fact"), ("the x-axis", "the x axis"), ("a 3-digit number", "a 3 digit number"),
+    ("\\dfrac{1}{2}", "\\frac{1}{2}"), ("\\left(x+1\\right)", "(x+1)"), ("2 \\times 3", "2 * 3"), ("2×3", "2\\cdot 3"),
+    ("2 − 3", "2-3"), ("2 + 2 = ?", "2+2"), ("**Question:** what is *not* 2?", "Question: what is not 2"),
+    ("A farmer - who owns sheep - is", "A farmer, who owns sheep, is"), ("5 \\text{ cm long}", "5 cm long"),
+    ("1{,}000", "1,000"), ("x \\leq 3", "x ≤ 3"), ("90^\\circ", "90°"), (".5 + 1", "0.5 + 1"),
+    ("Take ((2+3))*4", "Take (2+3)*4"), ("How many are there!", "How many are there?"),
+    ("It’s “here”", "it's \"here\""),
 ]  # fmt: skip
 
 

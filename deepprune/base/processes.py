@@ -39,9 +39,10 @@ def run(
     limit_seconds: float,
     watch: Callable[[], None] = lambda: None,
 ) -> Finished:
-    """Run a program in `folder`; the command, its stdout and its stderr are appended to the log. watch: called twice a second.
+    """Run a program in `folder`; the command, its stdout and its stderr are appended to the log.
 
-    Raises ProgramFailed if its exit code is not 0 or it takes longer than limit_seconds. What it leaves running is ended.
+    watch: called twice a second. Raises ProgramFailed if its exit code is not 0 or it takes longer than limit_seconds.
+    What it leaves running is ended.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a+b") as out:

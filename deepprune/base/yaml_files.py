@@ -41,7 +41,10 @@ def _refuse_repeated_keys(path: Path, node: Any) -> None:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping. Raises UserError naming file and line: a missing file, broken YAML, not UTF-8, a key given twice."""
+    """A YAML mapping.
+
+    Raises UserError naming file and line: a missing file, broken YAML, not UTF-8, a key given twice.
+    """
     path = Path(path)
     text = _text(path)
     try:
