@@ -6,8 +6,10 @@ Preloaded libraries and thread binding must be there before Python starts, so a 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
+import hashlib
 import os
 import re
 import subprocess
@@ -86,6 +88,22 @@ def tcmalloc() -> str | None:
     return next((path for folder in ("/usr/lib/*", "/usr/lib*") for path in glob.glob(f"{folder}/{library}")), None)
 
 
+def preloadable(library: Path) -> str | None:
+    """A library's path as LD_PRELOAD can hold it, where blanks and colons separate: if need be that of a link to it.
+
+    None if it is not there, or no such link can be made (the cache's own path has blanks).
+    """
+    blanks = re.compile(r"[\s:]")
+    if not library.exists() or not blanks.search(str(library)):
+        return str(library) if library.exists() else None
+    cache = Path(os.environ.get("DEEPPRUNE_CACHE") or Path.home() / ".cache" / "deepprune")
+    link = cache / "preload" / hashlib.sha256(str(library).encode()).hexdigest()[:8] / library.name
+    with contextlib.suppress(OSError):  # it is there, or the cache cannot be written
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(library)
+    return str(link) if link.exists() and not blanks.search(str(link)) else None
+
+
 def environment(base: dict[str, str] | None = None) -> dict[str, str]:
     """`base` (default: the process environment) plus what vLLM needs; what the user has set is kept."""
     env = console.quiet(os.environ if base is None else base)
@@ -95,8 +113,7 @@ def environment(base: dict[str, str] | None = None) -> dict[str, str]:
             env.setdefault(BIND, ",".join(map(str, cpus)))
         env.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
         env.setdefault("KMP_BLOCKTIME", "1")
-        iomp = Path(sys.prefix) / "lib" / "libiomp5.so"
-        preload = [p for p in (str(iomp) if iomp.exists() else None, tcmalloc()) if p]
+        preload = filter(None, [preloadable(Path(sys.prefix) / "lib" / "libiomp5.so"), tcmalloc()])
         asked = env.get("LD_PRELOAD", "").replace(":", " ").split()
         env["LD_PRELOAD"] = ":".join(asked + [p for p in preload if p not in asked])
     env[MARK] = "1"
