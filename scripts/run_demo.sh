@@ -6,7 +6,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/common.sh
-out=${DEMO_OUT:-results/demo} # and DEMO_ROWS, ... below: a smaller demo, for benchmarks/kill_demo.py
+# DEMO_OUT: another folder, for all that the demo writes; with DEMO_ROWS, ... (below) for benchmarks/kill_demo.py.
+out=${DEMO_OUT:-results/demo}
+made=${DEMO_OUT:+$DEMO_OUT/data}
+made=${made:-DeepPrune_data}
 begin "$out/log.txt"
 
 recipe="--config scripts/recipes/cpu.yaml"
@@ -14,9 +17,9 @@ data=DeepPrune_data
 problems=($data/problems/{arithmetic,words,unseen}.jsonl)
 seen=($data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz)
 unseen=$data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz
-pairs=$data/offline_test_data/deepprune_pairs.jsonl
+pairs=$made/offline_test_data/deepprune_pairs.jsonl
 # What is pruned: some problems that the judge was not trained on, so many traces of one reasoner each.
-pruned=(--problems "${problems[@]}" --traces $data/online_test_data/deepprune_pairs.jsonl)
+pruned=(--problems "${problems[@]}" --traces "$made/online_test_data/deepprune_pairs.jsonl")
 sizes=(--reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct --limit "${DEMO_PROBLEMS:-10}" --n "${DEMO_TRACES:-16}")
 label_mass=(--least-label-mass "${DEMO_LABEL_MASS:-0.5}")
 smol=HuggingFaceTB/SmolLM2-135M-Instruct
@@ -30,17 +33,18 @@ $python scripts/01_sample_traces.py $recipe --problems "$out/fresh_problems.json
 
 step "02 pairs from the recorded traces"
 $python Offline/build_pair_dataset.py $recipe --problems "${problems[@]}" --traces "${seen[@]}" --test-traces $unseen \
-  --test-pairs-per-problem "${DEMO_TEST_PAIRS:-5}"
+  --test-pairs-per-problem "${DEMO_TEST_PAIRS:-5}" --data-dir "$made"
 
 step "03 train the judge (SmolLM2-135M, LoRA, focal loss)"
-$python LLaMA-Factory/train.py Offline/SmolLM2_lora_cpu.yaml output_dir="$out/judge" bf16=auto \
+$python LLaMA-Factory/train.py Offline/SmolLM2_lora_cpu.yaml dataset_dir="$made" output_dir="$out/judge" bf16=auto \
   max_samples="${DEMO_ROWS:-null}"
 
 step "04 evaluate judges on held-out problems"
-$python Offline/test_model_performance_parallel.py $recipe --model "$out/judge" "${label_mass[@]}" \
+$python Offline/test_model_performance_parallel.py $recipe --pairs "$pairs" --model "$out/judge" "${label_mass[@]}" \
   --output "$out/scores_trained.jsonl"
-$python Preliminaries/zero_shot_exp.py $recipe --model $smol --least-label-mass 0 --output "$out/scores_zero_shot.jsonl"
-$python Preliminaries/sentence_bert_similarity.py --pairs $pairs --output "$out/scores_sbert.jsonl"
+$python Preliminaries/zero_shot_exp.py $recipe --pairs "$pairs" --model $smol --least-label-mass 0 \
+  --output "$out/scores_zero_shot.jsonl"
+$python Preliminaries/sentence_bert_similarity.py --pairs "$pairs" --output "$out/scores_sbert.jsonl"
 
 step "05 prune: the trained judge by the paper's rule and by a cheaper one, and the two limits (oracle, random)"
 $python Online/greedy_cluster_threshold.py $recipe "${pruned[@]}" "${sizes[@]}" --model "$out/judge" "${label_mass[@]}" \
@@ -50,7 +54,7 @@ $python Online/greedy_cluster_threshold.py $recipe "${pruned[@]}" "${sizes[@]}" 
   --then --judge random --output "$out/pruning_random.jsonl"
 
 step "06 report"
-$python scripts/06_report.py --run demo --output "$out" --pairs $pairs --trained "$out/judge" \
+$python scripts/06_report.py --run demo --output "$out" --pairs "$pairs" --trained "$out/judge" \
   --scale "Miniature: small models, short arithmetic and word problems, n = 16; nothing here is paper scale." \
   --scores "$out"/scores_{trained,zero_shot,sbert}.jsonl "${pruned[@]}" \
   --pruning "$out"/pruning_{paper,cheaper,oracle,random}.jsonl
