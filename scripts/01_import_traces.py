@@ -1,8 +1,14 @@
-r"""Stage 01, for traces that you already have: any JSONL with question, gold answer and text.
+r"""Stage 01, for traces that you already have: rows with question, gold answer and text, of any usual kind of file.
 
     python scripts/01_import_traces.py --input mine.jsonl.gz --dataset MATH500 --model my-model \
         --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct \
         --output-problems DeepPrune_data/problems/mine.jsonl --output-traces DeepPrune_data/traces/mine.jsonl
+    python scripts/01_import_traces.py --input hf:org/traces:train --text-field generation --show 3   # writes nothing
+
+--input is JSON Lines, JSON (an array, or objects one after the other), CSV, TSV or parquet, packed (.gz, .zst) or not,
+a folder of them, or hf:NAME[:SPLIT], a data set that `datasets` loads. All are streamed. --traces-field NAME: a row is
+a problem with a list of traces or answers. Dots lead into objects and lists (--gold-field meta.answer). How the first
+row is read is shown before the rest is.
 
 Fields with other names are named by options (--text-field completion). The answer is what the text states last, after
 its thinking, in a box, a tag, a field, a line or a sentence (deepprune/data/answers/extraction.py); nothing stated is
@@ -13,7 +19,9 @@ counted and shown at the end.
 """
 
 import dataclasses
+import itertools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from deepprune.base import config, locks, progress, records
@@ -21,18 +29,21 @@ from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest, check_paths
 from deepprune.base.stage import command
-from deepprune.data import imports, traces
-from deepprune.data.import_rows import Fields
+from deepprune.data import hub_data, imports, sources, traces
+from deepprune.data.import_rows import FIELDS, Fields
 from deepprune.engines import models
-
-FIELDS = "question gold text model dataset sample_id family answer_type n_tokens finish_reason".split()
 
 
 @dataclasses.dataclass
 class ImportSettings:
-    input: str = setting(config.REQUIRED, "JSONL file (or .jsonl.gz) to import")
-    output_problems: str = setting(config.REQUIRED, "JSONL file of Problem records to write", ends=config.PACKED)
-    output_traces: str = setting(config.REQUIRED, "JSONL file of Trace records to write", ends=config.PACKED)
+    input: str = setting(
+        config.REQUIRED,
+        "file (.jsonl, .json, .csv, .tsv, .parquet; .gz, .zst), folder of such files, or hf:NAME[:SPLIT]",
+    )
+    output_problems: str | None = setting(None, "JSONL file of Problem records to write", ends=config.PACKED)
+    output_traces: str | None = setting(None, "JSONL file of Trace records to write", ends=config.PACKED)
+    show: int = setting(0, "only show how the first so many rows are read, write nothing", at_least=0)
+    traces_field: str | None = setting(None, "field of a list of traces, where a row is a problem with all of them")
     question_field: str = setting("question", "field of the question")
     gold_field: str = setting("gold", "field of the right answer")
     text_field: str = setting("text", "field of the trace")
@@ -59,47 +70,77 @@ class ImportSettings:
 @command
 def main() -> None:
     settings = config.parse(ImportSettings, "import", __doc__)
-    outputs = (settings.output_problems, settings.output_traces)
-    check_outputs(settings, outputs)
     importer = imports.Importer(fields_of(settings), tokenizer_of(settings), checked_pattern(settings.answer_pattern))
+    if settings.show:
+        for _ in itertools.islice(imported(importer, settings, shown=settings.show), settings.show):
+            pass
+        return
+    outputs = (settings.output_problems, settings.output_traces)
+    inputs = check_paths_of(settings, outputs)
     problems: dict[str, records.Problem] = {}
     tally, counts = traces.Tally(problems), importer.counts
 
     def trace_rows():
-        rows = imports.jsonl_rows(settings.input)
-        for problem, trace in progress.bar(importer.read(rows), unit="trace", desc="import"):
+        for problem, trace in progress.bar(imported(importer, settings), unit="trace", desc="import"):
             problems[problem.problem_id] = problem
             tally.add(trace)
             yield records.to_row(trace)
-        if not problems:
-            raise UserError(f"{settings.input}: no rows")
 
     def written(path, rows) -> int:
-        manifest = Manifest.open(path, "import", config.resolved(settings), [settings.input], overwrite=True)
+        manifest = Manifest.open(path, "import", config.resolved(settings), inputs, overwrite=True)
         return manifest.write(rows, counts.to_manifest)
 
     number = written(settings.output_traces, trace_rows())
     written(settings.output_problems, map(records.to_row, problems.values()))
     unknown = tally.show()["all"]["unknown"]
     print(
-        f"{counts.rows} rows read: {len(problems)} problems, {number} traces, {round(unknown * number)} of them without "
-        "an answer"
+        f"{counts.rows} rows read: {len(problems)} problems, {number} traces, "
+        f"{round(unknown * number)} of them without an answer"
     )
     for line in counts.lines():
         print(f"  {line}")
 
 
-def check_outputs(settings: ImportSettings, outputs: tuple[str, str]) -> None:
-    """Lock the outputs. Raises UserError where they are the input, one file, or there already."""
-    check_paths(outputs, [settings.input])
+def imported(
+    importer: imports.Importer, settings: ImportSettings, shown: int = 1
+) -> Iterator[tuple[records.Problem, records.Trace]]:
+    """The problems and traces of the input; prints how the first rows are read. Raises UserError if there is none."""
+    rows = sources.rows(settings.input)
+    if settings.traces_field:
+        rows = imports.unnested(rows, settings.traces_field, importer.fields, importer.counts)
+    number = 0
+    for number, (problem, trace) in enumerate(importer.read(rows), 1):
+        if number <= shown:
+            print(*imports.described(importer.row, importer.fields, problem, trace), sep="\n")
+        yield problem, trace
+    if not number:
+        raise UserError(f"{settings.input}: no rows")
+
+
+def check_paths_of(settings: ImportSettings, outputs: tuple[str | None, str | None]) -> list[str | Path]:
+    """Lock the outputs; returns the inputs to hash. Raises UserError where outputs are inputs, one file, or there."""
+    if None in outputs:
+        raise UserError(
+            "--output-problems and --output-traces are needed; without them --show 3 shows how rows are read"
+        )
+    if hub_data.is_one(settings.input):
+        folder = hub_data.folder(settings.input)
+        inputs = [folder] if folder else []
+    else:
+        sources.files(settings.input)
+        inputs = [settings.input]
+    check_paths(outputs, inputs)
     for path in outputs:
+        if any(Path(given).resolve() in Path(path).resolve().parents for given in inputs):
+            raise UserError(f"{path} would be written into the input {inputs[0]}; choose another output")
         locks.hold(path)
     there = [path for path in outputs if Path(path).exists()]
     if there and not settings.overwrite:
         if len(there) == len(outputs):
             raise UserError(f"{there[0]} exists; delete it, choose another output, or pass --overwrite")
         # One alone is of an import that could not write the other (a full disk), or refused.
-        Manifest.open(there[0], "import", config.resolved(settings), [settings.input])
+        Manifest.open(there[0], "import", config.resolved(settings), inputs)
+    return inputs
 
 
 def fields_of(settings: ImportSettings) -> Fields:

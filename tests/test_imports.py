@@ -7,7 +7,7 @@ from conftest import run_stage
 
 from deepprune.base import jsonl, records
 from deepprune.base.errors import UserError
-from deepprune.data import imports, pairs
+from deepprune.data import imports, pairs, sources
 from deepprune.data.import_rows import Fields
 from deepprune.data.truncation import Truncation
 from deepprune.prune import prefixes
@@ -33,13 +33,13 @@ def write(tmp_path, *rows):
 def read(tmp_path, *rows, answer=None, **options):
     """(problems and traces, counts of doubts) of the rows."""
     importer = imports.Importer(Fields({"answer": answer} if answer else {}, DEFAULTS), **options)
-    read_rows = list(importer.read(imports.jsonl_rows(write(tmp_path, *rows))))
+    read_rows = list(importer.read(sources.rows(str(write(tmp_path, *rows)))))
     assert importer.counts.rows == len(rows)
     return read_rows, {what: count for what, (count, _) in importer.counts.doubts.items()}
 
 
 def imported(path):
-    return list(imports.Importer(Fields({}, DEFAULTS)).read(imports.jsonl_rows(path)))
+    return list(imports.Importer(Fields({}, DEFAULTS)).read(sources.rows(str(path))))
 
 
 def test_import_finds_answers_of_all_kinds_and_grades_them(tmp_path):

@@ -4,13 +4,12 @@ import dataclasses
 import json
 
 import pytest
-from conftest import load_script
 from small_runs import REPORT, prune, reported, run, write_sixteen
 
 from deepprune.base import records
 from deepprune.base.errors import UserError
 from deepprune.base.records import Pruning
-from deepprune.evaluate import report_runs
+from deepprune.evaluate import report_page, report_runs
 
 
 @pytest.fixture
@@ -128,7 +127,7 @@ def test_an_unknown_judge_is_unknown_and_not_free(sixteen, monkeypatch):
         assert row["reduction"]["value"] == known["reduction"]["value"]
     assert "| unknown |" in [line for line in page.splitlines() if "| DeepPrune, other |" in line][0]
     assert "The size of the judge of other; third is not known" in page and "not complete" in page
-    drawn = load_script(REPORT).figure(numbers)
+    drawn = report_page.figure(numbers)
     shown = drawn.axes[0].get_legend_handles_labels()[1]
     assert "DeepPrune, judge, judge counted" in shown and not any("other, judge counted" in name for name in shown)
     assert "not drawn, because a size is not known: other; third" in drawn.axes[0].get_title()

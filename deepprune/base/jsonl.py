@@ -35,40 +35,48 @@ def _open_text(path: Path) -> IO[str]:
 
 
 def read(path: str | Path, strict: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) for each non-blank line of a file; see `parse`. Raises UserError as it does."""
+    with _open_text(Path(path)) as file:
+        yield from parse(file, path, strict)
+
+
+def parse(lines: Iterable[str], path: str | Path, strict: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each non-blank line; a byte order mark is passed over.
 
-    Raises UserError naming file and line for a missing file, broken JSON (a truncated last line included), a line that
-    is not an object, a key twice in one object, a number that JSON does not know (NaN, Infinity, 1e999) or half a
-    surrogate pair, broken UTF-8 or a broken gzip stream. strict False, for files that others made: such numbers are
-    floats (nan, inf) and such halves stay in the text.
+    Raises UserError naming file (path) and line for a missing file, broken JSON (a truncated last line included), a line
+    that is not an object, a key twice in one object, a number that JSON does not know (NaN, Infinity, 1e999) or half a
+    surrogate pair, broken UTF-8 or a broken stream. strict False, for files that others made: such numbers are floats
+    (nan, inf) and such halves stay in the text.
     """
-    path = Path(path)
     number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            line = line.lstrip("\ufeff")  # where files with a mark were put together, it stands at later lines too
+            if line.strip():
+                yield number, _row(line, f"{path}:{number}", strict)
+    except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{path}:{number + 1}: cannot be read ({error}); fetch or write the file again") from error
+
+
+def _row(line: str, where: str, strict: bool) -> dict[str, Any]:
+    """The object of a line. Raises UserError that begins with `where`."""
     remedy = "remove the line, or run the stage that writes this file again"
-    with _open_text(path) as file:
-        try:
-            for number, line in enumerate(file, 1):
-                line = line.lstrip("\ufeff")  # where files with a mark were put together, it stands at later lines too
-                if not line.strip():
-                    continue
-                try:
-                    row = _STRICT.decode(line) if strict else _LENIENT.decode(line)
-                    if strict and "\\ud" in line.lower():
-                        _utf8(row)
-                except json.JSONDecodeError as error:
-                    cut = "" if line.endswith("\n") else " (the last line, cut off: the run that wrote it was killed?)"
-                    raise UserError(f"{path}:{number}: not valid JSON{cut}: {error.msg}; {remedy}") from error
-                except RecursionError as error:
-                    raise UserError(f"{path}:{number}: nested too deep to be read; {remedy}") from error
-                except ValueError as error:  # ours, or Python's for an integer of thousands of digits
-                    long = "int_max_str_digits" in str(error)
-                    what = "an integer of more digits than can be read (write it as text)" if long else error
-                    raise UserError(f"{path}:{number}: {what}; {remedy}") from error
-                if not isinstance(row, dict):
-                    raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
-                yield number, row
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{path}:{number + 1}: cannot be read ({error}); fetch or write the file again") from error
+    try:
+        row = _STRICT.decode(line) if strict else LENIENT.decode(line)
+        if strict and "\\ud" in line.lower():
+            _utf8(row)
+    except json.JSONDecodeError as error:
+        cut = "" if line.endswith("\n") else " (the last line, cut off: the run that wrote it was killed?)"
+        raise UserError(f"{where}: not valid JSON{cut}: {error.msg}; {remedy}") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: nested too deep to be read; {remedy}") from error
+    except ValueError as error:  # ours, or Python's for an integer of thousands of digits
+        long = "int_max_str_digits" in str(error)
+        what = "an integer of more digits than can be read (write it as text)" if long else error
+        raise UserError(f"{where}: {what}; {remedy}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
 
 
 def _utf8(row: dict[str, Any]) -> None:
@@ -99,7 +107,7 @@ def _finite(digits: str) -> float:
 
 
 _STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
-_LENIENT = json.JSONDecoder(object_pairs_hook=_once)
+LENIENT = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def dumps(data: Any, indent: int | None = None) -> str:

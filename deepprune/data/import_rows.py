@@ -9,21 +9,27 @@ from typing import Any
 from deepprune.base.errors import UserError
 
 MISSING = object()
+FIELDS = "question gold text model dataset sample_id family answer_type n_tokens finish_reason".split()  # of ours
 
 
 @dataclasses.dataclass
 class Row:
-    """A row and where it stands: file (as it was given), number from 1, and what is numbered (line, row)."""
+    """A row and where it stands: file (as it was given), number from 1, and what is numbered (line, row).
+
+    trace: the number of the trace in a list of them; 0 where a row holds one.
+    """
 
     file: str
     number: int
     data: dict[str, Any]
     unit: str = "line"
+    trace: int = 0
 
     @property
     def where(self) -> str:
         """For the beginning of an error: mine.jsonl:12, or mine.parquet, row 12."""
-        return f"{self.file}:{self.number}" if self.unit == "line" else f"{self.file}, {self.unit} {self.number}"
+        place = f":{self.number}" if self.unit == "line" else f", {self.unit} {self.number}"
+        return self.file + place + (f", trace {self.trace}" if self.trace else "")
 
 
 class Fields:
@@ -46,7 +52,10 @@ class Fields:
         return lookup(row.data, self.of(name)) is not MISSING
 
     def value(self, row: Row, name: str) -> Any:
-        """The field's value; None where it is missing, null, NaN or infinite. Raises UserError for lists and objects."""
+        """The field's value; None where it is missing, null, NaN or infinite.
+
+        Raises UserError for lists and objects.
+        """
         value = lookup(row.data, self.of(name))
         if isinstance(value, (list, dict)):
             raise UserError(

@@ -6,6 +6,7 @@ first cases are shown with their lines (`import_checks.Counts`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,12 +15,81 @@ from deepprune.base.errors import UserError
 from deepprune.base.records import ANSWER_ONLY, Problem, Trace
 from deepprune.data import answers, traces
 from deepprune.data.import_checks import Counts, ProblemIndex, SampleIndex
-from deepprune.data.import_rows import Fields, Row
+from deepprune.data.import_rows import FIELDS, MISSING, Fields, Row, lookup
 
 
-def jsonl_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of a JSONL file."""
-    return (Row(str(path), number, data) for number, data in jsonl.read(path, strict=False))
+def unnested(rows: Iterable[Row], traces_field: str, fields: Fields, counts: Counts) -> Iterator[Row]:
+    """A row a trace, of rows that hold a problem and a list of its traces.
+
+    An element of the list that is an object adds its fields to the problem's. Any other is the trace's text, or its
+    answer where the list is the answers' field. Other fields that hold lists as long are taken element by element.
+    Raises UserError for a row without such a list.
+    """
+    for row in rows:
+        elements = lookup(row.data, traces_field)
+        if not isinstance(elements, list):
+            what = "no field" if elements is MISSING else "no list in field"
+            raise UserError(
+                f"{row.where}: {what} {traces_field!r} (fields here: {', '.join(row.data):.300}); "
+                "name the list of traces with --traces-field"
+            )
+        if not elements:
+            counts.note("a problem without traces, left out", row)
+        of_problem = {name: value for name, value in row.data.items() if name != traces_field}
+        lists = {}
+        for field in {fields.of(name) for name in (*FIELDS, "answer")} - {traces_field}:
+            value = lookup(row.data, field)
+            if isinstance(value, list) and len(value) == len(elements):
+                lists[field] = value
+        alone = "answer" if "answer" in fields and fields.of("answer") == traces_field else "text"
+        sample_id = fields.of("sample_id")
+        for index, element in enumerate(elements):
+            own = {field: values[index] for field, values in lists.items()}
+            own |= element if isinstance(element, dict) else {fields.of(alone): element}
+            if sample_id in of_problem and sample_id not in own:  # the problem's: tells no traces apart
+                own[sample_id] = f"{of_problem[sample_id]}/{index + 1}"
+            yield Row(row.file, row.number, of_problem | own, row.unit, index + 1)
+
+
+def described(row: Row, fields: Fields, problem: Problem, trace: Trace) -> list[str]:
+    """What a row was understood to be, for the console: a line for each of its parts, then the fields not used."""
+    right = {True: "right", False: "not right", None: "unknown whether right"}[trace.correct]
+    values = {
+        "question": _shown(problem.question),
+        "gold": f"{problem.gold} ({problem.answer_type})",
+        "text": "none" if trace.answer_only else _shown(trace.text),
+        "answer": "none" if trace.answer is None else f"{trace.answer}, {right}",
+        "n_tokens": f"{trace.n_tokens:,}",
+        "finish_reason": trace.finish_reason,
+        "model": trace.model,
+        "dataset": problem.dataset,
+        "family": problem.family,
+        "sample_id": trace.sampling.get("sample_id", ""),
+    }
+    lines = [f"{row.where} is read as"]
+    for name, value in values.items():
+        field = fields.of(name)
+        is_asked = name != "answer" or "answer" in fields
+        source = f"field {field}" if is_asked and fields.has(row, name) else _ELSEWHERE.get(name, "not in the row")
+        lines.append(f"  {name:<14}{source:<24.24}{value}")
+    used = {fields.of(name).split(".")[0] for name in (*FIELDS, "answer")}
+    unused = [name for name in row.data if name not in used]
+    return lines + ([f"  not used: {', '.join(unused):.200}"] if unused else [])
+
+
+_ELSEWHERE = {
+    "answer": "from the text",
+    "n_tokens": "by --tokenizer",
+    "finish_reason": "from the answer",
+    "model": "by --model",
+    "dataset": "by --dataset",
+}
+
+
+def _shown(text: str) -> str:
+    """The beginning and the end of a text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else f"{line[:60]} ... {line[-30:]} ({len(text):,} characters)"
 
 
 class Importer:
@@ -39,6 +109,7 @@ class Importer:
         self.problems, self.samples = ProblemIndex(fields, self.counts), SampleIndex(self.counts)
         self.sample_counts: dict[tuple[str, str], int] = {}  # by problem and model
         self.has_own_reading = False
+        self.row: Row | None = None  # that was read last
 
     def read(self, rows: Iterable[Row]) -> Iterator[tuple[Problem, Trace]]:
         """Problem and Trace of each row.
@@ -51,6 +122,8 @@ class Importer:
         row = None
         for row in rows:
             self.counts.rows += 1
+            self.counts.place(row)  # its file is known from now on
+            self.row = row
             imported = self._imported(row)
             if imported is not None:
                 yield imported
@@ -133,8 +206,8 @@ class Importer:
         """The trace's token count: the row's, else the tokenizer's; an empty trace has at least its end token."""
         value, field = self.fields.value(row, "n_tokens"), self.fields.of("n_tokens")
         given = value
-        if isinstance(value, str) and value.strip().isdecimal():
-            value = int(value)
+        if isinstance(value, str) and re.fullmatch(r"\d+(?:\.0+)?", value.strip()):
+            value = float(value)
         if isinstance(value, float) and value.is_integer():  # pandas writes 5.0 in a column with gaps
             value = int(value)
         if value is None or value == "":

@@ -27,10 +27,6 @@ _EMPTY = re.compile(
     r"|\\(?:text|mbox|mathrm)\s*\{\s*\}|</?(?:br|s|p|b|i|em|strong|span|div)\s*/?>|<\|[^|<>]*\|>"
     r"|\((?:exact|exactly|approx|approx\.|approximately|rounded)\)"
 )
-_LABEL = re.compile(
-    r"^(?:\\text(?:bf|rm|it)?\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is\s*:?|[:=])\s*(\}?)\s*(?=\S)",
-    re.IGNORECASE,
-)
 SPACE = re.compile(
     r"(?<!\\)\\(?:[,;:> ]|quad(?![A-Za-z])|qquad(?![A-Za-z])|thinspace(?![A-Za-z])|hspace\*?\{[^{}]*\})|(?<!\\)~"
 )
@@ -54,8 +50,7 @@ def unwrap(text: str) -> str:
                     text = inner
                     break
         text = text.strip("&")
-        if (match := _LABEL.match(text)) and (match[1] or "{" not in match[0]):
-            text = text[match.end() :]
+        text = unwrap_box(text) or text
         match = _WRAPPERS.match(text)
         end = closing(text, match.end()) if match else None
         if match and end == len(text):

@@ -1,0 +1,83 @@
+"""Rows of a data set of the hub, streamed through `datasets`: `hf:NAME`, `hf:NAME:SPLIT`, `hf:NAME:CONFIG:SPLIT`.
+
+NAME is a hub id, or a local folder that `datasets` can load: data files without a script, or one that it saved itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from deepprune.base.errors import UserError
+from deepprune.data.import_rows import Row
+
+PREFIX = "hf:"
+
+
+def is_one(source: str) -> bool:
+    return source.startswith(PREFIX)
+
+
+def folder(source: str) -> Path | None:
+    """The local folder of a data set; None for one of the hub."""
+    path = Path(_parts(source)[0])
+    return path if path.is_dir() else None
+
+
+def _parts(source: str) -> tuple[str, str | None, str | None]:
+    """(name, config, split) of a source."""
+    name, *rest = source.removeprefix(PREFIX).split(":")
+    if not name or len(rest) > 2 or not all(rest):
+        raise UserError(f"{source}: a data set is given as hf:NAME, hf:NAME:SPLIT or hf:NAME:CONFIG:SPLIT")
+    return name, rest[0] if len(rest) == 2 else None, rest[-1] if rest else None
+
+
+def revision(source: str) -> str | None:
+    """The commit of a hub data set as it is now; None for a local folder. Raises UserError if no hub answers."""
+    import huggingface_hub
+
+    name = _parts(source)[0]
+    if folder(source):
+        return None
+    try:
+        return huggingface_hub.HfApi().dataset_info(name).sha
+    except Exception as error:  # noqa: BLE001 - the hub client raises many kinds
+        raise _cannot_be_loaded(source, error) from error
+
+
+def _cannot_be_loaded(source: str, error: Exception) -> UserError:
+    said = " ".join(str(error).split())
+    return UserError(
+        f"{source}: cannot be loaded ({type(error).__name__}: {said:.300}); is the name right, and does the hub answer? "
+        "Local files are given without hf:"
+    )
+
+
+def rows(source: str, commit: str | None = None) -> Iterator[Row]:
+    """The rows of one split. Raises UserError for a data set with several, where none is named."""
+    splits, split = _splits(source, commit), _parts(source)[2]
+    if split is None and len(splits) > 1:
+        raise UserError(f"{source} has the splits {', '.join(map(str, splits))}; name one: hf:NAME:SPLIT")
+    if split is not None and split not in splits:
+        raise UserError(f"{source}: no such split; there are {', '.join(map(str, splits))}")
+    number = 0
+    try:
+        for number, data in enumerate(splits[split or next(iter(splits))], 1):
+            yield Row(source, number, dict(data), "row")
+    except Exception as error:  # noqa: BLE001 - so do `datasets` and the readers under it
+        raise _cannot_be_loaded(f"{source}, row {number + 1}", error) from error
+
+
+def _splits(source: str, commit: str | None) -> dict:
+    """Split -> its rows, to iterate over."""
+    import datasets
+
+    name, config, _ = _parts(source)
+    path = folder(source)
+    try:
+        if path and any((path / file).is_file() for file in ("dataset_dict.json", "state.json")):  # by save_to_disk
+            saved = datasets.load_from_disk(str(path))
+            return saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
+        return datasets.load_dataset(name, config, streaming=True, revision=commit)
+    except Exception as error:  # noqa: BLE001
+        raise _cannot_be_loaded(source, error) from error
