@@ -77,18 +77,19 @@ def main() -> None:
         return
     outputs = (settings.output_problems, settings.output_traces)
     inputs = check_paths_of(settings, outputs)
+    origin = {"dataset_revision": hub_data.revision(settings.input)} if hub_data.is_one(settings.input) else {}
     problems: dict[str, records.Problem] = {}
     tally, counts = traces.Tally(problems), importer.counts
 
     def trace_rows():
-        for problem, trace in progress.bar(imported(importer, settings), unit="trace", desc="import"):
+        for problem, trace in progress.bar(imported(importer, settings, **origin), unit="trace", desc="import"):
             problems[problem.problem_id] = problem
             tally.add(trace)
             yield records.to_row(trace)
 
     def written(path, rows) -> int:
         manifest = Manifest.open(path, "import", config.resolved(settings), inputs, overwrite=True)
-        return manifest.write(rows, counts.to_manifest)
+        return manifest.write(rows, counts.to_manifest, **origin)
 
     number = written(settings.output_traces, trace_rows())
     written(settings.output_problems, map(records.to_row, problems.values()))
@@ -102,10 +103,10 @@ def main() -> None:
 
 
 def imported(
-    importer: imports.Importer, settings: ImportSettings, shown: int = 1
+    importer: imports.Importer, settings: ImportSettings, shown: int = 1, dataset_revision: str | None = None
 ) -> Iterator[tuple[records.Problem, records.Trace]]:
     """The problems and traces of the input; prints how the first rows are read. Raises UserError if there is none."""
-    rows = sources.rows(settings.input)
+    rows = sources.rows(settings.input, dataset_revision)
     if settings.traces_field:
         rows = imports.unnested(rows, settings.traces_field, importer.fields, importer.counts)
     number = 0

@@ -48,8 +48,8 @@ def revision(source: str) -> str | None:
 def _cannot_be_loaded(source: str, error: Exception) -> UserError:
     said = " ".join(str(error).split())
     return UserError(
-        f"{source}: cannot be loaded ({type(error).__name__}: {said:.300}); is the name right, and does the hub answer? "
-        "Local files are given without hf:"
+        f"{source}: cannot be loaded ({type(error).__name__}: {said:.300}); is the name right, and does the hub "
+        "answer? Local files are given without hf:"
     )
 
 

@@ -1,8 +1,11 @@
 """Rows of files that others made, streamed: JSON Lines, JSON, CSV, TSV and parquet, packed or not, folders, data sets.
 
 A source is a file, a folder of them, or `hf:NAME[:SPLIT]`, a data set of the hub (or a local folder of one) that
-`datasets` loads. What is read is told by the name's ending, of which .gz and .zst may be a part. Memory is that of a few
-rows, whatever the size; a row that cannot be read ends with one line that names file and line or row.
+`datasets` loads. What is read is told by the name's ending, of which .gz and .zst may be a part. Memory is that of a
+few rows, whatever the size; a row that cannot be read ends with one line that names file and line or row.
+
+JSON documents are read with Python's decoder piece by piece: ijson, which streams too, knows no NaN (Python writes it)
+and lets a key stand twice. CSV with Python's csv: readers that guess types make 0.5 of 0.50 and nothing of NA.
 """
 
 from __future__ import annotations
@@ -33,10 +36,13 @@ BATCH = 128  # rows of a parquet file that are in memory at once
 _BETWEEN = re.compile(r"[\s,\[\ufeff]*")  # what stands between the values of a JSON document
 
 
-def rows(source: str) -> Iterator[Row]:
-    """The rows of a source. Raises UserError for what is not there, is of no known kind, or cannot be read."""
+def rows(source: str, commit: str | None = None) -> Iterator[Row]:
+    """The rows of a source; commit: of a hub's data set (None: the newest).
+
+    Raises UserError for what is not there, is of no known kind, or cannot be read.
+    """
     if hub_data.is_one(source):
-        yield from hub_data.rows(source)
+        yield from hub_data.rows(source, commit)
         return
     for path in files(source):
         yield from _READERS[_kind(path)](path)
