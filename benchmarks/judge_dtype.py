@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from deepprune import judges
 from deepprune.base import config, jsonl, metrics, records, runtime
@@ -30,7 +31,7 @@ from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
 from deepprune.data import pairs, problems
 from deepprune.engines import models
-from deepprune.evaluate import simulation
+from deepprune.evaluate import simulation, tables
 from deepprune.judges import Request
 from deepprune.prune import prefixes, rules
 
@@ -194,25 +195,20 @@ def table(rows: list[dict], pace: str) -> str:
         agreed = row["clusters"][which]
         return f"{agreed['same']:.0%} of problems, ARI {agreed['adjusted Rand index']:.2f}"
 
+    titles = {"auroc": "AUROC", "within_problem_auroc": "AUROC within problems", "tnr_at_0.2_fnr": "TNR@0.2"}
+    columns = {
+        f"{row['judge']}, {dtype}": {
+            **{titles.get(name, name): metric(row, dtype, name) for name in (*titles, "accuracy")},
+            pace: f"{row[f'{dtype} pairs/s']:.1f}",
+            "distinct p_same": row["distinct p_same"][dtype],
+            "same clusters with a fourth of the batch": clusters(row, f"{dtype} twice"),
+        }
+        for row in rows
+        for dtype in DTYPES
+    }
+    shown = pd.DataFrame(columns).rename_axis("").reset_index()
     lines = ["Judges in float32 and in bfloat16 (logits in float32 both times); 95 % intervals over problems", ""]
-    lines += [
-        "| | " + " | ".join(f"{r['judge']}, {d}" for r in rows for d in DTYPES) + " |",
-        "|---" * (1 + 2 * len(rows)) + "|",
-    ]
-    for shown, name in (
-        ("AUROC", "auroc"),
-        ("AUROC within problems", "within_problem_auroc"),
-        ("TNR@0.2", "tnr_at_0.2_fnr"),
-        ("accuracy", "accuracy"),
-    ):
-        lines.append(f"| {shown} | " + " | ".join(metric(r, d, name) for r in rows for d in DTYPES) + " |")
-    lines.append(f"| {pace} | " + " | ".join(f"{r[f'{d} pairs/s']:.1f}" for r in rows for d in DTYPES) + " |")
-    lines.append("| distinct p_same | " + " | ".join(str(r["distinct p_same"][d]) for r in rows for d in DTYPES) + " |")
-    lines.append(
-        "| same clusters with a fourth of the batch | "
-        + " | ".join(clusters(r, f"{d} twice") for r in rows for d in DTYPES)
-        + " |"
-    )
+    lines.append(tables.markdown(shown))
     for r in rows:
         change = r["AUROC difference"]
         lines += [

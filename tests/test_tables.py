@@ -11,7 +11,7 @@ def test_a_table_has_its_cells_as_they_are_given():
     rows = [{"method": "a|b", "tokens": "1,000", "share": 0.5}, {"method": "cons@1", "share": None}]
     assert tables.markdown(rows).splitlines() == [
         "| method | tokens | share |",
-        "|:---|:---|:---|",
+        "|---|---|---|",
         "| a\\|b | 1,000 | 0.5 |",
         "| cons@1 | | |",
     ]

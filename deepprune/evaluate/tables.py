@@ -31,7 +31,7 @@ def markdown(rows: pd.DataFrame | Sequence[Mapping[str, object]]) -> str:
     table = pd.DataFrame(rows).astype(object)
     table = table.where(table.notna(), "").map(_escaped).rename(columns=_escaped)
     padded = table.to_markdown(index=False, disable_numparse=True)
-    return re.sub(r" +\|", " |", re.sub(r"-+(?=\|)", "---", padded))
+    return re.sub(r" +\|", " |", re.sub(r":-+(?=\|)", "---", padded))
 
 
 def _escaped(cell: object) -> str:
