@@ -5,12 +5,13 @@
         --tokenizer HuggingFaceTB/SmolLM2-135M-Instruct --n 16 32 64 --output results/judge_cost
 
 1. Counted: every pair of the largest n is scored once into OUTPUT.sqlite (a killed run goes on), then each mode is
-   replayed from the store for every n, K and reading of the paper (--readings): judge calls, prompt tokens without and
-   with a perfect prefix cache, the clusters' agreement with the full rule (adjusted Rand index), accuracy and answer
-   diversity under the paper's finish rule. 'least possible' is the fewest calls with which any exact rule could justify
-   the same clusters. 'largest first, likely' is not a reading of the paper but ours: the largest cluster that is likely
-   above tau is joined. Where an LLM judge for every pair of hundreds of traces is too much: --judge sbert (a sentence
-   encoder's similarity, its own --tau) or simulated (scores drawn to have each --auroc; 1 is the oracle).
+   replayed from the store for every n, K and reading of the paper (--similarities, --assigns): judge calls, prompt
+   tokens without and with a perfect prefix cache, the clusters' agreement with the full rule (adjusted Rand index),
+   accuracy and answer diversity under the paper's finish rule. 'least possible' is the fewest calls with which any
+   exact rule could justify the same clusters. 'largest first, likely' is not a reading of the paper but ours: the
+   largest cluster that is likely above tau is joined. Where an LLM judge for every pair of hundreds of traces is too
+   much: --judge sbert (a sentence encoder's similarity, its own --tau) or simulated (scores drawn to have each --auroc;
+   1 is the oracle).
 2. Timed (--timed questions, --timed-n traces): the modes really run, one after the other in this process: wall time,
    and prompt tokens computed and cached by vLLM's own count. One pair at a time with transformers is timed on
    --slow-pairs pairs and scaled up.
@@ -103,19 +104,19 @@ def cosines(data: Data) -> dict[str, list[list[float]]]:
 
 
 def counted(data: Data) -> pd.DataFrame:
-    """Part 1, a row a judge, reading, n, K and mode: means over questions."""
+    """Part 1, a row of each of CASE and a mode: means over questions."""
     args, rows = data.args, []
-    cases = list(itertools.product(tables(data).items(), args.readings, args.n, args.k))
-    for (judge, scores), reading, n, k in progress.bar(cases, desc="counting", unit="case"):
-        case = dict(zip(CASE, (judge, reading, n, k), strict=True))
+    cases = list(itertools.product(tables(data).items(), args.similarities, args.assigns, args.n, args.k))
+    for (judge, scores), similarity, assign, n, k in progress.bar(cases, desc="counting", unit="case"):
+        case = dict(zip(CASE, (judge, similarity, assign, n, k), strict=True))
         cut = {i: [row[:n] for row in scores[i][:n]] for i in data.groups}
         full = {}
-        for mode, (asks, assign) in COUNTED.items():
-            if assign and reading.endswith(assign):
-                continue  # that reading's own 'likely'
+        for mode, (asks, other) in COUNTED.items():
+            if other == assign:
+                continue  # 'likely' is that already
             outcomes = []
             for i, table in cut.items():
-                done = simulation.cluster(table, data.rule(asks, k, reading, assign), i)
+                done = simulation.cluster(table, data.rule(asks, k, similarity, other or assign), i)
                 full.setdefault(i, done.placed)
                 prompt, cached = costs.judge_tokens(done.asked, data.tokens[i][:n], n, data.frame[i])
                 asked = {
@@ -125,7 +126,8 @@ def counted(data: Data) -> pd.DataFrame:
                 }
                 outcomes.append(asked | outcome(data, i, done.placed, full[i]))
             rows.append({"mode": mode} | case | summary(outcomes))
-        least = [{"calls": least_comparisons(table, data.rule("all", k, reading), i)} for i, table in cut.items()]
+        rule = data.rule("all", k, similarity, assign)
+        least = [{"calls": least_comparisons(table, rule, i)} for i, table in cut.items()]
         rows.append({"mode": LEAST} | case | summary(least))
     result = pd.DataFrame(rows)
     for column, of, name in (

@@ -15,20 +15,19 @@ from deepprune.evaluate.judge_cost_figures import EXACT, FULL, LARGEST, LIKELY
 from deepprune.judges import Request
 from deepprune.judges.pair_prompts import PairPrompts
 from deepprune.judges.profiles import DEFAULT
-from deepprune.prune import clustering, costs, finishing, prefixes
+from deepprune.prune import costs, finishing, prefixes
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.rules import CutSettings
 
-COUNTED = {  # mode: asks, and assign where it is not the reading's
+COUNTED = {  # mode: asks, and assign where it is not the case's own
     FULL: ("all", None),
     EXACT: ("needed", None),
     LIKELY: ("likely", None),
     LARGEST: ("likely", "largest"),
 }
 JUDGES = ("vllm", "sbert", "simulated")
-READINGS = [f"{similarity}/{assign}" for similarity in clustering.SIMILARITIES for assign in clustering.ASSIGNMENTS]
-CASE = ["judge", "reading", "n", "K"]
+CASE = ["judge", "similarity", "assign", "n", "K"]
 
 
 @dataclasses.dataclass
@@ -54,11 +53,13 @@ class CostSettings(CutSettings):
     k: list[int] = like(ClusterSettings, "k", [8, 16, 32], "values of K")
     k1: int = like(ClusterSettings, "k1")
     tau: float = like(ClusterSettings, "tau")
-    readings: list[str] = setting(
-        READINGS[:1],
-        "of the paper: mean of what, and which of the clusters above tau a trace joins (the largest: ours); the "
-        "first is timed",
-        choices=READINGS,
+    similarities: list[str] = like(ClusterSettings, "similarity", ["p_same"])
+    assigns: list[str] = like(
+        ClusterSettings,
+        "assign",
+        ["best"],
+        "of the clusters above tau a trace joins the best, the first (readings of the paper) or the largest (ours); "
+        "the first of these and of --similarities are timed",
     )
     surety: float = like(ClusterSettings, "surety")
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
@@ -101,18 +102,10 @@ class Data:
         first, second = self.groups[problem][a], self.groups[problem][b]
         return Request(self.by_id[problem].question, first.prefix, second.prefix, first.trace_id, second.trace_id)
 
-    def rule(self, asks: str, k: int, reading: str, assign: str | None = None) -> ClusterSettings:
-        a, (similarity, usual) = self.args, reading.split("/")
-        return ClusterSettings(
-            a.tau,
-            k,
-            a.k1,
-            similarity=similarity,
-            assign=assign or usual,
-            asks=asks,
-            surety=a.surety,
-            seed=a.seed,
-        )
+    def rule(self, asks: str, k: int, similarity: str, assign: str) -> ClusterSettings:
+        a = self.args
+        more = {"similarity": similarity, "assign": assign, "asks": asks, "surety": a.surety, "seed": a.seed}
+        return ClusterSettings(a.tau, k, a.k1, **more)
 
 
 def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dict:

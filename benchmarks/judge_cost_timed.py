@@ -37,7 +37,8 @@ class Timed:
             return [score.p_same for score in batches[-1]]
 
         started, clusters = time.perf_counter(), {}
-        rule = self.data.rule(asks, self.k, self.data.args.readings[0], assign)
+        args = self.data.args
+        rule = self.data.rule(asks, self.k, args.similarities[0], assign or args.assigns[0])
         for group in [self.questions] if together else [[question] for question in self.questions]:
             clusters |= clustering.lockstep({q: clustering.greedy(self.n, rule, q) for q in group}, score)
         seconds = time.perf_counter() - started

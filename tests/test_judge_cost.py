@@ -46,14 +46,14 @@ def stored(sample, tmp_path, tiny):
 
 
 def test_modes_are_counted_on_stored_scores(sample, tmp_path, tiny, stored):
-    options = "--n 4 6 --k 2 6 --k1 10 --readings p_same/best verdict/first"
+    options = "--n 4 6 --k 2 6 --k1 10 --similarities p_same verdict --assigns best first"
     done = run(sample, tmp_path / "cost", options, tiny)
     assert done.returncode == 0, done.stderr[-2000:]
-    table = pd.read_csv(tmp_path / "cost.csv").set_index(["reading", "mode", "n", "K"])
-    first = table.loc["verdict/first"]
+    table = pd.read_csv(tmp_path / "cost.csv").set_index(["similarity", "assign", "mode", "n", "K"])
+    first = table.loc[("verdict", "first")]
     assert first.loc[("exact savings", 6, 6), "same clusters"] == 1
-    assert first.loc[("full rule", 6, 6), "clusters"] != table.loc[("p_same/best", "full rule", 6, 6), "clusters"]
-    table = table.loc["p_same/best"]
+    assert first.loc[("full rule", 6, 6), "clusters"] != table.loc[("p_same", "best", "full rule", 6, 6), "clusters"]
+    table = table.loc[("p_same", "best")]
     for n in (4, 6):
         # K1 and K above n: every new trace is compared with every earlier one.
         assert table.loc[("full rule", n, 6), "calls"] == n * (n - 1) / 2

@@ -7,13 +7,21 @@ from deepprune.evaluate import judge_cost_figures
 MODES = (*judge_cost_figures.MODES, "representative", judge_cost_figures.LEAST)
 
 
-def cost(n=(16,), k=(32,), judges=("mine",), readings=("p_same/best",)):
+def cost(n=(16,), k=(32,), judges=("mine",), similarities=("p_same",)):
     """A table of benchmarks/judge_cost.py; 'representative' was a mode once."""
     rows = [
-        {"mode": mode, "judge": judge, "reading": reading, "n": traces, "K": clusters, "questions": 4}
+        {
+            "mode": mode,
+            "judge": judge,
+            "similarity": similarity,
+            "assign": "best",
+            "n": traces,
+            "K": clusters,
+            "questions": 4,
+        }
         | {"calls": 10.0 * traces, "adjusted Rand index to the answers": 0.5, "calls / full rule": 0.5}
         for judge in judges
-        for reading in readings
+        for similarity in similarities
         for traces in n
         for clusters in k
         for mode in MODES
@@ -35,7 +43,7 @@ def test_calls_are_drawn_against_what_was_varied():
 
 def test_several_judges_and_readings_have_panels_of_their_own():
     judges = ("simulated, AUROC 0.7", "simulated, AUROC 0.9")
-    trade_off, shares = panels(judge_cost_figures.draw(cost(judges=judges, readings=("p_same/best", "verdict/best"))))
+    trade_off, shares = panels(judge_cost_figures.draw(cost(judges=judges, similarities=("p_same", "verdict"))))
     assert {text.get_text() for text in trade_off.texts} == {"0.7", "0.9"}
     assert shares.get_xlabel() == "AUROC of the simulated judge" and len(shares.patches) == 2 * 2 * 2
 
@@ -51,3 +59,12 @@ def test_a_timed_run_shows_its_seconds_and_no_single_point():
     (axis,) = panels(judge_cost_figures.draw(cost(), timed))
     assert [bar.get_width() for bar in axis.patches] == [10.0, 20.0] and not axis.lines
     assert [text.get_text() for text in axis.texts] == [" 10 s, 5 calls", " 20 s, 5 calls"]
+
+
+def test_a_table_with_similarity_and_assign_in_one_column_is_read_with_a_line(tmp_path, capsys):
+    old = cost().rename(columns={"similarity": "reading"}).drop(columns="assign").assign(reading="p_same/best")
+    old.to_csv(tmp_path / "old.csv", index=False)
+    table = judge_cost_figures.read(tmp_path / "old.csv")
+    assert set(table["similarity"]) == {"p_same"} and set(table["assign"]) == {"best"}
+    assert list(table)[:4] == ["mode", "judge", "similarity", "assign"]
+    assert "old.csv: its column 'reading' is read as 'similarity' and 'assign'" in capsys.readouterr().err

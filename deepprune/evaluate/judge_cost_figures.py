@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,24 @@ LEAST = "least possible, exact"
 MODES = (FULL, EXACT, LIKELY, LARGEST)  # older tables hold more
 
 
+def read(path: str | Path) -> pd.DataFrame:
+    """A table as benchmarks/judge_cost.py writes it (CSV).
+
+    Of an older one, which has similarity and assign in one column ('p_same/best'), says so in a line and splits it.
+    """
+    numbers = pd.read_csv(path)
+    if "reading" in numbers:
+        print(
+            f"{path}: its column 'reading' is read as 'similarity' and 'assign', as they are called now",
+            file=sys.stderr,
+        )
+        at = numbers.columns.get_loc("reading")
+        both = numbers.pop("reading").str.split("/", expand=True)
+        numbers.insert(at, "similarity", both[0])
+        numbers.insert(at + 1, "assign", both[1])
+    return numbers
+
+
 def draw(numbers: pd.DataFrame, timed: Sequence[dict] = ()) -> Any:
     """A panel a question that the table answers, two in a row.
 
@@ -34,6 +53,7 @@ def draw(numbers: pd.DataFrame, timed: Sequence[dict] = ()) -> Any:
     exact rule's share by judge and reading where there are several. timed: rows of the timed part: seconds by mode. A
     single case: its calls by mode.
     """
+    numbers = numbers.assign(reading=numbers["similarity"] + ", " + numbers["assign"])
     first = numbers.iloc[0]
     numbers = numbers[numbers["mode"].isin([*MODES, LEAST])]
     largest = numbers[(numbers["n"] == numbers["n"].max()) & (numbers["K"] == numbers["K"].max())]
@@ -146,7 +166,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="+", metavar="NAME.csv")
     for table in map(Path, parser.parse_args().tables):
         timed = json.loads(table.with_suffix(".json").read_text()).get("timed", ())
-        plotting.save(draw(pd.read_csv(table), timed), table.with_suffix(".png"))
+        plotting.save(draw(read(table), timed), table.with_suffix(".png"))
         print(table.with_suffix(".png"))
 
 
