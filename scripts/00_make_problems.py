@@ -22,7 +22,10 @@ from deepprune.data import answers, problems
 @dataclasses.dataclass
 class ProblemSettings:
     output: str = setting(config.REQUIRED, "JSONL file of Problem records to write", ends=config.PACKED)
-    families: list[str] = setting(list(problems.FAMILIES), "reasoning-gym families", choices=tuple(problems.FAMILIES))
+    level: str = setting(
+        "short", "how many steps reasoning-gym's problems take: short or long", choices=tuple(problems.LEVELS)
+    )
+    families: list[str] = setting([], "reasoning-gym families (default: all of the level)")
     per_family: int = setting(24, "problems of each family", at_least=1)
     seed: int = setting(1, "seed of the generator", at_least=0, at_most=config.LARGEST_SEED)
     exclude: list[str] = setting([], "problem files whose questions must not come again")
@@ -46,7 +49,7 @@ def main() -> None:
         problem_set = problems.load_benchmark(settings.benchmark, settings.path)
     else:
         problem_set = []
-        for family in settings.families:
+        for family in settings.families or problems.LEVELS[settings.level]:
             problem_set += problems.generate(family, settings.per_family, settings.seed, skip)
     rows = manifest.write(map(records.to_row, problem_set))
     print(f"{settings.output}: {rows} problems")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepprune.base.errors import UserError
-from deepprune.data import problems
+from deepprune.data import answers, problems
 from deepprune.engines import models, packaged
 
 
@@ -19,6 +19,20 @@ def test_families_are_seeded_distinct_and_exclusive():
     assert not keys & {problems.normalised_question(p.question) for p in others}
     with pytest.raises(UserError, match="unknown problem family"):
         problems.generate("alchemy", 1, 0)
+
+
+def test_long_problems_take_more_steps():
+    for family in problems.LEVELS["short"].keys() & problems.LEVELS["long"].keys() - {"gsm_symbolic"}:
+        short, long = (problems.generate(family, 5, 1, level=level) for level in ("short", "long"))
+        assert max(len(p.question) for p in short) < max(len(p.question) for p in long), family
+    with pytest.raises(UserError, match="families of level short are"):
+        problems.generate("lcm", 1, 0)
+
+
+@pytest.mark.parametrize("family", problems.LEVELS["long"])
+def test_long_families_have_readable_golds(family):
+    long = problems.generate(family, 3, 5, level="long")
+    assert len({p.problem_id for p in long}) == 3 and all(answers.readable(p.gold) for p in long)
 
 
 def test_golds_are_right():

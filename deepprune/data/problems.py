@@ -17,13 +17,29 @@ from deepprune.base.questions import normalised_question, question_words
 from deepprune.base.records import Problem, content_hash
 from deepprune.data import answers
 
-# Difficulties are set so that Qwen2.5-Coder-0.5B-Instruct is right 15 % to 85 % of the time in each family.
-FAMILIES: dict[str, dict[str, Any]] = {
-    "gsm_symbolic": {"max_steps": 2},  # ours: at most so many equations in the worked solution
-    "chain_sum": {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 2},
-    "basic_arithmetic": {"min_terms": 2, "max_terms": 4, "min_digits": 1, "max_digits": 2},
-    "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
-    "gcd": {"min_numbers": 2, "max_numbers": 2, "min_value": 1, "max_value": 30},
+# level -> family -> settings of reasoning-gym; min_steps, max_steps are ours: equations in the worked solution.
+LEVELS: dict[str, dict[str, dict[str, Any]]] = {
+    # Qwen2.5-Coder-0.5B-Instruct is right 15 % to 85 % of the time in each family.
+    "short": {
+        "gsm_symbolic": {"max_steps": 2},
+        "chain_sum": {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 2},
+        "basic_arithmetic": {"min_terms": 2, "max_terms": 4, "min_digits": 1, "max_digits": 2},
+        "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
+        "gcd": {"min_numbers": 2, "max_numbers": 2, "min_value": 1, "max_value": 30},
+    },
+    # Several steps each: for a reasoner that writes hundreds of tokens.
+    "long": {
+        "gsm_symbolic": {"min_steps": 4},
+        "chain_sum": {"min_terms": 8, "max_terms": 10, "min_digits": 2, "max_digits": 3},
+        "basic_arithmetic": {"min_terms": 5, "max_terms": 7, "min_digits": 1, "max_digits": 2},
+        "products": {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 3},
+        "gcd": {"min_numbers": 3, "max_numbers": 3, "min_value": 20, "max_value": 200},
+        "lcm": {"min_numbers": 2, "max_numbers": 3, "min_value": 5, "max_value": 60},
+        "leg_counting": {"min_animals": 4, "max_animals": 6, "max_instances": 9},
+        "decimal_chain_sum": {"min_terms": 5, "max_terms": 7, "min_digits": 1, "max_digits": 2},
+        "simple_equations": {},
+        "count_primes": {"min_n": 1, "max_n": 100},
+    },
 }
 
 # name -> (hub id, config, split, question field, gold field). AIME years are picked out of one data set.
@@ -37,29 +53,30 @@ BENCHMARKS: dict[str, tuple[str, str | None, str, str, str]] = {
 }
 
 
-def generate(family: str, count: int, seed: int, skip: set[str] = frozenset()) -> list[Problem]:
-    """`count` distinct seeded problems of a reasoning-gym family, none with a normalised question in `skip`.
+def generate(family: str, count: int, seed: int, skip: set[str] = frozenset(), level: str = "short") -> list[Problem]:
+    """`count` distinct seeded problems of a reasoning-gym family at a level, none with a normalised question in `skip`.
 
     Questions that differ in their operators alone count as one here: more variety, and a seed's set stays what it was.
     Raises UserError for an unknown family or one that runs out of distinct problems.
     """
     import reasoning_gym
 
-    if family not in FAMILIES:
-        raise UserError(f"unknown problem family {family!r}; families are {', '.join(FAMILIES)}")
+    families = LEVELS[level]
+    if family not in families:
+        raise UserError(f"unknown problem family {family!r}; families of level {level} are {', '.join(families)}")
     seen, problems = {question_words(question) for question in skip}, []
     # Neighbouring seeds share most problems, so what is skipped must not use up the search.
     size = 20 * (count + len(skip)) + 100
-    settings = dict(FAMILIES[family])
-    max_steps = settings.pop("max_steps", None)
+    settings = dict(families[family])
+    min_steps, max_steps = settings.pop("min_steps", 0), settings.pop("max_steps", math.inf)
     for entry in reasoning_gym.create_dataset(family, size=size, seed=seed, **settings):
-        if max_steps is not None and entry["metadata"]["answer_cot"].count("=") > max_steps:
+        if not min_steps <= entry["metadata"].get("answer_cot", "").count("=") <= max_steps:
             continue
         question = _plain_question(entry["question"])
         key = question_words(normalised_question(question))
         if key not in seen:
             seen.add(key)
-            problems.append(Problem.new("reasoning-gym", question, entry["answer"], "math", family))
+            problems.append(Problem.new("reasoning-gym", question, str(entry["answer"]), "math", family))
             if len(problems) == count:
                 return problems
     raise UserError(f"family {family!r} has only {len(problems)} distinct problems of {count} in its first {size}")
