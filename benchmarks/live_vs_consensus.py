@@ -25,7 +25,9 @@ from deepprune.base.stage import command
 from deepprune.data.problems import spread
 from deepprune.engines import models
 from deepprune.prune import costs, live_setup
-from deepprune.prune.live import JudgeQueue, LiveSettings, Question
+from deepprune.prune.live import LiveQuestion
+from deepprune.prune.live_judging import JudgeQueue
+from deepprune.prune.live_traces import LiveSettings
 
 WAYS = ("consensus", "live")
 
@@ -48,7 +50,7 @@ def main() -> None:
         settings.problems,
         ("timeout", "retries", "least_label_mass", "other_truncation"),
         settings.overwrite,
-        {"reasoner": models.resolve(settings.reasoner).name, "judge": live_setup.judge_name(settings)},
+        {"reasoner": models.resolve(settings.reasoner).name, "judge": live_setup.describe_judge(settings)["name"]},
     )
     with manifest.appender() as output:
         done = {(row["group"], row["way"]) for _, row in jsonl.read(settings.output)}
@@ -83,9 +85,7 @@ async def measure(
         queue, slots = JudgeQueue(judge), asyncio.Semaphore(settings.max_num_seqs)
 
         async def answer(problem: Problem, way: str, how: LiveSettings = how) -> Pruning:
-            question = Question(
-                problem, reasoner, queue, how, slots, reasoner.tokenizer, lambda event: None, lambda trace: None
-            )
+            question = LiveQuestion(problem, reasoner, queue, how, slots, reasoner.tokenizer)
             return await (question.consensus() if way == "consensus" else question.run())
 
         await answer(Problem.new("warm-up", "What is 1 + 1?", "2"), "live", dataclasses.replace(how, n=2))
@@ -177,7 +177,7 @@ def mean(rows: list[dict], chosen, column: str) -> float:
 
 def show(numbers: dict, settings: live_setup.LivePruneSettings) -> None:
     """The summary, for reading."""
-    judge = live_setup.judge_name(settings)
+    judge = live_setup.describe_judge(settings)["name"]
     print(f"{numbers['questions']} questions, n = {settings.n}, reasoner {settings.reasoner}, judge {judge}")
     for way in WAYS:
         row = numbers[way]

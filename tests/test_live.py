@@ -9,10 +9,13 @@ from conftest import make_problem
 
 from deepprune.data.truncation import Truncation
 from deepprune.engines.reasoners import Chunk, Reasoner, ReasonerLost, Sampling
-from deepprune.judges import Judge, Score
-from deepprune.prune import clustering, finishing, live, prefixes
+from deepprune.judges import Judge, Request, Score
+from deepprune.prune import clustering, finishing, prefixes
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
+from deepprune.prune.live import LiveQuestion
+from deepprune.prune.live_judging import JudgeLost, JudgeQueue
+from deepprune.prune.live_traces import LiveSettings, LiveTrace, decoded
 
 PROBLEM = make_problem(2, "4")
 
@@ -112,7 +115,7 @@ def texts(n, seed=0):
 
 def settings(**more):
     finish = more.pop("finish", FinishSettings(k2=4, k3=4))
-    return live.LiveSettings(
+    return LiveSettings(
         more.pop("n", 16),
         Truncation("words", 2),
         ClusterSettings(k1=3),
@@ -127,8 +130,8 @@ def run(made, judge, reasoner, slots=8):
     events, kept = [], []
 
     async def main():
-        question = live.Question(
-            PROBLEM, reasoner, live.JudgeQueue(judge), made, asyncio.Semaphore(slots), None, events.append, kept.append
+        question = LiveQuestion(
+            PROBLEM, reasoner, JudgeQueue(judge), made, asyncio.Semaphore(slots), None, events.append, kept.append
         )
         try:
             return question, await question.run()
@@ -152,24 +155,24 @@ def test_only_what_is_needed_is_generated_and_every_token_is_counted(rule):
     assert set(done.finished) <= set(by_id) and len(done.finished) <= 4
     for trace in kept:  # finished traces are whole, as planned, and graded
         assert trace.text in texts(16) and trace.finish_reason == "stop" and trace.answer is not None
-    held = [t for t in question.arrived if not t.whole]
+    held = [t for t in question.traces.arrived if not t.whole]
     assert held, "nothing was pruned"
     for trace in held:  # an unfinished one stops at most a word after its second reasoning word, and has no answer
         assert trace.text.startswith(trace.prefix) and len(trace.text.split()) - len(trace.prefix.split()) <= 2
-        assert question.record(trace).answer is None and question.record(trace).finish_reason == "abort"
+        assert question.traces.record(trace).answer is None and question.traces.record(trace).finish_reason == "abort"
     assert {e["event"] for e in events} >= {"started", "held", "judged", "pruned", "answered"}
-    assert sum(e["event"] == "started" for e in events) == len(question.arrived)
+    assert sum(e["event"] == "started" for e in events) == len(question.traces.arrived)
 
 
 def test_clusters_and_vote_are_those_of_the_recorded_prefixes():
     """The same pure clustering and finish rule on what was recorded, in the order of arrival."""
     judge = Noisy()
     question, done, _, _ = run(settings(), judge, MadeUp(texts(16)))
-    recorded = [question.record(t) for t in question.arrived]
+    recorded = [question.traces.record(t) for t in question.traces.arrived]
     cut = [Truncation("words", 2).cut(t.text) for t in recorded]
 
     def score(batch):
-        return [s.p_same for s in Noisy().score([live.Request("", cut[a], cut[b], "", "") for _, a, b in batch])]
+        return [s.p_same for s in Noisy().score([Request("", cut[a], cut[b], "", "") for _, a, b in batch])]
 
     clusters = clustering.lockstep({"q": clustering.greedy(16, ClusterSettings(k1=3), PROBLEM.problem_id)}, score)["q"]
     assert [[recorded[i].trace_id for i in c] for c in clusters] == done.clusters
@@ -180,7 +183,7 @@ def test_clusters_and_vote_are_those_of_the_recorded_prefixes():
 
 
 def test_a_lost_judge_stops_or_goes_on_as_consensus():
-    with pytest.raises(live.JudgeLost, match="noisy failed: http://host: connection refused"):
+    with pytest.raises(JudgeLost, match="noisy failed: http://host: connection refused"):
         run(settings(), Noisy(fail_after=5), MadeUp(texts(16)))
     question, done, events, kept = run(settings(on_judge_failure="consensus"), Noisy(fail_after=5), MadeUp(texts(16)))
     assert len(kept) == len(done.finished) == 16 and all(t.finish_reason == "stop" for t in kept)
@@ -196,15 +199,14 @@ def test_a_lost_reasoner_is_an_error_and_what_ended_before_is_kept():
     reasoner = MadeUp(short, fail_at=150)
 
     async def main():
-        question = live.Question(
+        question = LiveQuestion(
             PROBLEM,
             reasoner,
-            live.JudgeQueue(Noisy()),
+            JudgeQueue(Noisy()),
             settings(),
             asyncio.Semaphore(8),
             None,
-            lambda e: None,
-            kept.append,
+            keep=kept.append,
         )
         await question.run()
 
@@ -220,17 +222,15 @@ def test_many_questions_share_judge_batches():
     judge.score = lambda requests: batches.append(len(requests)) or judge_score(requests)
 
     async def main():
-        queue, slots = live.JudgeQueue(judge), asyncio.Semaphore(32)
+        queue, slots = JudgeQueue(judge), asyncio.Semaphore(32)
         questions = [
-            live.Question(
+            LiveQuestion(
                 dataclasses.replace(PROBLEM, problem_id=f"p{i}"),
                 MadeUp(texts(8, i)),
                 queue,
                 settings(n=8),
                 slots,
                 None,
-                lambda e: None,
-                lambda t: None,
             )
             for i in range(4)
         ]
@@ -244,7 +244,7 @@ def test_many_questions_share_judge_batches():
 def test_no_two_runs_give_a_trace_the_same_id():
     """Each run samples anew: two runs' records may lie in one file."""
     ids = [
-        {question.record(t).trace_id for t in question.arrived}
+        {question.traces.record(t).trace_id for t in question.traces.arrived}
         for question, *_ in (run(settings(), Noisy(), MadeUp(texts(16))) for _ in range(2))
     ]
     assert len(ids[0]) == len(ids[1]) == 16 and not ids[0] & ids[1]
@@ -255,8 +255,8 @@ def test_traces_that_all_end_before_their_prefix_is_complete(rule):
     short = [f"T{i} {'ab'[i % 2]} is \\boxed{{{4 + i % 2}}}" for i in range(16)]
     question, done, _, kept = run(settings(finish=FinishSettings(rule, k2=4, k3=4, start=16)), Noisy(), MadeUp(short))
     assert done.tokens["rest"] == 0 and done.tokens["prefix"] == done.tokens["total"] == done.tokens["consensus"]
-    assert len(kept) == 16 and done.settings["live"] and all(t.read_whole for t in question.arrived)
-    line = prefixes.whole_line((t.read_whole, t.record.answer) for t in question.arrived)
+    assert len(kept) == 16 and done.settings["live"] and all(t.read_whole for t in question.traces.arrived)
+    line = prefixes.whole_line((t.read_whole, t.record.answer) for t in question.traces.arrived)
     assert (
         line.startswith("traces that end before the cut: 16 of 16 (100.0%)") and "16 of them with their answer" in line
     )
@@ -290,11 +290,11 @@ def test_the_judge_is_asked_by_question_and_trace():
 def test_the_token_that_ends_a_trace_is_not_in_its_text():
     """Of tokenizers that do not call it special; an engine leaves it out too."""
     question, *_ = run(settings(n=4), Noisy(), MadeUp(texts(4)))
-    words = question.reasoner.tokenizer
-    trace = live.Live(0, pieces=["It", " is 4."], token_ids=words.encode("It is 4. <end>"), finish_reason="stop")
-    assert question._decoded(trace).rstrip() == "It is 4."
-    cut = live.Live(0, pieces=["It", " is 4."], token_ids=words.encode("It is 4."), finish_reason="length")
-    assert question._decoded(cut) == "It is 4."
+    words = question.traces.reasoner.tokenizer
+    trace = LiveTrace(0, pieces=["It", " is 4."], token_ids=words.encode("It is 4. <end>"), finish_reason="stop")
+    assert decoded(trace, words).rstrip() == "It is 4."
+    cut = LiveTrace(0, pieces=["It", " is 4."], token_ids=words.encode("It is 4."), finish_reason="length")
+    assert decoded(cut, words) == "It is 4."
 
 
 def test_a_trace_that_reaches_the_limit_while_held_is_not_resumed():

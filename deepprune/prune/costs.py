@@ -11,9 +11,9 @@ asked before, and a stored score may come from another run. A stored score says 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from deepprune.base.records import Trace
+from deepprune.base.records import Pruning, Trace
 from deepprune.judges.pair_prompts import Frame, PairPrompts
 
 
@@ -37,6 +37,15 @@ def reduction(spent: float, consensus: float) -> float:
     return 1.0 - spent / consensus if consensus else float("nan")
 
 
+def total_tokens(prunings: Iterable[Pruning]) -> dict[str, int]:
+    """Reasoner tokens of these questions together, by kind; cons@n's among them."""
+    totals = dict.fromkeys(("prefix", "rest", "total", "consensus"), 0)
+    for pruned in prunings:
+        for kind in totals:
+            totals[kind] += pruned.tokens[kind]
+    return totals
+
+
 def parameters_from_name(name: str) -> float | None:
     """Parameters that a model's name states ('Qwen2.5-Coder-0.5B' -> 0.5e9), else None: not known.
 
@@ -51,7 +60,7 @@ def parameters_from_name(name: str) -> float | None:
 
 
 def prompt_parts(prompts: PairPrompts, question: str, prefixes: Sequence[str]) -> tuple[Frame, list[int]]:
-    """(tokens of a pair's prompt beside the two prefixes, tokens of each prefix) of one question's prompts to a judge."""
+    """(tokens of a pair's prompt beside the two prefixes, tokens of each prefix) of one question's judge prompts."""
     lengths = [len(prompts.tokenizer.encode(prefix, add_special_tokens=False)) for prefix in prefixes]
     return prompts.frame(question), lengths
 

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from deepprune.base import console
-from deepprune.prune.live import STATES, Question
+from deepprune.prune.live import LiveQuestion
+from deepprune.prune.live_traces import STATES
 
 
 class Display:
@@ -15,15 +16,15 @@ class Display:
 
     def __init__(self, total: int):
         self.total, self.done, self.started = total, 0, time.monotonic()
-        self.questions: dict[str, Question] = {}
+        self.questions: dict[str, LiveQuestion] = {}
         self.view = None
 
     def __enter__(self) -> Display:
         if console.bars().isatty():
             from rich.console import Console
-            from rich.live import Live as View
+            from rich.live import Live
 
-            self.view = View(get_renderable=self.table, console=Console(file=console.bars()), refresh_per_second=4)
+            self.view = Live(get_renderable=self.table, console=Console(file=console.bars()), refresh_per_second=4)
             self.view.__enter__()
         return self
 
@@ -31,11 +32,11 @@ class Display:
         if self.view:
             self.view.__exit__(*error)
 
-    def begin(self, question: Question) -> None:
+    def begin(self, question: LiveQuestion) -> None:
         """A question has started."""
         self.questions[question.problem.problem_id] = question
 
-    def end(self, question: Question, line: str) -> None:
+    def end(self, question: LiveQuestion, line: str) -> None:
         """A question is answered; `line` says how."""
         self.done += 1
         self.questions.pop(question.problem.problem_id, None)
@@ -51,14 +52,14 @@ class Display:
         for column in ("question", *STATES, "tokens", "saved so far", "clusters by size"):
             table.add_column(column)
         for question in list(self.questions.values()):
-            states = Counter(trace.state for trace in question.live)
-            spent = sum(len(trace.token_ids) for trace in question.live)
-            sizes = sorted(Counter(n for n in question.sizes()).values(), reverse=True)
+            states = Counter(trace.state for trace in question.traces.all)
+            spent, consensus = question.spent(), question.consensus_tokens()
+            sizes = question.clusters.sizes()
             table.add_row(
                 question.problem.question.strip().replace("\n", " ")[:40],
                 *(str(states.get(s, 0)) for s in STATES),
                 f"{spent:,}",
-                question.saved_so_far(),
+                f"{1 - spent / consensus:.0%}" if consensus else "",
                 " ".join(map(str, sizes[:12])) + (" ..." if len(sizes) > 12 else ""),
             )
         return table
