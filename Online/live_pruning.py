@@ -1,7 +1,8 @@
 """Live pruning: run n traces in vLLM, judge their prefixes as they appear, never generate the redundant ones, vote.
 
     python Online/live_pruning.py --config scripts/recipes/cpu.yaml --reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct \
-        --judge-model results/demo/judge --problems DeepPrune_data/problems/words.jsonl --n 16 --output results/live.jsonl
+        --judge-model results/demo/judge --n 16 \
+        --problems DeepPrune_data/problems/words.jsonl --output results/live.jsonl
     python Online/live_pruning.py --config scripts/recipes/cpu.yaml --reasoner HuggingFaceTB/SmolLM2-135M-Instruct \
         --judge sbert --judge-model sentence-transformers/all-MiniLM-L6-v2 --n 8 --question "What is 12 + 30?"
     python Online/live_pruning.py --reasoner Qwen/Qwen3-8B --reasoner-url http://127.0.0.1:8000/v1 --judge server \
@@ -9,11 +10,11 @@
         --problems AIME24.problems.jsonl --output live.jsonl
 
 The reasoner is an engine of this process, or a vLLM server (--reasoner-url); the judge likewise (--judge server), or
-Sentence-BERT. Each trace is held when its prefix is complete, by aborting its request; what the finish rule chooses goes
-on from there. Writes Pruning records to OUTPUT, Trace records to OUTPUT.traces.jsonl (finished ones the moment they end)
-and every event to OUTPUT.events.jsonl. Traces are numbered in the order in which they were held, so that
-Online/greedy_cluster_threshold.py on them clusters as the live run did. A killed run goes on with the same command; what
-an unfinished question had generated moves to OUTPUT.interrupted.jsonl.
+Sentence-BERT. Each trace is held when its prefix is complete, by aborting its request; what the finish rule chooses
+goes on from there. Writes Pruning records to OUTPUT, Trace records to OUTPUT.traces.jsonl (finished ones the moment
+they end) and every event to OUTPUT.events.jsonl. Traces are numbered in the order in which they were held, so that
+Online/greedy_cluster_threshold.py on them clusters as the live run did. A killed run goes on with the same command;
+what an unfinished question had generated moves to OUTPUT.interrupted.jsonl.
 """
 
 import asyncio
@@ -69,8 +70,8 @@ def answer_files(settings: LivePruneSettings) -> None:
     total = costs.total_tokens(prunings)
     print(
         f"{len(prunings)} questions: accuracy {sum(p.correct is True for p in prunings) / len(prunings):.3f}, "
-        f"{total['total']:,} tokens generated; cons@{settings.n} would have taken about {total['consensus']:,} (from the "
-        f"lengths of finished traces): {costs.reduction(total['total'], total['consensus']):.1%} saved"
+        f"{total['total']:,} tokens generated; cons@{settings.n} would have taken about {total['consensus']:,} (from "
+        f"the lengths of finished traces): {costs.reduction(total['total'], total['consensus']):.1%} saved"
     )
     manifest.finish(len(prunings), tokens=total)
 

@@ -146,8 +146,8 @@ def generate(settings: SampleSettings, llm, tokenizer, name: str, todo: list, se
             ids = prompts.reasoner_prompt_ids(tokenizer, problem.question, settings.system, settings.suffix)
             if len(ids) >= longest:
                 raise UserError(
-                    f"problem {problem.problem_id}: its prompt is {len(ids)} tokens, {name} reads {longest - 1} at most: raise "
-                    "--max-model-len"
+                    f"problem {problem.problem_id}: its prompt is {len(ids)} tokens, {name} reads {longest - 1} at most: "
+                    "raise --max-model-len"
                 )
             request = f"{problem.problem_id}/{index}"
             open_requests[request] = (problem, index)

@@ -117,19 +117,20 @@ def test_only_needed_comparisons_give_the_same_clusters(count, rule, noise, kind
 
 
 def test_needed_comparisons_by_hand():
-    """Ten members of each of three clusters, then one more of the first: ten answers settle it, one each rules out two."""
+    """Ten members of each of three clusters, then one more of the first: ten settle it, one each rules two out."""
     rule = ClusterSettings(asks="needed")
     labels = [0] * 10 + [1] * 10 + [2] * 10 + [0]
     _, asked = counted(31, rule, lambda a, b: 0.95 if labels[a] == labels[b] else 0.05)
     last = [a for a, b in asked if b == 30]
     assert sorted(a // 10 for a in last) == [0] * 10 + [1, 2]
-    # A trace like none: each cluster of ten is out once its mean can reach 0.5 at most: (10 - 0.95 j) / 10 <= 0.5, j = 6.
+    # A trace like none: each cluster of ten is out once its mean can reach 0.5 at most:
+    # (10 - 0.95 j) / 10 <= 0.5, j = 6.
     _, asked = counted(31, rule, lambda a, b: 0.95 if labels[a] == labels[b] and b < 30 else 0.05)
     assert sorted(a // 10 for a in (a for a, b in asked if b == 30)) == [0] * 6 + [1] * 6 + [2] * 6
 
 
 def test_needed_comparisons_of_a_sure_judge_by_hand():
-    """Scores of exactly 0 and 1 reach tau and one another exactly: no answer is asked to tell 0.5 from a little more."""
+    """Scores of exactly 0 and 1 reach tau and one another exactly: none is asked to tell 0.5 from a little more."""
     labels = [0] * 10 + [1] * 10 + [2] * 10
 
     def last(kin, **rule):
@@ -138,8 +139,8 @@ def test_needed_comparisons_of_a_sure_judge_by_hand():
             ClusterSettings(asks="needed", **rule),
             lambda a, b: float(labels[a] == (kin if b == 30 else labels[b])),
         )
-        found = [a // 10 for a, b in asked if b == 30]
-        return [found.count(cluster) for cluster in range(3)]
+        clusters = [a // 10 for a, b in asked if b == 30]
+        return [clusters.count(cluster) for cluster in range(3)]
 
     # Like none: a mean of ten is at tau with five answers of 0.
     assert last(None) == [5, 5, 5] == last(None, similarity="verdict") == last(None, assign="first")
@@ -191,12 +192,12 @@ def test_likely_comparisons_by_hand():
         rule = ClusterSettings(asks=asks, surety=surety)
         clusters, asked = counted(21, rule, p_same)
         assert [len(c) for c in clusters] == [11, 10]
-        found = [a // 10 for a, b in asked if b == 20]
-        last[asks, surety] = found.count(0), found.count(1)
+        clusters = [a // 10 for a, b in asked if b == 20]
+        last[asks, surety] = clusters.count(0), clusters.count(1)
     # Exact: ten answers of 0.7 are a mean of 0.7, and five of 0.3 leave one of 0.65 at most.
     assert last["needed", 2.0] == (10, 5)
-    # One answer each, 0.65 and 0.25: sd 0.06 by now, so a mean may be off by 0.03 (half a standard error) or by 0.12 (two),
-    # and what is asked about next is the better one, down from 0.77 to where it beats 0.37 and tau.
+    # One answer each, 0.65 and 0.25: sd 0.06 by now, so a mean may be off by 0.03 (half a standard error) or by 0.12
+    # (two), and what is asked about next is the better one, down from 0.77 to where it beats 0.37 and tau.
     assert last["likely", 0.5] == (1, 1) and last["likely", 2.0] == (2, 1)
 
 

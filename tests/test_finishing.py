@@ -71,10 +71,18 @@ cases = st.integers(1, 40).flatmap(
         st.lists(st.integers(1, 50), min_size=n, max_size=n),
     )
 )
-choices = st.fixed_dictionaries({
-    "rule": st.sampled_from(tuple(RULES)), "k2": st.integers(1, 8), "k3": st.integers(1, 8), "trust": st.sampled_from([0.0, 0.3, 1.0]),
-    "batch": st.integers(1, 5), "start": st.integers(1, 10), "largest": st.integers(1, 3), "per_cluster": st.integers(1, 3),
-})  # fmt: skip
+choices = st.fixed_dictionaries(
+    {
+        "rule": st.sampled_from(tuple(RULES)),
+        "k2": st.integers(1, 8),
+        "k3": st.integers(1, 8),
+        "trust": st.sampled_from([0.0, 0.3, 1.0]),
+        "batch": st.integers(1, 5),
+        "start": st.integers(1, 10),
+        "largest": st.integers(1, 3),
+        "per_cluster": st.integers(1, 3),
+    }
+)
 
 
 @settings(deadline=None, max_examples=200)

@@ -1,94 +1,34 @@
 """Live pruning against a real `vllm serve` on loopback: one small model is reasoner and judge."""
 
 import asyncio
-import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, make_problem, run_stage
+from servers import Relay, is_idle, serve, until
 
 from deepprune import judges
-from deepprune.base import records, runtime
-from deepprune.engines import engine
+from deepprune.base import records
 from deepprune.engines.reasoners import Sampling, ServerReasoner
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-N = 4
-
-
-def until(condition, seconds=1800):
-    """Wait until condition() is true, however busy the machine is; fail after so many seconds."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends, f"not within {seconds} s"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    """A port that nobody has and, below those that the system hands out (from 32768), nobody is given before the server has it."""
-    for port in random.sample(range(20000, 32000), 1000):
-        with socket.socket() as trial, contextlib.suppress(OSError):
-            trial.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
+N, KEY = 4, "open sesame"
 
 
 @pytest.fixture(scope="module")
 def server(smol, tmp_path_factory):
-    """(URL, process) of a vLLM server with SmolLM2-135M."""
-    port = free_port()
-    log = open(tmp_path_factory.mktemp("server") / "log.txt", "w")
-    process = subprocess.Popen(
-        # What `vllm serve` runs; the CPU build's command line looks for its version under the other package name.
-        [
-            sys.executable,
-            "-m",
-            "vllm.entrypoints.openai.api_server",
-            "--model",
-            smol,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--max-model-len",
-            "2048",
-            "--max-num-seqs",
-            "8",
-            "--dtype",
-            "float32",
-            "--enforce-eager",
-            "--block-size",
-            "32",
-        ],
-        stdout=log,
-        stderr=log,
-        env=runtime.environment() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
-        start_new_session=True,
-    )
-    engine.end_when_killed(process.pid)  # with the tests
-    url = f"http://127.0.0.1:{port}"
+    """(URL, process) of a vLLM server with SmolLM2-135M that wants a key."""
+    with serve(smol, tmp_path_factory.mktemp("server"), "--api-key", KEY) as running:
+        yield running
 
-    def answers():
-        assert process.poll() is None, Path(log.name).read_text()[-3000:]
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            return urllib.request.urlopen(f"{url}/health", timeout=10)
 
-    until(answers)
-    yield f"{url}/v1", process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
 @pytest.fixture
@@ -223,6 +163,14 @@ def test_the_judge_on_a_server_gives_the_scores_of_transformers(server, smol):
     there.close()
 
 
+def test_without_the_key_one_line_says_that_one_is_needed(server, problems, tmp_path, monkeypatch):
+    for key, says in ((None, "put it into the environment variable OPENAI_API_KEY"), ("wrong", "was refused")):
+        monkeypatch.delenv("OPENAI_API_KEY") if key is None else monkeypatch.setenv("OPENAI_API_KEY", key)
+        done = run_stage(*options(server, problems, tmp_path / "x.jsonl"))
+        assert done.returncode == 2 and "the server wants a key (HTTP 401)" in done.stderr and says in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_wrong_urls_are_one_clear_line(server, problems, tmp_path):
     arguments = options(server, problems, tmp_path / "x.jsonl")
     arguments[arguments.index("--judge-url") + 1] = "http://127.0.0.1:9/v1"
@@ -230,57 +178,8 @@ def test_wrong_urls_are_one_clear_line(server, problems, tmp_path):
     assert done.returncode == 2 and "http://127.0.0.1:9/v1: no OpenAI-compatible server answers there" in done.stderr
 
 
-class Relay:
-    """A TCP relay to the server that can be cut: a judge server that is killed, without starting a second one."""
-
-    def __init__(self, url):
-        self.target = int(url.rsplit(":", 1)[1].removesuffix("/v1"))
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
-        self.open, self.requests, self.cut_after = [], 0, None
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self.target))
-            self.open += [client, server]
-            for a, b in ((client, server), (server, client)):
-                threading.Thread(target=self.pump, args=(a, b, a is client), daemon=True).start()
-
-    def pump(self, source, sink, counted):
-        try:
-            while data := source.recv(65536):
-                self.requests += counted and data.count(b"POST ")
-                if self.cut_after is not None and self.requests > self.cut_after:
-                    self.close()
-                    return
-                sink.sendall(data)
-        except OSError:
-            pass
-
-    def close(self):
-        self.listener.close()
-        for one in self.open:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-
-def is_idle(server) -> bool:
-    """Whether the server has no request, by its own metrics."""
-    text = urllib.request.urlopen(server[0].removesuffix("/v1") + "/metrics", timeout=600).read().decode()
-    return not sum(
-        float(x.split()[-1])
-        for x in text.splitlines()
-        if x.startswith(("vllm:num_requests_running{", "vllm:num_requests_waiting{"))
-    )
-
-
 def test_an_aborted_request_is_soon_gone(server, smol):
-    """Long before the 1500 tokens it asked for; what the server makes until it notices depends on how busy the machine is."""
+    """Long before the 1500 tokens it asked for; how many come until the server notices depends on how busy it is."""
 
     async def work():
         reasoner = ServerReasoner(server[0], smol)
@@ -359,8 +258,8 @@ def test_a_stopped_run_leaves_no_request_and_goes_on(server, problems, tmp_path,
     assert f"{len(before)} done before" in done.stdout and after[: len(before)] == before and len(after) == 4
     reported, counted = by_our_count(done.stdout)
     assert reported == counted == sum(p.tokens["total"] for p in after[len(before) :])
-    kept = {t.trace_id for t in records.read(records.Trace, tmp_path / "live.traces.jsonl")}
-    assert {i for p in after for c in p.clusters for i in c} == kept
+    recorded = {t.trace_id for t in records.read(records.Trace, tmp_path / "live.traces.jsonl")}
+    assert {i for p in after for c in p.clusters for i in c} == recorded
 
 
 def test_a_refused_request_is_one_clear_line(server, tmp_path):

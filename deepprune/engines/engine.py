@@ -1,8 +1,8 @@
 """The one place that starts vLLM.
 
 Generation goes through the engine's own step loop rather than `LLM.generate`, so that each result is on
-disk the moment it is finished. Whatever goes wrong after an engine has started ends it: `running` when its block is left,
-and what is still there when this process ends goes with it (Python would wait for the engine's process for ever).
+disk the moment it is finished. Whatever goes wrong after an engine has started ends it: `running` when its block is
+left, and what is still there when this process ends goes with it (Python would wait for the engine's process for ever).
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ def running(model: str, **options) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def starting(model: str) -> Iterator[None]:
-    """Around whatever starts an engine: its refusals are UserErrors, its processes leave Ctrl-C to this one and end with it.
+    """Around whatever starts an engine: its refusals are UserErrors, its processes end with this one, not by Ctrl-C.
 
-    A terminal sends Ctrl-C to all processes, and each would print a traceback; SIGTERM, which we send, ends them quietly.
+    A terminal sends Ctrl-C to all processes, and each would print a traceback; SIGTERM, which we send, ends them
+    quietly.
     """
     start_process = multiprocessing.process.BaseProcess.start
 
@@ -129,7 +130,8 @@ def starting(model: str) -> Iterator[None]:
         multiprocessing.process.BaseProcess.start = start_process
 
 
-# Reads until this process is gone, then ends the other one, unless that has ended before. A pidfd is never another process's.
+# Reads until this process is gone, then ends the other one, unless that has ended before. A pidfd is never another
+# process's.
 _WATCHER = """
 import os, select, signal, sys
 engine = os.pidfd_open(int(sys.argv[1]))
@@ -177,8 +179,9 @@ def _end_all() -> None:
 def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Iterator[tuple[str, Any]]:
     """Feed (request id, prompt, SamplingParams) to the engine; yield (id, RequestOutput) as each finishes.
 
-    Request ids must be unique among the open requests. Raises UserError if the engine refuses a request (a prompt that is
-    too long, say) or dies. However it is left, what is open is aborted: the engine can be used again, with the same ids.
+    Request ids must be unique among the open requests. Raises UserError if the engine refuses a request (a prompt that
+    is too long, say) or dies. However it is left, what is open is aborted: the engine can be used again, with the same
+    ids.
 
     At most `window` requests are in the engine at once, so an endless iterable needs no more memory.
     """
@@ -210,8 +213,8 @@ def run(llm, requests: Iterable[tuple[str, Any, Any]], window: int = 256) -> Ite
     except EngineDeadError as error:  # its process was killed (memory, say) or hung
         open_requests.clear()
         raise UserError(
-            "the vLLM engine died (its own message stands above); what was finished is on disk, run the same command again. "
-            "If memory ran out, lower max_num_seqs, batch or max_model_len"
+            "the vLLM engine died (its own message stands above); what was finished is on disk, run the same command "
+            "again. If memory ran out, lower max_num_seqs, batch or max_model_len"
         ) from error
     finally:
         if open_requests:

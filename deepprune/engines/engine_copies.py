@@ -1,8 +1,8 @@
 """Several copies of a model in one process's care (data parallel), to be used as one `vllm.LLM` is by engine.run.
 
-`vllm.LLM` refuses data_parallel_size in one process. vLLM's asynchronous engine takes it, starts an engine process a copy and
-hands each request to the copy that has least to do; here its event loop runs in a thread, and finished requests come out of a
-queue.
+`vllm.LLM` refuses data_parallel_size in one process. vLLM's asynchronous engine takes it, starts an engine process a
+copy and hands each request to the copy that has least to do; here its event loop runs in a thread, and finished
+requests come out of a queue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ SHUTDOWN_SECONDS = 60
 
 
 class Copies:
-    """Has what engine.run and the judges need of an LLM: llm_engine (itself), model_config, add_request, step, abort_request.
+    """Has what engine.run and the judges need of an LLM: llm_engine (itself), model_config, add_request, step,
+    abort_request.
 
     make: starts the asynchronous engine (AsyncLLM); called inside the event loop.
     """
@@ -80,7 +81,8 @@ class Copies:
     def step(self) -> list[Any]:
         """The outputs of requests that have finished since the last step, one at least: waits for it.
 
-        Raises UserError for a request that vLLM refuses, and what else ended one (EngineDeadError), after what finished before it.
+        Raises UserError for a request that vLLM refuses, and what else ended one (EngineDeadError), after what finished
+        before it.
         """
         outputs, self.held = self.held or [self.done.get()], []
         outputs += self._waiting()
@@ -94,11 +96,11 @@ class Copies:
 
     def _waiting(self) -> list[Any]:
         """What has come out by now."""
-        found = []
+        outputs = []
         with contextlib.suppress(queue.Empty):
             while True:
-                found.append(self.done.get_nowait())
-        return found
+                outputs.append(self.done.get_nowait())
+        return outputs
 
     def abort_request(self, names: Iterable[str]) -> None:
         """Abort open requests; when this returns, their names can be used again."""

@@ -157,10 +157,10 @@ def shut_down(asynchronous_engine) -> None:
 class ServerReasoner(Reasoner):
     """A vLLM server (`vllm serve`), by its OpenAI-compatible URL, as http://127.0.0.1:8000/v1.
 
-    Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. Connection errors and a
-    server that is too busy are tried again with growing pauses before anything was generated; nothing else is. To stop a request, our half of its
-    connection is closed: the server aborts a request whose client has gone, and what it had sent by then is still read
-    and counted.
+    Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. Connection errors
+    and a server that is too busy are tried again with growing pauses before anything was generated; nothing else is. To
+    stop a request, our half of its connection is closed: the server aborts a request whose client has gone, and what it
+    had sent by then is still read and counted.
     """
 
     def __init__(
@@ -188,7 +188,8 @@ class ServerReasoner(Reasoner):
         await self._check_tokens()
 
     async def _check_tokens(self) -> None:
-        """Raise UserError if the server's tokens are not our tokenizer's: prompts are token ids, and would be nonsense there.
+        """Raise UserError if the server's tokens are not our tokenizer's: prompts are token ids, and would be nonsense
+        there.
 
         A server that does not say (no /tokenize) is believed.
         """
@@ -203,7 +204,8 @@ class ServerReasoner(Reasoner):
             return
         if theirs != self.tokenizer.encode(text, add_special_tokens=False):
             raise UserError(
-                f"{self.url}: serves {self.served}, whose tokens are not those of {self.name}: give the model that is served"
+                f"{self.url}: serves {self.served}, whose tokens are not those of {self.name}: "
+                "give the model that is served"
             )
 
     async def stream(self, prompt, sampling, max_tokens, stop):

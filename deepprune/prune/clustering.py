@@ -26,8 +26,8 @@ class ClusterSettings:
 
     Descriptions of the paper differ on two points, so both ways are settings: the similarity to a cluster is the mean
     over sampled members of p_same or of the verdicts (p_same > 0.5), and a trace joins the most similar cluster or
-    the first, in the order of opening, whose similarity is above tau. The largest of those is ours: most traces belong to a
-    large cluster, and looked through by size few clusters have to be asked about.
+    the first, in the order of opening, whose similarity is above tau. The largest of those is ours: most traces belong
+    to a large cluster, and looked through by size few clusters have to be asked about.
     """
 
     tau: float = setting(0.5, "a trace joins a cluster above this similarity", at_least=0, at_most=1)
@@ -124,7 +124,8 @@ def _place_all(new: int, sampled: list[list[int]], settings: ClusterSettings, fo
 def _mean(values: Sequence[float], missing: float = 0.0, size: int | None = None) -> float:
     """Mean of values and of what is missing, which adds up to `missing`.
 
-    fsum rounds the exact sum once, so more can never come out as less: bounds made of it hold for the mean itself, ties included.
+    fsum rounds the exact sum once, so more can never come out as less: bounds made of it hold for the mean itself, ties
+    included.
     """
     return math.fsum([*values, missing]) / (size or len(values))
 
@@ -158,9 +159,9 @@ def _place_needed(
     """Ask until the answers that are missing cannot change the choice; the choice of `_place_all`.
 
     What is missing of a cluster counts 0 at least and 1 at most, so its mean has bounds. The cluster with the highest
-    upper bound is asked about next: no other order can do without those answers, unless it is luckier. spread: narrows the
-    bounds to what is likely (surety standard errors), so that the choice is likely that of `_place_all`; learns from the
-    answers.
+    upper bound is asked about next: no other order can do without those answers, unless it is luckier. spread: narrows
+    the bounds to what is likely (surety standard errors), so that the choice is likely that of `_place_all`; learns
+    from the answers.
     """
     sizes = [len(members) for members in sampled]
     answered: list[list[float]] = [[] for _ in sampled]
@@ -226,7 +227,8 @@ def _best_open(low, high, sizes, answered, settings: ClusterSettings, forced: bo
         and high[leader] == 1.0
         and not any(answered[i] for i in clusters if i != leader)
     ):
-        # Verdicts are often all 'same' in a trace's own cluster, and no mean is above 1: the others may not be needed at all.
+        # Verdicts are often all 'same' in a trace's own cluster, and no mean is above 1: the others may not be needed
+        # at all.
         return [(leader, max(1, len(answered[leader])))]
     next_best = max([floor, *(high[i] for i in rivals)])
     # Those close behind are asked along with it: they are most likely next, and rounds are fewer and larger so.

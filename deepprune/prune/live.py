@@ -17,7 +17,7 @@ from deepprune.data import answers
 from deepprune.engines.reasoners import Reasoner
 from deepprune.prune import finishing, rules
 from deepprune.prune.live_judging import JudgeLost, JudgeQueue, LiveClusters
-from deepprune.prune.live_traces import LiveSettings, LiveTraces
+from deepprune.prune.live_traces import LiveSettings, LiveTraces, unless_failed
 
 
 class LiveQuestion:
@@ -77,7 +77,7 @@ class LiveQuestion:
             if isinstance(request, finishing.Open):
                 before = traces.opened
                 traces.open(request.count)
-                placed = await traces.while_generating(self.clusters.place(traces.opened))
+                placed = await unless_failed(traces.tasks, self.clusters.place(traces.opened))
                 sequential += max((t.prefix_tokens for t in traces.arrived[before:]), default=0)
                 reply: Any = finishing.clusters_of(placed)
             else:

@@ -1,4 +1,4 @@
-"""What the judge of a live run is asked: one queue for all questions, and one question's clustering as traces are held."""
+"""What the judge of a live run is asked: one queue for all questions, and one question's clustering of its traces."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class JudgeQueue:
 
 
 class LiveClusters:
-    """The pure clustering of one question's traces, advanced as far as they are open; counts what the judge is asked."""
+    """The pure clustering of one question's traces, advanced as far as they are open; counts what is asked."""
 
     def __init__(self, traces: LiveTraces, judge: JudgeQueue):
         self.traces, self.judge = traces, judge

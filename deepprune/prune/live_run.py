@@ -68,7 +68,7 @@ class LiveFiles:
 
 @dataclasses.dataclass
 class Outcome:
-    """What a run did: its Pruning records, tokens as we counted and as the engine counted (None: not readable), seconds.
+    """What a run did: its Pruning records, tokens by our count and the engine's (None: not readable), seconds.
 
     whole: in words, how many traces the judge read whole; left_running: requests in the engine at the end (None: not
     known); label_mass: see judges.Judge.

@@ -28,7 +28,7 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     judge_model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
     reasoner_url: str | None = setting(
         None,
-        "a running vLLM server of the reasoner, as http://127.0.0.1:8000/v1 (its key: OPENAI_API_KEY in the environment)",
+        "a running vLLM server of the reasoner, as http://127.0.0.1:8000/v1 (its key: OPENAI_API_KEY)",
         is_url=True,
     )
     judge_url: str | None = setting(None, "a running vLLM server of the judge (--judge server)", is_url=True)
@@ -68,14 +68,14 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
 
 
 def check(settings: LivePruneSettings) -> None:
-    """Raise UserError for settings that do not go together; start the process again if vLLM needs it (runtime.ensure)."""
+    """Raise UserError for settings that do not go together; start the process again if vLLM needs it."""
     if not settings.reasoner_url:
         check_context(settings.max_tokens, settings.max_model_len)
     if runtime.has_gpu() and not settings.reasoner_url and judges.KINDS[settings.judge].needs_vllm:
         if settings.reasoner_memory + settings.judge_memory > 1:
             raise UserError(
-                f"--reasoner-memory {settings.reasoner_memory} and --judge-memory {settings.judge_memory} are more than "
-                "one GPU's memory"
+                f"--reasoner-memory {settings.reasoner_memory} and --judge-memory {settings.judge_memory} are more "
+                "than one GPU's memory"
             )
     if judges.KINDS[settings.judge].needs_url != bool(settings.judge_url):
         raise UserError("--judge server and --judge-url go together")

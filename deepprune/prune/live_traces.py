@@ -136,19 +136,6 @@ class LiveTraces:
             await self.more.wait_for(lambda: len(self.arrived) > position)
         return self.arrived[position]
 
-    async def while_generating(self, work: Coroutine) -> Any:
-        """The result of `work`, or the error of a trace's task: nobody would wait for a prefix that never comes."""
-        main = asyncio.create_task(work)
-        pending = {main, *(task for task in self.tasks if not task.done())}
-        try:
-            while not main.done():
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {main}:
-                    task.result()  # raises what ended it
-            return main.result()
-        finally:
-            main.cancel()
-
     async def all_held(self) -> None:
         """Wait until every open trace is held or has ended. Raises ReasonerLost."""
         await asyncio.gather(*self.tasks)
@@ -252,3 +239,17 @@ def decoded(trace: LiveTrace, tokenizer: Any) -> str:
     # Engines leave the token that ends a trace out of its text, even if the tokenizer does not call it special.
     ended = trace.finish_reason == "stop" and last and not trace.text.endswith(last)
     return decode(ids[:-1] if ended else ids)
+
+
+async def unless_failed(tasks: list[asyncio.Task], work: Coroutine) -> Any:
+    """The result of `work`, or the error of a trace's task: nobody would wait for a prefix that never comes."""
+    main = asyncio.create_task(work)
+    pending = {main, *(task for task in tasks if not task.done())}
+    try:
+        while not main.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {main}:
+                task.result()  # raises what ended it
+        return main.result()
+    finally:
+        main.cancel()

@@ -45,7 +45,10 @@ def whole_line(traces: Iterable[tuple[bool, str | None]]) -> str:
     known = [(whole, answer is not None) for whole, answer in traces]
     whole, stated = sum(w for w, _ in known), sum(w and s for w, s in known)
     share = f" ({whole / len(known):.1%})" if known else ""
-    return f"traces that end before the cut: {whole} of {len(known)}{share}; the judge reads them whole, {stated} of them with their answer"
+    return (
+        f"traces that end before the cut: {whole} of {len(known)}{share}; the judge reads them whole, {stated} of them "
+        "with their answer"
+    )
 
 
 def stream(

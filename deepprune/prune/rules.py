@@ -1,4 +1,4 @@
-"""The settings that stages have in common: truncation; and of pruning, on recorded and on live traces, clustering and finish rule."""
+"""The settings that stages have in common: truncation; and of pruning, recorded or live, clustering and finish rule."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class RuleSettings(CutSettings):
 
 
 def recorded(cluster: ClusterSettings, finish: FinishSettings, cut: Truncation, n: int, order: str) -> dict:
-    """The settings as a Pruning record holds them. n: traces that the problem's run could open; order: of their arrival."""
+    """The settings as a Pruning record holds them. n: traces that could be opened; order: of arrival."""
     finishes = {f"finish_{k}": v for k, v in dataclasses.asdict(finish).items() if k != "seed"}
     return (
         dataclasses.asdict(cluster)
