@@ -82,7 +82,8 @@ def main() -> None:
     if not size:
         raise UserError("the reasoner's name does not tell its size: give --reasoner-parameters")
     names = {name: judges.name_of("vllm", model) for name, model in named.items()}
-    made_from = settings.made_from(profiles.DEFAULT.version)
+    versions = {judges.profile_of("vllm", model, settings.judge_profile).version for model in named.values()}
+    made_from = settings.made_from(" and ".join(sorted(versions)) or profiles.DEFAULT.version)
     made_from.pop("problems"), made_from.pop("traces"), made_from.pop("judges")
     inputs = [*settings.problems, *settings.traces, *([settings.only] if settings.only else [])]
     manifest = Manifest.open(
@@ -142,8 +143,9 @@ def scored(
     name: str, model: str, settings: CompareSettings, by_id: dict, groups: dict[str, list[Prefixed]]
 ) -> dict[str, methods.Judged]:
     """A model's score of every unordered pair, from the store where it is known. `ratio` holds its parameters."""
-    judge_is = judges.describe("vllm", model)
-    judges.profile_of("vllm", model).check_truncation([settings.cut().as_dict()], settings.other_truncation)
+    judge_is = judges.describe("vllm", model, judge_profile=settings.judge_profile)
+    profile = judges.profile_of("vllm", model, settings.judge_profile)
+    profile.check_truncation([settings.cut().as_dict()], settings.other_truncation)
     identity = score_store.identity(judge_is, "vllm", settings.dtype, settings.cut(), settings.tokenizer)
     requests = [
         judges.Request(by_id[i].question, a.prefix, b.prefix, a.trace_id, b.trace_id)
@@ -154,7 +156,7 @@ def scored(
     def open_judge() -> judges.Judge:
         return judges.open_judge("vllm", model, settings)
 
-    own, result = judges.prompts_of(model), {}
+    own, result = judges.prompts_of(model, settings.judge_profile), {}
     at = f"{Path(settings.output).with_suffix('')}.{name}.sqlite"
     with ScoreStore(at, identity, settings.least_label_mass) as store:
         store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})

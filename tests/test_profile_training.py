@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import math
+import sys
 
 import pytest
 import torch
 import toys
-from conftest import engine_scores
+from conftest import SMOL, engine_scores, load_script
 from training_world import launch, make_world, refusal_of, write_data
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -22,7 +23,7 @@ OTHER = Profile(
     system="Compare two beginnings.",
     user="One: {prefix_a}\nTwo: {prefix_b}\nBoth answer this: {question}",
     different=" not equal",
-    same=" equal",
+    same=" all equal",
     answer_prefix="Verdict:",
     chat_template={},
     truncation=Truncation("words", 2, ("so", "then")),
@@ -69,7 +70,7 @@ def test_a_judge_of_other_labels_is_trained_and_asked_alike(world, tiny, tmp_pat
         "num_train_epochs=1",
         "per_device_train_batch_size=40",
         "focal_loss_alpha=1.0",
-        "learning_rate=0.05",
+        "learning_rate=0.001",
     )
     losses = [
         row["loss"] for row in json.loads((output / "trainer_state.json").read_text())["log_history"] if "loss" in row
@@ -89,7 +90,7 @@ def test_a_judge_of_other_labels_is_trained_and_asked_alike(world, tiny, tmp_pat
     with pytest.raises(UserError, match="wrong.yaml: is not the profile that .*judge was trained with"):
         judges.open_judge("transformers", str(output), judge_profile=str(tmp_path / "wrong.yaml"))
     judge = judges.open_judge("transformers", str(output), least_label_mass=0.5)
-    with pytest.raises(judges.NotAJudge, match="labels .* not equal,  equal. have 0.0"):
+    with pytest.raises(judges.NotAJudge, match="labels .* not equal,  all equal. have 0.0"):
         judge.score(asked)
 
 
@@ -101,7 +102,7 @@ def test_rows_for_another_profile_are_refused(world, refused, tmp_path):
     write_data(tmp_path / "data", [OTHER.training_row(*pair) for pair in WHAT])
     here = f"dataset_dir={tmp_path / 'data'}"
     assert "train.jsonl:1: 'output' should be no or yes, found 'Verdict: not equal'" in refused(here)
-    own = dataclasses.replace(profiles.DEFAULT, different="Verdict: not equal", same="Verdict: equal")
+    own = dataclasses.replace(profiles.DEFAULT, different="Verdict: not equal", same="Verdict: all equal")
     profiles.save(own, tmp_path / "own.yaml")
     line = refused(here, f"judge_profile={tmp_path / 'own.yaml'}")
     assert "train.jsonl:1: its system text is another than the judge profile's" in line
@@ -127,3 +128,28 @@ def test_pairs_that_are_cut_otherwise_are_refused(tmp_path):
     settings.other_truncation = True
     scoring.run(settings, described, lambda: judges.open_judge("oracle"), {}, OTHER)
     assert len(list(records.read(records.PairScore, settings.output))) == len(test_pairs)
+
+
+def test_stage_02_writes_rows_for_a_profile_and_the_profile_with_their_truncation(
+    sample, tmp_path, monkeypatch, capsys
+):
+    problems, traces = map(str, sample)
+    profiles.save(dataclasses.replace(OTHER, truncation=None), tmp_path / "own.yaml")
+    profiles.save(OTHER, tmp_path / "cut.yaml")
+
+    def build(profile):
+        given = ["--problems", problems, "--traces", traces, "--tokenizer", SMOL, "--data-dir", str(tmp_path / "data")]
+        cut = ["--truncation-k", "2", "--judge-profile", str(tmp_path / profile)]
+        monkeypatch.setattr(sys, "argv", ["pairs", *given, *cut])
+        load_script("Offline/build_pair_dataset.py").main()
+
+    build("own.yaml")
+    file = tmp_path / "data" / "finetune_data" / "deepprune_pairs.jsonl"
+    rows = [json.loads(line) for line in open(file)]
+    assert {row["output"] for row in rows} == set(OTHER.answers)
+    assert all(OTHER.row_problem(row["system"], row["instruction"]) is None for row in rows)
+    assert profiles.of_rows(file) == dataclasses.replace(OTHER, truncation=Truncation("words", 2))
+    assert json.loads(file.with_suffix(".manifest.json").read_text())["settings"]["prompt_version"] == OTHER.version
+    with pytest.raises(SystemExit):
+        build("cut.yaml")
+    assert "trained on traces cut by words, k = 2, word list" in capsys.readouterr().err

@@ -21,7 +21,7 @@ OTHER = Profile(
     system=None,
     user="{prefix_a}\n---\n{prefix_b}\nThe question was {question}. Equal?",
     different=" not equal",
-    same=" equal",
+    same=" all equal",
     answer_prefix="Answer:",
     chat_template={},
     truncation=Truncation("words", 2, ("so", "wait")),
@@ -140,13 +140,13 @@ def test_a_frame_and_two_prefixes_are_what_is_read(tokenizer):
     frame = prompts.frame("how many?")
     lengths = [len(tokenizer.encode(text, add_special_tokens=False)) for text in (first, second)]
     ids = prompts.ids(Request("how many?", first, second, "t1", "t2"))
-    assert frame.head + frame.middle + frame.tail + sum(lengths) == prompts.read(ids) == len(ids) + 1
+    assert frame.head + frame.middle + frame.tail + sum(lengths) == prompts.read(ids) == len(ids) + 2
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"different": " equal not"}, "cannot be told apart"),
+        ({"different": " all equal not"}, "cannot be told apart"),
         ({"answer_prefix": "Answer: ", "different": "no", "same": "yes"}, "move the blank between them"),
     ],
 )
@@ -165,7 +165,7 @@ def test_p_same_is_the_normalised_probability_of_the_whole_label(judge_folder, c
     tokenizer = AutoTokenizer.from_pretrained(judge_folder)
     for request, score in zip(asked, scores, strict=True):
         whole = []
-        for label in (" not equal", " equal"):
+        for label in (" not equal", " all equal"):
             ids, logprob = PairPrompts(OTHER, tokenizer).ids(request), 0.0
             for token in tokenizer.encode(label):
                 with torch.no_grad():

@@ -1,5 +1,6 @@
 """A judge's weights: adapters are merged, hashes name them, broken ones are no judge."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -10,6 +11,7 @@ from transformers import AutoTokenizer
 
 from deepprune import judges
 from deepprune.base.errors import UserError
+from deepprune.judges import profiles
 from deepprune.judges.profiles import DEFAULT
 
 
@@ -30,7 +32,9 @@ def test_a_lora_adapter_is_merged_into_its_base(tmp_path, tiny, monkeypatch):
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.5)
     model.save_pretrained(tmp_path / "judge")
+    profiles.save(dataclasses.replace(DEFAULT, same="Yes"), tmp_path / "judge" / profiles.FILE)
     name, folder = prepare(str(tmp_path / "judge"))
+    assert profiles.beside(folder).same == "Yes"  # so that a server of the merged weights is asked as the adapter is
     ids = torch.arange(40)[None]
     merged = AutoModelForCausalLM.from_pretrained(folder)(ids).logits
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), str(tmp_path / "judge"))(ids).logits
@@ -69,11 +73,13 @@ def test_a_packed_adapter_is_the_same_in_bfloat16_under_another_name(tmp_path, m
     save_file(tensors, adapter / "adapter_model.safetensors")
     (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
     (adapter / "manifest.json").write_text('{"stage": "train"}')
+    profiles.save(DEFAULT, adapter / profiles.FILE)
     size = weights.pack(adapter, tmp_path / "packed")
     assert size < 0.6 * (adapter / "adapter_model.safetensors").stat().st_size
     assert sorted(p.name for p in (tmp_path / "packed").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        profiles.FILE,
         "manifest.json",
     ]
     for name, value in load_file(tmp_path / "packed/adapter_model.safetensors").items():

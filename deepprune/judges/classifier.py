@@ -130,11 +130,14 @@ class VLLMClassifierJudge(Classifier):
             dtype=options.dtype,
             max_model_len=self.limit,
             max_num_seqs=options.batch,
-            prefix_caching=options.prefix_caching,
             tensor_parallel=options.tensor_parallel,
             data_parallel=options.data_parallel,
             gpu_memory_utilization=options.gpu_memory_utilization,
-            extra={"runner": "pooling", "convert": "classify"},
+            extra={
+                "runner": "pooling",
+                "convert": "classify",
+                "enable_prefix_caching": None if options.prefix_caching else False,  # vLLM knows which models can
+            },
         )
         self.window = 4 * options.batch * options.data_parallel
 
