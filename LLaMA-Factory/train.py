@@ -21,10 +21,10 @@ Reads the rows that dataset_dir/dataset_info.json lists, one JSON object a line:
 
     {"system": "You compare ...", "instruction": "Problem: ...", "input": "", "output": "yes"}
 
-Writes the adapter or model, judge_profile.yaml and manifest.json into output_dir. A killed training goes on from its last whole
-checkpoint with the same command; a finished one is skipped; other settings or data for the same output_dir
-are refused (overwrite_output_dir=true starts anew). A loss, gradient or weight that is not finite stops the
-training at that step (deepprune/judges/training/guard.py).
+Writes the adapter or model, judge_profile.yaml and manifest.json into output_dir. A killed training goes on from its
+last whole checkpoint with the same command; a finished one is skipped; other settings or data for the same output_dir
+are refused (overwrite_output_dir=true starts anew). A loss, gradient or weight that is not finite stops the training at
+that step (deepprune/judges/training/guard.py).
 """
 
 import sys

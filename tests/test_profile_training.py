@@ -1,4 +1,4 @@
-"""A judge with a profile of its own: trained through LLaMA-Factory, asked on vLLM and transformers, never asked otherwise."""
+"""A judge with a profile of its own: trained through LLaMA-Factory, asked alike on vLLM and transformers."""
 
 import dataclasses
 import json
