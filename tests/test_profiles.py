@@ -3,15 +3,18 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import pytest
 import torch
 import toys
+from conftest import ROOT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from deepprune import judges
 from deepprune.base.errors import UserError
 from deepprune.data.truncation import Truncation
+from deepprune.evaluate import report_page
 from deepprune.judges import Request, profiles
 from deepprune.judges.pair_prompts import PairPrompts
 from deepprune.judges.profiles import DEFAULT, Profile
@@ -195,3 +198,24 @@ def test_the_loss_is_on_the_tokens_of_the_label_alone():
     expected = (3 * expected + sum(-((1 - q) ** 2) * q.log() for q in beside)) / 7
     loss = FocalLoss(2.0, [0.3, 0.7], answers, labels_only=False)({"logits": logits}, labels)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_what_the_published_judge_was_trained_on_is_said_and_stands_in_the_report(tiny, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "DeepPrune-Judge-4B"
+    shutil.copytree(tiny, folder)
+    described = judges.describe("transformers", str(folder))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == described["leak"] and line.startswith(described["name"]) and "AIME 2025 and GPQA" in line
+    assert "leak" not in judges.describe("transformers", tiny) and not capsys.readouterr().err
+    monkeypatch.setattr(report_page, "_judges", lambda numbers: [])
+    numbers = dict.fromkeys(("run", "scale", "resamples", "seed", "commit"), "1") | {
+        "judges": {described["name"]: {}, "another@1": {}},
+        "inputs": [{"file": "pairs.jsonl", "sha256": "0" * 64, "commit": "c"}],
+    }
+    assert report_page.to_markdown(numbers).count(f"**{line}.**") == 1
+
+
+def test_the_published_judges_profile_says_what_it_guesses():
+    published = profiles.load(ROOT / "Offline" / "DeepPrune-Judge-4B.profile.yaml")
+    assert set(published.unknown) >= {"system", "user", "labels"} and published.truncation == Truncation("words", 25)
+    assert published.version != DEFAULT.version  # scores under the guess never mix with ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Sequence
 
@@ -38,6 +39,7 @@ class VLLMJudge(LabelJudge):
         )
         longest = max(map(len, self.prompts.steps))
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1 - longest
+        self.batch = options.batch
         self.window = 4 * options.batch * options.data_parallel
 
     def _params(self, tokens: Sequence[int]):
@@ -71,11 +73,18 @@ class VLLMJudge(LabelJudge):
         steps = list(self.prompts.steps)
         params = [self._params(self.prompts.steps[step]) for step in steps]
 
+        def prompt(position: int, ids: list[int], number: int):
+            return f"{position}/{number}", {"prompt_token_ids": [*ids, *steps[number]]}, params[number]
+
         def prompts_of():
-            for position, r in enumerate(requests):
-                ids = self._ids(r)
-                for number, step in enumerate(steps):
-                    yield f"{position}/{number}", {"prompt_token_ids": [*ids, *step]}, params[number]
+            later: collections.deque[tuple[int, list[int]]] = collections.deque()
+            for position, ids in enumerate(map(self._ids, requests)):
+                yield prompt(position, ids, 0)
+                later.append((position, ids))
+                if len(later) > self.batch:  # by now the prompt itself is in the prefix cache
+                    yield from (prompt(*later[0], number) for number in range(1, len(steps)))
+                    later.popleft()
+            yield from (prompt(*waiting, number) for waiting in later for number in range(1, len(steps)))
 
         answers: dict[int, dict[tuple, object]] = {}
         for name, output in engine.run(self.llm, prompts_of(), self.window):
