@@ -57,7 +57,7 @@ def caused_by(cause):
         (OSError(errno.ENAMETOOLONG, "File name too long", "/x"), "/x: the name is too long"),
         # As safetensors, torch and SQLite say it.
         (Exception("Error while serializing: I/O error: No space left on device (os error 28)"), "no space left"),
-        (RuntimeError("[enforce fail at container.cc:668] . unexpected pos 64 vs 0: file write failed"), "no space left"),
+        (RuntimeError("[enforce fail at a.cc:668] . unexpected pos 64 vs 0: file write failed"), "no space left"),
         (sqlite3.OperationalError("database or disk is full"), "out.jsonl: no space left"),
         (caused_by(OSError(errno.ENOSPC, "No space left on device")), "out.jsonl: no space left"),
         (caused_by(PermissionError(errno.EACCES, "Permission denied", "/x")), None),  # handled, and not what went wrong

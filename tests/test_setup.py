@@ -118,6 +118,12 @@ class Checkout:
             command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
+    def wait_for(self, name, child):
+        """Until a file is there, as long as the child runs."""
+        while not (self.folder / name).exists():
+            assert child.poll() is None, child.communicate()
+            time.sleep(0.05)
+
     def run(self, script="setup.sh", **env):
         """(exit code, stdout, stderr, what Python was asked since the last run)."""
         (self.folder / "calls").write_text("")
@@ -224,8 +230,7 @@ def test_a_full_disk_is_named_and_what_was_cut_off_installed_anew(checkout):
 def test_two_set_ups_at_once_wait_for_each_other(checkout):
     checkout.write(installs="touch started; while [ -e wait ]; do sleep 0.05; done", wait="")
     first = checkout.start()
-    while not (checkout.folder / "started").exists():
-        time.sleep(0.05)
+    checkout.wait_for("started", first)
     second = checkout.start()
     assert second.stdout.readline() == "setup: waits for another set-up of this checkout\n"
     (checkout.folder / "wait").unlink()
@@ -237,8 +242,7 @@ def test_two_set_ups_at_once_wait_for_each_other(checkout):
 def test_a_set_up_that_was_killed_goes_on(checkout):
     checkout.write(installs="touch started; while [ -e wait ]; do sleep 0.05; done", wait="")
     first = checkout.start()
-    while not (checkout.folder / "started").exists():
-        time.sleep(0.05)
+    checkout.wait_for("started", first)
     first.send_signal(signal.SIGKILL)  # its pip goes on until it is done
     (checkout.folder / "wait").unlink()
     first.communicate(timeout=60)
