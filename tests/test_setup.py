@@ -3,6 +3,8 @@
 An interpreter that notes what it is asked stands in for Python, so nothing is installed.
 """
 
+import ast
+import importlib.metadata
 import os
 import re
 import shutil
@@ -13,6 +15,7 @@ import time
 
 import pytest
 from conftest import ROOT
+from test_house import FILES
 
 
 def pins(name):
@@ -30,6 +33,24 @@ def test_a_lock_holds_every_direct_requirement_at_its_version(lock):
         name: version for name, version in direct.items() if name != "torch"
     }
     assert locked["torch"].split("+")[0] == direct["torch"]
+
+
+def test_every_package_that_is_imported_is_named():
+    """requirements.txt says what the project imports itself: what a machine without network is brought starts there."""
+    # In the locks, in a list of its own, not installed, in each lock at a version of its own.
+    elsewhere = {"vllm", "llamafactory", "torchaudio", "packaging"}
+    own = {path.stem for path in [*ROOT.glob("tests/*.py"), *ROOT.glob("benchmarks/*.py")]} | {"deepprune"}
+    imported = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(node.module.split(".")[0])
+    distributions, named = importlib.metadata.packages_distributions(), pins("requirements.txt")
+    for name in sorted(imported - own - elsewhere - sys.stdlib_module_names):
+        packages = [re.sub(r"[-_.]+", "-", package).lower() for package in distributions[name]]
+        assert set(packages) & named.keys(), f"{name}: none of {packages} is in requirements.txt"
 
 
 def test_the_gpu_lock_is_that_of_one_cuda():
