@@ -15,22 +15,20 @@ A training row: {"system": "...", "instruction": "Problem: ...", "input": "", "o
 """
 
 import dataclasses
-import json
 import random
 from pathlib import Path
 
-import numpy as np
-
-from deepprune.base import config, console, jsonl, locks, progress, records
+from deepprune.base import config, console, locks, progress, records
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest, check_paths
 from deepprune.base.stage import command
 from deepprune.data import pairs, traces
 from deepprune.engines import models
-from deepprune.judges import JudgeSettings, Request, profiles
+from deepprune.judges import JudgeSettings, profiles
 from deepprune.judges.pair_prompts import PairPrompts
 from deepprune.judges.profiles import Profile
+from deepprune.judges.training import rows
 from deepprune.prune import prefixes
 from deepprune.prune.rules import CutSettings
 
@@ -95,24 +93,24 @@ def main() -> None:
         problems = [by_id[i] for i in unseen]
         test_pairs += build(problems, unseen, most, "test pairs, unseen model", settings, tokenizer)
     say_how_much_is_whole(train_pairs, test_pairs, [t for group in [*seen.values(), *unseen.values()] for t in group])
-    fitting = within_cutoff(train_pairs, test_pairs, settings.cutoff, PairPrompts(profile, tokenizer))
-    balance("before oversampling", fitting)
+    fitting = rows.within_cutoff(train_pairs, test_pairs, settings.cutoff, PairPrompts(profile, tokenizer))
+    rows.balance("before oversampling", fitting)
     final = pairs.oversample(fitting, settings.oversampling)
-    balance("after oversampling", final)
+    rows.balance("after oversampling", final)
     random.Random(settings.seed).shuffle(final)
 
     test_traces = [t for group in [*(seen[p.problem_id] for p in test), *unseen.values()] for t in group]
-    rows = {
-        "finetune": (training_row(p, profile, tokenizer) for p in final),
+    to_write = {
+        "finetune": (rows.training_row(p, profile, tokenizer) for p in final),
         "offline_test": map(records.to_row, test_pairs),
         "online_test": map(records.to_row, test_traces),
     }
     made_from = settings.made_from(profile.version)
     counts = {"train_problems": len(train), "test_problems": len(test) + len(unseen)}
     for side, path in outputs.items():
-        Manifest.open(path, "pairs", made_from, inputs, overwrite=True).write(rows[side], **counts)
+        Manifest.open(path, "pairs", made_from, inputs, overwrite=True).write(to_write[side], **counts)
     profiles.save(profile, profiles.rows_profile(outputs["finetune"]))
-    register(root, settings.name)
+    rows.register(root, settings.name)
     for path in outputs.values():
         console.detail(str(path))
 
@@ -148,25 +146,6 @@ def build(
     return result
 
 
-def within_cutoff(
-    train_pairs: list[records.Pair], test_pairs: list[records.Pair], cutoff: int, prompts: PairPrompts
-) -> list[records.Pair]:
-    """The training pairs whose prompt is not longer than the cutoff. Raises UserError if there are none."""
-    if not train_pairs:
-        raise UserError(
-            "no training pair: every trace of the training problems is without an answer, or there are none"
-        )
-    lengths = prompt_lengths(train_pairs, prompts)
-    report_lengths("training", lengths, cutoff)
-    report_lengths("test", prompt_lengths(test_pairs, prompts), cutoff)
-    fitting = [p for p, n in zip(train_pairs, lengths, strict=True) if n <= cutoff]
-    if len(fitting) < len(train_pairs):
-        print(f"left out {len(train_pairs) - len(fitting)} training pairs longer than the cutoff")
-    if not fitting:
-        raise UserError(f"no training pair is left: all {len(train_pairs)} are longer than --cutoff {cutoff}")
-    return fitting
-
-
 def say_how_much_is_whole(
     train_pairs: list[records.Pair], test_pairs: list[records.Pair], traces: list[records.Trace]
 ) -> None:
@@ -177,12 +156,6 @@ def say_how_much_is_whole(
     console.detail(f"training pairs in which both prefixes are whole traces: {share:.1%}")
     for side, side_pairs in (("training", train_pairs), ("test", test_pairs)):
         console.detail(f"{side}, {prefixes.whole_line(used(side_pairs, by_id))}")
-
-
-def training_row(pair: records.Pair, profile: Profile, tokenizer) -> dict:
-    """A pair as LLaMA-Factory reads it, with where it comes from."""
-    row = profile.training_row(pair.question, pair.prefix_a, pair.prefix_b, pair.label, tokenizer)
-    return row | {"pair_id": pair.pair_id, "problem_id": pair.problem_id, "label": pair.label}
 
 
 def read_traces(paths: list[str], by_id: dict) -> list[records.Trace]:
@@ -204,44 +177,6 @@ def used(side: list[records.Pair], by_trace: dict[str, records.Trace]) -> list[t
     """(Whether its prefix is the whole trace, its answer) of each trace in the pairs."""
     cut = {i: prefix for p in side for i, prefix in ((p.trace_a, p.prefix_a), (p.trace_b, p.prefix_b))}
     return [(prefix == by_trace[i].text, by_trace[i].answer) for i, prefix in cut.items()]
-
-
-def prompt_lengths(pairs: list[records.Pair], prompts: PairPrompts) -> list[int]:
-    """Judge prompt tokens of each pair."""
-    return [len(prompts.ids(Request.of(p))) for p in pairs]
-
-
-def report_lengths(what: str, lengths: list[int], cutoff: int) -> None:
-    """Print the distribution of prompt lengths."""
-    if lengths:
-        n = np.asarray(lengths)
-        console.detail(
-            f"{what} prompts, tokens: median {np.median(n):.0f}, 95th percentile {np.percentile(n, 95):.0f}, "
-            f"maximum {n.max()}, over the cutoff of {cutoff}: {np.mean(n > cutoff):.1%}"
-        )
-
-
-def balance(when: str, pairs: list[records.Pair]) -> None:
-    """Print the class balance."""
-    same = sum(p.label for p in pairs)
-    console.detail(f"class balance {when}: {same} same, {len(pairs) - same} different ({same / len(pairs):.1%} same)")
-
-
-def register(root: Path, name: str) -> None:
-    """Add the training file to LLaMA-Factory's dataset_info.json, leaving other entries as they are."""
-    path = root / "dataset_info.json"
-    locks.hold(path, wait=True)  # data sets of other names may be registered at the same time
-    try:
-        info = json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); mend or delete it") from error
-    info[name] = {
-        "file_name": f"finetune_data/{name}.jsonl",
-        "formatting": "alpaca",
-        "columns": {"system": "system", "prompt": "instruction", "query": "input", "response": "output"},
-    }
-    jsonl.write_json(path, dict(sorted(info.items())), indent=2)
-    locks.release(path)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def main() -> None:
         return
     outputs = (settings.output_problems, settings.output_traces)
     inputs = check_paths_of(settings, outputs)
-    origin = {"dataset_revision": hub_data.revision(settings.input)} if hub_data.is_one(settings.input) else {}
+    origin = hub_data.revision_of(settings.input)
     problems: dict[str, records.Problem] = {}
     tally, counts = traces.Tally(problems), importer.counts
 
@@ -118,21 +118,16 @@ def imported(
         raise UserError(f"{settings.input}: no rows")
 
 
-def check_paths_of(settings: ImportSettings, outputs: tuple[str | None, str | None]) -> list[str | Path]:
+def check_paths_of(settings: ImportSettings, outputs: tuple[str | None, str | None]) -> list[Path]:
     """Lock the outputs; returns the inputs to hash. Raises UserError where outputs are inputs, one file, or there."""
     if None in outputs:
         raise UserError(
             "--output-problems and --output-traces are needed; without them --show 3 shows how rows are read"
         )
-    if hub_data.is_one(settings.input):
-        folder = hub_data.folder(settings.input)
-        inputs = [folder] if folder else []
-    else:
-        sources.files(settings.input)
-        inputs = [settings.input]
+    inputs = sources.inputs(settings.input)
     check_paths(outputs, inputs)
     for path in outputs:
-        if any(Path(given).resolve() in Path(path).resolve().parents for given in inputs):
+        if any(given.resolve() in Path(path).resolve().parents for given in inputs):
             raise UserError(f"{path} would be written into the input {inputs[0]}; choose another output")
         locks.hold(path)
     there = [path for path in outputs if Path(path).exists()]

@@ -6,9 +6,9 @@
 
 A trace keeps its text for ever; which answer it states and whether that is right follows from rules that get better.
 This says what they change: answers found and lost, answers with another value, verdicts, and pass@1, unknown answers
-and same-answer pairs before and after, by family, with examples. With --output it writes the traces with the new answers
-(ids, texts and token counts stay); the input is never touched. Answers that an import took from the file's own field
-(--answer-field, as the traces' manifest says) are not in the text: they are only graded again.
+and same-answer pairs before and after, by family, with examples. With --output it writes the traces with the new
+answers (ids, texts and token counts stay); the input is never touched. Answers that an import took from the file's own
+field (--answer-field, as the traces' manifest says) are not in the text: they are only graded again.
 """
 
 import collections

@@ -15,23 +15,23 @@ WORDS = Truncation("words", 1)
 def test_all_pairs_with_labels_unknown_dropped():
     problem = make_problem(2, "4")
     traces = [make_trace(problem, i, a) for i, a in enumerate(["4", "4.0", "5", None])]
-    made, dropped = pairs.build(traces, problem, WORDS, None, seed=0)
-    assert dropped == 3 and len(made) == 3
-    by_traces = {frozenset((p.trace_a, p.trace_b)): p for p in made}
+    built, dropped = pairs.build(traces, problem, WORDS, None, seed=0)
+    assert dropped == 3 and len(built) == 3
+    by_traces = {frozenset((p.trace_a, p.trace_b)): p for p in built}
     assert by_traces[frozenset((traces[0].trace_id, traces[1].trace_id))].label == 1
     assert by_traces[frozenset((traces[0].trace_id, traces[2].trace_id))].label == 0
-    assert all(p.prefix_a == "First" for p in made)
+    assert all(p.prefix_a == "First" for p in built)
 
 
 def test_sampling_is_seeded_and_both_orders_occur():
     problem = make_problem(2, "4")
     traces = [make_trace(problem, i, str(i % 3)) for i in range(16)]
-    some, _ = pairs.build(traces, problem, WORDS, 30, seed=1)
+    sampled, _ = pairs.build(traces, problem, WORDS, 30, seed=1)
     again, _ = pairs.build(traces, problem, WORDS, 30, seed=1)
     other, _ = pairs.build(traces, problem, WORDS, 30, seed=2)
-    assert len(some) == 30 and some == again and {p.pair_id for p in some} != {p.pair_id for p in other}
+    assert len(sampled) == 30 and sampled == again and {p.pair_id for p in sampled} != {p.pair_id for p in other}
     index = {t.trace_id: t.sample_index for t in traces}
-    assert {index[p.trace_a] < index[p.trace_b] for p in some} == {True, False}
+    assert {index[p.trace_a] < index[p.trace_b] for p in sampled} == {True, False}
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=14), st.integers(1, 40))
@@ -39,31 +39,31 @@ def test_balanced_sampling_takes_as_many_of_both_as_there_are(answers, count):
     problem = make_problem(2, "4")
     traces = [make_trace(problem, i, str(a)) for i, a in enumerate(answers)]
     everything, _ = pairs.build(traces, problem, WORDS, None, seed=0)
-    made, _ = pairs.build(traces, problem, WORDS, count, seed=0, balanced=True)
-    assert len(made) == min(count, len(everything)) == len({p.pair_id for p in made})
-    assert {frozenset((p.trace_a, p.trace_b)) for p in made} <= {frozenset((p.trace_a, p.trace_b)) for p in everything}
+    built, _ = pairs.build(traces, problem, WORDS, count, seed=0, balanced=True)
+    assert len(built) == min(count, len(everything)) == len({p.pair_id for p in built})
+    assert {frozenset((p.trace_a, p.trace_b)) for p in built} <= {frozenset((p.trace_a, p.trace_b)) for p in everything}
     if count < len(everything):
         there = [sum(p.label == side for p in everything) for side in (0, 1)]
-        taken = [sum(p.label == side for p in made) for side in (0, 1)]
+        taken = [sum(p.label == side for p in built) for side in (0, 1)]
         assert min(taken) == min(count // 2, min(there))
 
 
 def test_traces_of_different_models_are_not_paired():
     problem = make_problem(2, "4")
     traces = [make_trace(problem, i, "4", model=m) for m in ("a", "b") for i in range(3)]
-    made, _ = pairs.build(traces, problem, WORDS, None, seed=0)
-    assert len(made) == 6
+    built, _ = pairs.build(traces, problem, WORDS, None, seed=0)
+    assert len(built) == 6
 
 
 def test_oversampling_repeats_the_minority_only():
     problem = make_problem(2, "4")
     traces = [make_trace(problem, i, "4" if i else "5") for i in range(5)]
-    made, _ = pairs.build(traces, problem, WORDS, None, seed=0)
-    assert sorted(p.label for p in made) == [0] * 4 + [1] * 6
-    assert sorted(p.label for p in pairs.oversample(made, 2)) == [0] * 8 + [1] * 6
-    assert pairs.oversample(made, 1) == made
+    built, _ = pairs.build(traces, problem, WORDS, None, seed=0)
+    assert sorted(p.label for p in built) == [0] * 4 + [1] * 6
+    assert sorted(p.label for p in pairs.oversample(built, 2)) == [0] * 8 + [1] * 6
+    assert pairs.oversample(built, 1) == built
     with pytest.raises(UserError):
-        pairs.oversample(made, 0)
+        pairs.oversample(built, 0)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.floats(0, 0.9), st.integers(0, 5))

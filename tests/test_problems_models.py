@@ -159,8 +159,8 @@ def test_unknown_gguf_file(tmp_path):
 
 @given(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 50)))
 def test_spread_keeps_the_order_and_takes_from_everywhere(n, count):
-    kept = problems.spread(range(n), count)
-    assert len(kept) == (n if count is None else min(count, n))
-    gaps = [b - a for a, b in zip(kept, [*kept[1:], n], strict=False)]
-    if kept:
-        assert kept[0] == 0 and set(gaps) <= {n // len(kept), -(-n // len(kept))}
+    taken = problems.spread(range(n), count)
+    assert len(taken) == (n if count is None else min(count, n))
+    gaps = [b - a for a, b in zip(taken, [*taken[1:], n], strict=False)]
+    if taken:
+        assert taken[0] == 0 and set(gaps) <= {n // len(taken), -(-n // len(taken))}

@@ -58,9 +58,9 @@ def test_what_changed_is_counted_and_shown_and_the_input_stays(stored):
     assert lines["others"][1:9] == ["2", "0", "0", "1", "0", "0", "1", "0"]
     assert " ".join(lines["all"][9:12]) == "0.333 -> 0.500"
     assert "'9' -> '2' (gold '2')" in done.stdout and "\nlost:\n" in done.stdout
-    made = json.loads((folder / "again.manifest.json").read_text())
-    assert made["stage"] == "regrade" and made["complete"] and made["rows"] == 6
-    assert made["changed"] == {
+    manifest = json.loads((folder / "again.manifest.json").read_text())
+    assert manifest["stage"] == "regrade" and manifest["complete"] and manifest["rows"] == 6
+    assert manifest["changed"] == {
         "found": 1,
         "lost": 1,
         "another value": 2,
@@ -69,7 +69,7 @@ def test_what_changed_is_counted_and_shown_and_the_input_stays(stored):
         "no longer right": 1,
         "wrong or unknown": 1,
     }
-    assert [i["file"] for i in made["inputs"]] == ["problems.jsonl", "traces.jsonl"]
+    assert [i["file"] for i in manifest["inputs"]] == ["problems.jsonl", "traces.jsonl"]
     refused = regrade(folder, "--output", folder / "traces.jsonl", "--overwrite")
     assert refused.returncode == 2 and "would overwrite the input" in refused.stderr
     refused = regrade(folder, "--output", folder / "again.jsonl.gz")

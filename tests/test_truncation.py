@@ -30,7 +30,7 @@ def words_of(text):
     )
     text = block.sub(lambda found: "#" * len(found[0]), text)
     words = r"(?<!\w)(?:" + "|".join(REASONING_WORDS) + r")(?!\w)|所以"
-    return [found.end() for found in re.finditer(words, text, re.IGNORECASE)]
+    return [match.end() for match in re.finditer(words, text, re.IGNORECASE)]
 
 
 @given(pieces.map(" ".join), st.integers(1, 12))

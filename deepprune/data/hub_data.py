@@ -32,15 +32,17 @@ def _parts(source: str) -> tuple[str, str | None, str | None]:
     return name, rest[0] if len(rest) == 2 else None, rest[-1] if rest else None
 
 
-def revision(source: str) -> str | None:
-    """The commit of a hub data set as it is now; None for a local folder. Raises UserError if no hub answers."""
+def revision_of(source: str) -> dict[str, str]:
+    """{"dataset_revision": the commit of a hub data set as it is now}; {} for files and local folders.
+
+    Raises UserError if no hub answers.
+    """
+    if not is_one(source) or folder(source):
+        return {}
     import huggingface_hub
 
-    name = _parts(source)[0]
-    if folder(source):
-        return None
     try:
-        return huggingface_hub.HfApi().dataset_info(name).sha
+        return {"dataset_revision": huggingface_hub.HfApi().dataset_info(_parts(source)[0]).sha}
     except Exception as error:  # noqa: BLE001 - the hub client raises many kinds
         raise _cannot_be_loaded(source, error) from error
 
@@ -53,9 +55,9 @@ def _cannot_be_loaded(source: str, error: Exception) -> UserError:
     )
 
 
-def rows(source: str, commit: str | None = None) -> Iterator[Row]:
+def rows(source: str, dataset_revision: str | None = None) -> Iterator[Row]:
     """The rows of one split. Raises UserError for a data set with several, where none is named."""
-    splits, split = _splits(source, commit), _parts(source)[2]
+    splits, split = _splits(source, dataset_revision), _parts(source)[2]
     if split is None and len(splits) > 1:
         raise UserError(f"{source} has the splits {', '.join(map(str, splits))}; name one: hf:NAME:SPLIT")
     if split is not None and split not in splits:

@@ -36,16 +36,25 @@ BATCH = 128  # rows of a parquet file that are in memory at once
 _BETWEEN = re.compile(r"[\s,\[\ufeff]*")  # what stands between the values of a JSON document
 
 
-def rows(source: str, commit: str | None = None) -> Iterator[Row]:
-    """The rows of a source; commit: of a hub's data set (None: the newest).
+def rows(source: str, dataset_revision: str | None = None) -> Iterator[Row]:
+    """The rows of a source; dataset_revision: the commit of a hub's (None: the newest).
 
     Raises UserError for what is not there, is of no known kind, or cannot be read.
     """
     if hub_data.is_one(source):
-        yield from hub_data.rows(source, commit)
+        yield from hub_data.rows(source, dataset_revision)
         return
     for path in files(source):
         yield from _READERS[_kind(path)](path)
+
+
+def inputs(source: str) -> list[Path]:
+    """What a manifest holds the hashes of: the file or the folder; nothing for a data set of the hub."""
+    if hub_data.is_one(source):
+        folder = hub_data.folder(source)
+        return [folder] if folder else []
+    files(source)
+    return [Path(source)]
 
 
 def files(source: str) -> list[Path]:

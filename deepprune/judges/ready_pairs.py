@@ -1,0 +1,146 @@
+"""Pairs that people already have: two texts and a label, or rows that LLaMA-Factory trains on, read back by a profile.
+
+Kinds of rows, and the fields that they need (names of their own are given as `Fields`):
+
+    pairs     question, prefix_a, prefix_b, label
+    alpaca    instruction, output; input and system where they have them
+    sharegpt  conversations: a list of {from, value} or {role, content}; system where they have it
+
+A prompt of the last two is taken apart by the profile's user template, so that question and texts are known again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from deepprune.base.errors import UserError
+from deepprune.base.questions import normalised_question
+from deepprune.base.records import Pair, content_hash
+from deepprune.data import pairs
+from deepprune.data.import_checks import Counts
+from deepprune.data.import_rows import MISSING, Fields, Row, lookup
+from deepprune.judges.profiles import SLOTS, Profile
+
+KINDS = ("pairs", "alpaca", "sharegpt")
+AS_GIVEN = {"strategy": "as given", "k": 0}  # the truncation of texts where the profile does not say it
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+class ReadyPairs:
+    """Makes Pairs of ready rows. labels: the rows' words for (different, same); None: the profile's, 0 and 1, or booleans.
+
+    counts is filled while rows are read.
+    """
+
+    def __init__(self, kind: str, profile: Profile, fields: Fields, labels: tuple[str, str] | None = None):
+        self.kind, self.profile, self.fields, self.labels = kind, profile, fields, labels
+        self.counts = Counts()
+        self.seen: dict[str, tuple[int, int]] = {}  # pair id -> place of its row, label
+        self.truncation = profile.truncation.as_dict() if profile.truncation else AS_GIVEN
+        if kind != "pairs" and not all(profile.parts[2:5:2]):
+            raise UserError(
+                "the judge profile's user template has slots side by side: no prompt can be taken apart by it"
+            )
+
+    def read(self, rows: Iterable[Row]) -> Iterator[Pair]:
+        """The pair of each row. A row that repeats an earlier one is left out.
+
+        Raises UserError naming file and line for a missing field, a prompt that is not as the profile writes it, an
+        answer that is no label, and a pair that stands twice with two labels.
+        """
+        for row in rows:
+            self.counts.rows += 1
+            question, prefix_a, prefix_b, answer = (
+                self._of_texts(row) if self.kind == "pairs" else self._of_prompt(row, *self._turns(row))
+            )
+            label = self._label(row, answer)
+            asked = normalised_question(question)
+            trace_a, trace_b = (content_hash("ready", asked, prefix) for prefix in (prefix_a, prefix_b))
+            pair_id = pairs.pair_id(trace_a, trace_b, self.truncation)
+            place, before = self.seen.setdefault(pair_id, (self.counts.place(row), label))
+            if before != label:
+                raise UserError(f"{row.where}: the same pair stands in {self.counts.named(place)} with the other label")
+            if place != self.counts.place(row):
+                self.counts.note(
+                    "a pair that repeats an earlier one, left out", row, f" (as {self.counts.named(place)})"
+                )
+                continue
+            model, family = (self.fields.text(row, name) or "" for name in ("model", "family"))
+            ids = pair_id, content_hash("ready problem", asked), trace_a, trace_b
+            yield Pair(*ids, prefix_a, prefix_b, dict(self.truncation), label, question, model, family)
+
+    def _of_texts(self, row: Row) -> tuple[str, str, str, Any]:
+        texts = (self.fields.needed(row, name) for name in ("question", "prefix_a", "prefix_b"))
+        if not self.fields.has(row, "label"):
+            self.fields.needed(row, "label")
+        return *texts, self.fields.value(row, "label")
+
+    def _turns(self, row: Row) -> tuple[str, str, str]:
+        """(system, prompt, answer) of a row for LLaMA-Factory."""
+        system = self.fields.text(row, "system") or ""
+        if self.kind == "alpaca":
+            prompt, query = self.fields.needed(row, "instruction"), self.fields.text(row, "input")
+            return system, f"{prompt}\n{query}" if query else prompt, self.fields.needed(row, "output")
+        field = self.fields.of("conversations")
+        turns = lookup(row.data, field)
+        if turns is MISSING or not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+            raise UserError(f"{row.where}: no list of turns in field {field!r}; name it with --conversations-field")
+        said: dict[str, str] = {"system": system}
+        for turn in turns:
+            role = ROLES.get(turn.get("from", turn.get("role")))
+            text = turn.get("value", turn.get("content"))
+            if role is None or not isinstance(text, str) or (role in said and role != "system"):
+                raise UserError(f"{row.where}: {field!r} should be one question of a user and one answer to it")
+            said[role] = text
+        if len(said) < 3:
+            raise UserError(f"{row.where}: {field!r} should be one question of a user and one answer to it")
+        return said["system"], said["user"], said["assistant"]
+
+    def _of_prompt(self, row: Row, system: str, prompt: str, answer: str) -> tuple[str, str, str, str]:
+        """Question, texts and answer of a prompt."""
+        problem = None
+        if system.strip() != (self.profile.system or "").strip():
+            problem = f"its system text is {system[:60]!r}"
+        elif (texts := taken_apart(self.profile, prompt)) is None:
+            problem = f"its prompt is not as the user template writes it ({prompt[:60]!r} ...)"
+        if problem:
+            raise UserError(
+                f"{row.where}: {problem}: not the judge profile's; write a profile of these rows (--judge-profile, "
+                "docs/published_judge.md)"
+            )
+        if any(prompt.count(part) > 1 for part in self.profile.parts[2:5:2]):
+            what = "a prompt in which what stands between the texts occurs twice; cut where it comes first"
+            self.counts.note(what, row)
+        return *texts, answer.removeprefix(self.profile.answer_prefix)
+
+    def _label(self, row: Row, answer: Any) -> int:
+        """0 or 1 of the row's label."""
+        if isinstance(answer, float) and answer.is_integer():  # pandas writes 1.0 in a column with gaps
+            answer = int(answer)
+        word = str(answer).strip().casefold()
+        words = [[label.strip().casefold()] for label in self.labels or self.profile.labels]
+        if self.labels is None and self.kind == "pairs":
+            words = [[*words[0], "0", "false"], [*words[1], "1", "true"]]
+        found = [label for label in (0, 1) if word in words[label]]
+        if len(found) != 1:
+            different, same = (" or ".join(map(repr, names)) for names in words)
+            raise UserError(
+                f"{row.where}: the label is {answer!r:.60}, neither {different} (different) nor {same} (same); name the "
+                "rows' words with --different-label and --same-label"
+            )
+        return found[0]
+
+
+def taken_apart(profile: Profile, prompt: str) -> tuple[str, str, str] | None:
+    """(question, prefix_a, prefix_b) of a prompt that the profile's user template wrote; None if it did not."""
+    head, slot_1, between, slot_2, between_2, slot_3, tail = profile.parts
+    head, tail, prompt = head.lstrip(), tail.rstrip(), prompt.strip()
+    if not (prompt.startswith(head) and prompt.endswith(tail) and len(prompt) >= len(head) + len(tail)):
+        return None
+    first, found, rest = prompt[len(head) : len(prompt) - len(tail)].partition(between)
+    second, found_2, third = rest.partition(between_2)
+    texts = dict(zip((slot_1, slot_2, slot_3), (first, second, third), strict=True))
+    if not (found and found_2 and all(text.strip() for text in texts.values())):
+        return None
+    return tuple(texts[slot] for slot in SLOTS)

@@ -1,0 +1,159 @@
+"""Pairs that people already have, and rows that LLaMA-Factory trains on: read back by a profile, for both sides."""
+
+import dataclasses
+import json
+import random
+
+import pytest
+from conftest import run_stage
+
+from deepprune.base import records
+from deepprune.base.errors import UserError
+from deepprune.base.records import Pair
+from deepprune.data import sources
+from deepprune.data.import_rows import Fields
+from deepprune.data.truncation import Truncation
+from deepprune.judges import profiles
+from deepprune.judges.ready_pairs import AS_GIVEN, ReadyPairs, taken_apart
+
+SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+THEIRS = profiles.Profile(
+    system=None,
+    user="Question: {question}\n\n[1]\n{prefix_a}\n\n[2]\n{prefix_b}\n\nIdentical or not?",
+    different="not identical",
+    same="identical",
+    answer_prefix="",
+    chat_template={},
+    truncation=Truncation("words", 5),
+)
+
+
+def ready(count=40):
+    """Pairs of a few questions: texts of numbers, the same where they end alike."""
+    rng = random.Random(0)
+    rows = []
+    for number in range(count):
+        a, b = rng.randrange(3), rng.randrange(3)
+        texts = (f"Wait, {number} and so {{{a}}}.", f"Thus {number * 2} is {b}.")
+        rows.append({"question": f"What is {number % 8} + 1?", "a": texts[0], "b": texts[1], "y": int(a == b)})
+    return rows
+
+
+def in_alpaca(row, profile):
+    return profile.training_row(row["question"], row["a"], row["b"], row["y"])
+
+
+def in_sharegpt(row, profile, roles=("human", "gpt"), keys=("from", "value")):
+    turn = in_alpaca(row, profile)
+    said = zip(roles, (turn["instruction"], turn["output"]), strict=True)
+    return {"system": turn["system"], "conversations": [dict(zip(keys, t, strict=True)) for t in said]}
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path, kind="pairs", profile=THEIRS, labels=None, **names):
+    reader = ReadyPairs(kind, profile, Fields(names, {}), labels)
+    return list(reader.read(sources.rows(str(path)))), reader
+
+
+def content(pairs):
+    return [(p.question, p.prefix_a, p.prefix_b, p.label) for p in pairs]
+
+
+OWN = {"prefix_a": "a", "prefix_b": "b", "label": "y"}
+
+
+@pytest.mark.parametrize("profile", [THEIRS, profiles.DEFAULT])
+def test_pairs_and_ready_rows_of_both_formats_are_the_same_pairs(tmp_path, profile):
+    rows = ready()
+    by_texts, _ = read(write(tmp_path / "p.jsonl", rows), profile=profile, **OWN)
+    assert content(by_texts) == [(r["question"], r["a"], r["b"], r["y"]) for r in rows]
+    cut = profile.truncation.as_dict() if profile.truncation else AS_GIVEN
+    assert all(p.truncation == cut and p.check() is None for p in by_texts)
+    assert len({p.problem_id for p in by_texts}) == 8 and len({p.pair_id for p in by_texts}) == len(rows)
+    alpaca, _ = read(write(tmp_path / "a.jsonl", [in_alpaca(r, profile) for r in rows]), "alpaca", profile)
+    assert alpaca == by_texts
+    for more in ({}, {"roles": ("user", "assistant"), "keys": ("role", "content")}):
+        turns = [in_sharegpt(r, profile, **more) for r in rows]
+        assert read(write(tmp_path / "s.jsonl", turns), "sharegpt", profile)[0] == by_texts
+
+
+def test_texts_may_hold_anything(tmp_path):
+    """Slots, braces and the separators themselves; where a separator occurs twice, it is said."""
+    row = {"question": "{prefix_a}?", "a": "{question} $&\\1", "b": "x\n\n[2]\ny", "y": 1}
+    pairs, reader = read(write(tmp_path / "a.jsonl", [in_alpaca(row, THEIRS)]), "alpaca")
+    assert content(pairs) == [(row["question"], row["a"], row["b"], 1)]
+    assert [count for count, _ in reader.counts.doubts.values()] == [1]
+    assert taken_apart(THEIRS, "Question: a\n\n[1]\n\n\n[2]\nb\n\nIdentical or not?") is None  # no first text
+
+
+@pytest.mark.parametrize(
+    ("label", "labels", "number"),
+    [(1, None, 1), (0.0, None, 0), (True, None, 1), ("Identical", None, 1), ("not identical", None, 0),
+     ("dup", ("other", "dup"), 1), (1, ("1", "0"), 0)],
+)  # fmt: skip
+def test_labels_of_all_forms(tmp_path, label, labels, number):
+    path = write(tmp_path / "p.jsonl", [ready(1)[0] | {"y": label}])
+    assert [p.label for p in read(path, labels=labels, **OWN)[0]] == [number]
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "message"),
+    [
+        ([{"y": "maybe"}], "pairs", r"p\.jsonl:1: the label is 'maybe', neither 'not identical' or '0'"),
+        ([{"y": None}], "pairs", r"p\.jsonl:1: the label is None"),
+        ([{}, {"y": "gone"}], "pairs", r"p\.jsonl:2: the same pair stands in line 1 with the other label"),
+        ([{"output": "same"}], "alpaca", r"p\.jsonl:1: the label is 'same', neither 'not identical' \(different\)"),
+        ([{"instruction": "Are they?"}], "alpaca", r"p\.jsonl:1: its prompt is not as the user template writes it"),
+        ([{"system": "Judge."}], "alpaca", r"p\.jsonl:1: its system text is 'Judge\.': not the judge profile's"),
+        ([{"conversations": "no"}], "sharegpt", r"p\.jsonl:1: no list of turns in field 'conversations'"),
+        ([{"conversations": []}], "sharegpt", r"p\.jsonl:1: 'conversations' should be one question"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, rows, kind, message):
+    first = ready(1)[0]
+    form = {"pairs": dict, "alpaca": lambda r: in_alpaca(r, THEIRS), "sharegpt": lambda r: in_sharegpt(r, THEIRS)}[kind]
+    rows = [form(first) | row for row in rows]
+    if len(rows) == 2:
+        rows[1]["y"] = 1 - first["y"]
+    with pytest.raises(UserError, match=message) as error:
+        read(write(tmp_path / "p.jsonl", rows), kind, **(OWN if kind == "pairs" else {}))
+    assert "\n" not in str(error.value)
+
+
+def test_a_repeated_pair_counts_once(tmp_path):
+    pairs, reader = read(write(tmp_path / "p.jsonl", ready(1) * 3), **OWN)
+    assert len(pairs) == 1 and reader.counts.doubts["a pair that repeats an earlier one, left out"][0] == 2
+
+
+def test_slots_side_by_side_cannot_be_taken_apart():
+    profile = dataclasses.replace(THEIRS, user="{question} {prefix_a}{prefix_b}")
+    with pytest.raises(UserError, match="slots side by side"):
+        ReadyPairs("alpaca", profile, Fields({}, {}))
+    ReadyPairs("pairs", profile, Fields({}, {}))
+
+
+def test_the_script_writes_what_training_and_evaluation_read(tmp_path, smol, monkeypatch):
+    """Its rows pass the checks of training, split by question; the test pairs are Pair records."""
+    from deepprune.judges.training.data import check_rows, problem_ids
+
+    profiles.save(THEIRS, tmp_path / "theirs.yaml")
+    rows = write(tmp_path / "a.jsonl", [in_alpaca(row, THEIRS) for row in ready()])
+    done = run_stage(
+        *("Offline/import_pairs.py", "--input", rows, "--rows", "alpaca", "--judge-profile", tmp_path / "theirs.yaml"),
+        *("--name", "theirs", "--data-dir", tmp_path, "--tokenizer", SMOL),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "40 rows read: 30 training pairs, 10 test pairs" in done.stdout
+    entry = json.loads((tmp_path / "dataset_info.json").read_text())["theirs"]
+    trained = tmp_path / entry["file_name"]
+    profile = profiles.of_rows(trained)
+    assert profile == THEIRS
+    check_rows(trained, entry, profile, labels_only=True)
+    test_pairs = list(records.read(Pair, tmp_path / "offline_test_data" / "theirs.jsonl"))
+    assert len(test_pairs) == 10 and not problem_ids([trained]) & {p.problem_id for p in test_pairs}
+    manifest = json.loads((tmp_path / "offline_test_data" / "theirs.manifest.json").read_text())
+    assert manifest["rows_read"] == 40 and manifest["inputs"][0]["file"] == "a.jsonl"
