@@ -5,7 +5,7 @@ import json
 import random
 
 import pytest
-from conftest import run_stage
+from small_runs import run
 
 from deepprune.base import records
 from deepprune.base.errors import UserError
@@ -16,7 +16,6 @@ from deepprune.data.truncation import Truncation
 from deepprune.judges import profiles
 from deepprune.judges.ready_pairs import AS_GIVEN, ReadyPairs, taken_apart
 
-SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 THEIRS = profiles.Profile(
     system=None,
     user="Question: {question}\n\n[1]\n{prefix_a}\n\n[2]\n{prefix_b}\n\nIdentical or not?",
@@ -136,18 +135,15 @@ def test_slots_side_by_side_cannot_be_taken_apart():
     ReadyPairs("pairs", profile, Fields({}, {}))
 
 
-def test_the_script_writes_what_training_and_evaluation_read(tmp_path, smol, monkeypatch):
+def test_the_script_writes_what_training_and_evaluation_read(tmp_path, smol, monkeypatch, capsys):
     """Its rows pass the checks of training, split by question; the test pairs are Pair records."""
     from deepprune.judges.training.data import check_rows, problem_ids
 
     profiles.save(THEIRS, tmp_path / "theirs.yaml")
     rows = write(tmp_path / "a.jsonl", [in_alpaca(row, THEIRS) for row in ready()])
-    done = run_stage(
-        *("Offline/import_pairs.py", "--input", rows, "--rows", "alpaca", "--judge-profile", tmp_path / "theirs.yaml"),
-        *("--name", "theirs", "--data-dir", tmp_path, "--tokenizer", SMOL),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "40 rows read: 30 training pairs, 10 test pairs" in done.stdout
+    more = ("--judge-profile", tmp_path / "theirs.yaml", "--data-dir", tmp_path, "--tokenizer", smol)
+    run(monkeypatch, "Offline/import_pairs.py", "--input", rows, "--rows", "alpaca", "--name", "theirs", *more)
+    assert "40 rows read: 30 training pairs, 10 test pairs" in capsys.readouterr().out
     entry = json.loads((tmp_path / "dataset_info.json").read_text())["theirs"]
     trained = tmp_path / entry["file_name"]
     profile = profiles.of_rows(trained)

@@ -2,13 +2,15 @@
 
 import csv
 import gzip
+import io
+import itertools
 import json
 import math
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from conftest import run_stage
+from small_runs import run
 
 from deepprune.base import records
 from deepprune.base.errors import UserError
@@ -35,8 +37,6 @@ def content(kind: str, rows) -> bytes:
         pyarrow.parquet.write_table(pa.Table.from_pylist(rows), sink)
         return sink.getvalue().to_pybytes()
     if kind in (".csv", ".tsv"):
-        import io
-
         text = io.StringIO()
         table = csv.DictWriter(text, list(rows[0]), delimiter="\t" if kind == ".tsv" else ",")
         table.writeheader()
@@ -237,34 +237,66 @@ def test_a_data_set_that_cannot_be_loaded_is_one_line(tmp_path):
 # ---------------------------------------------------------------- the script
 
 
-def script(tmp_path, source, *more):
-    outputs = ["--output-problems", tmp_path / "p.jsonl", "--output-traces", tmp_path / "t.jsonl"]
-    return run_stage("scripts/01_import_traces.py", "--input", source, *([] if "--show" in more else outputs), *more)
+@pytest.fixture
+def script(tmp_path, monkeypatch, capsys):
+    """Runs the script in this process: (exit status, output, errors)."""
+
+    def call(source, *more, **other):
+        outputs = {"--output-problems": tmp_path / "p.jsonl", "--output-traces": tmp_path / "t.jsonl"} | other
+        more = [*more, *(() if "--show" in more else itertools.chain(*outputs.items()))]
+        try:
+            run(monkeypatch, "scripts/01_import_traces.py", "--input", source, *more)
+            status = 0
+        except SystemExit as ended:
+            status = ended.code
+        return status, *capsys.readouterr()
+
+    return call
 
 
-def test_the_script_shows_rows_and_then_imports_them(tmp_path):
+def test_the_script_shows_rows_and_then_imports_them(tmp_path, script):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "mine.csv").write_bytes(content(".csv", ROWS))
-    shown = script(tmp_path, tmp_path / "in", "--show", "2")
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.count("is read as") == 2 and "mine.csv, row 2 is read as" in shown.stdout
-    lines = [line.split() for line in shown.stdout.splitlines()]
+    status, said, _ = script(tmp_path / "in", "--show", "2")
+    assert status == 0 and said.count("is read as") == 2 and "mine.csv, row 2 is read as" in said
+    lines = [line.split() for line in said.splitlines()]
     assert ["answer", "from", "the", "text", "7,", "not", "right"] in lines
     assert ["n_tokens", "field", "n_tokens", "5"] in lines and ["model", "by", "--model", "unknown"] in lines
     assert not (tmp_path / "p.jsonl").exists()
-    done = script(tmp_path, tmp_path / "in")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("is read as") == 1 and "2 rows read: 1 problems, 2 traces, 0 of them" in done.stdout
+    status, said, _ = script(tmp_path / "in")
+    assert status == 0 and said.count("is read as") == 1 and "2 rows read: 1 problems, 2 traces, 0 of them" in said
     assert len(list(records.read(records.Trace, tmp_path / "t.jsonl"))) == 2
-    inside = run_stage(
-        *("scripts/01_import_traces.py", "--input", tmp_path / "in", "--output-problems", tmp_path / "in" / "p.jsonl"),
-        *("--output-traces", tmp_path / "t2.jsonl"),
-    )
-    assert inside.returncode == 2 and "would be written into the input" in inside.stderr
+    manifest = json.loads((tmp_path / "t.manifest.json").read_text())
+    assert manifest["rows_read"] == manifest["rows"] == 2 and manifest["inputs"][0]["file"] == "in"
+    status, _, errors = script(tmp_path / "in", **{"--output-problems": tmp_path / "in" / "p.jsonl"})
+    assert status == 2 and "would be written into the input" in errors
+    status, _, errors = script(tmp_path / "in", **{"--output-problems": tmp_path / "t.jsonl"})
+    assert status == 2 and errors.count("\n") == 1
 
 
-def test_a_file_that_breaks_in_the_middle_leaves_no_output(tmp_path):
+def test_a_file_that_breaks_in_the_middle_leaves_no_output(tmp_path, script):
     (tmp_path / "mine.jsonl").write_bytes(content(".jsonl", ROWS) + b"{")
-    done = script(tmp_path, tmp_path / "mine.jsonl")
-    assert done.returncode == 2 and "mine.jsonl:3: not valid JSON" in done.stderr
+    status, _, errors = script(tmp_path / "mine.jsonl")
+    assert status == 2 and "mine.jsonl:3: not valid JSON" in errors
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"mine.jsonl"}
+
+
+def test_a_data_set_of_the_hub_is_pinned_and_its_commit_recorded(tmp_path, script, monkeypatch):
+    import datasets
+    import huggingface_hub
+
+    info = type("Info", (), {"sha": "abc123"})
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name: info if name == "org/data" else None)
+    asked = []
+
+    def load(name, config, streaming, revision):
+        asked.append((name, config, streaming, revision))
+        return {"train": iter(ROWS)}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    status, _, errors = script("hf:org/data:train")
+    assert status == 0, errors
+    assert asked == [("org/data", None, True, "abc123")]
+    for name in ("p", "t"):
+        manifest = json.loads((tmp_path / f"{name}.manifest.json").read_text())
+        assert manifest["dataset_revision"] == "abc123" and manifest["inputs"] == []
