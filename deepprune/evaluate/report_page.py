@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
+
 from deepprune.base import metrics
 from deepprune.evaluate import paper, plotting, tables
 from deepprune.evaluate.report import ADAPTIVE, ORDERS, Number
@@ -80,15 +82,13 @@ def _judges(judges: dict) -> list[str]:
 
 def _pruning(p: dict) -> list[str]:
     """The runs, each set against pass@1 and cons@n of the traces that it pruned."""
-    baselines, several = p["baselines"], len(p["baselines"]) > 1
+    baselines = p["baselines"]
     parts = ["## Pruning: greedy clustering, a few finished traces, a vote"]
-    if several:
+    if len(baselines) > 1:
         parts.append("The runs did not prune the same traces: each is set against its own.")
     for title, baseline in baselines.items():
         parts += _about(title, baseline)
-    rows = [row for title, b in baselines.items() for row in _baseline_rows(title, b, several)]
-    rows += [_run_row(name, row, several) for name, row in p["deepprune"].items()]
-    parts.append(tables.markdown(rows))
+    parts.append(_methods(p))
     if any(b["others"] for b in baselines.values()):
         parts.append(
             f"cons@m below n: any m of the traces; the others without a judge: means over {ORDERS} orders of them."
@@ -124,61 +124,48 @@ def _about(title: str, b: dict) -> list[str]:
     return parts
 
 
-def _method_row(name: str, against: str | None, row: dict, **more: str) -> dict[str, str]:
-    """A row of the table of methods. against: what it is set against, where there are several; more: other columns."""
-    known = {
-        "accuracy": _interval(row["accuracy"]),
-        "reasoner tokens a problem": _interval(row["tokens"], ",.0f"),
-    } | more
-    columns = (
-        "accuracy",
-        "difference to cons@n",
-        "reasoner tokens a problem",
-        "token reduction, judge not counted",
-        "token reduction, judge counted",
-        "clusters",
-        "finished",
-    )
-    return (
-        {"method": name}
-        | ({} if against is None else {"set against": against})
-        | {column: known.get(column, "") for column in columns}
-    )
+def _methods(p: dict) -> str:
+    """The table of methods; with what each is set against, where that differs."""
+    several = len(p["baselines"]) > 1
+    rows = [row for title, b in p["baselines"].items() for row in _baseline_rows(title, b, several)]
+    for name, row in p["deepprune"].items():
+        rows.append(
+            {
+                "method": f"DeepPrune, {name}",
+                "set against": row["against"] if several else None,
+                "accuracy": _interval(row["accuracy"]),
+                "difference to cons@n": _interval(row["accuracy_minus_cons@n"]),
+                "reasoner tokens a problem": _interval(row["tokens"], ",.0f"),
+                "token reduction, judge not counted": _interval(row["reduction"], ".1%", UNKNOWN),
+                "token reduction, judge counted": _interval(row["reduction_with_judge"], ".1%", UNKNOWN),
+                "clusters": f"{row['clusters']:.1f}",
+                "finished": f"{row['finished']:.1f}",
+            }
+        )
+    return tables.markdown(pd.DataFrame(rows, columns=list(rows[-1])).dropna(axis=1, how="all"))
 
 
 def _baseline_rows(title: str, b: dict, several: bool) -> list[dict[str, str]]:
     """pass@1, cons@n and what needs no judge."""
-    of, blank = (f" of {title.removeprefix('cons@')}", "") if several else ("", None)
-    rows = []
-    if b["pass@1"]:
-        rows.append(_method_row(f"pass@1{of}", blank, b["pass@1"], finished="1"))
-    zero = {
-        "difference to cons@n": "0",
-        "token reduction, judge not counted": "0",
-        "token reduction, judge counted": "0",
-    }
-    rows.append(_method_row(title if several else "cons@n", blank, b["cons@n"], **zero, finished="n"))
-    for name, row in b["others"].items():
-        saved = _interval(row["reduction"], ".1%")
-        columns = {
-            "difference to cons@n": _interval(row["accuracy_minus_cons@n"]),
+    of = f" of {title.removeprefix('cons@')}" if several else ""
+    rows = [("pass@1" + of, b["pass@1"], None, "1")] if b["pass@1"] else []
+    rows.append((title if several else "cons@n", b["cons@n"], "0", "n"))
+    rows += [
+        (name + of, row, _interval(row["reduction"], ".1%"), f"{row['traces']:.1f}")
+        for name, row in b["others"].items()
+    ]
+    return [
+        {
+            "method": name,
+            "accuracy": _interval(row["accuracy"]),
+            "difference to cons@n": _interval(row["accuracy_minus_cons@n"]) if "traces" in row else saved,
+            "reasoner tokens a problem": _interval(row["tokens"], ",.0f"),
             "token reduction, judge not counted": saved,
             "token reduction, judge counted": saved,
-            "finished": f"{row['traces']:.1f}",
+            "finished": finished,
         }
-        rows.append(_method_row(f"{name}{of}", blank, row, **columns))
-    return rows
-
-
-def _run_row(name: str, row: dict, several: bool) -> dict[str, str]:
-    columns = {
-        "difference to cons@n": _interval(row["accuracy_minus_cons@n"]),
-        "token reduction, judge not counted": _interval(row["reduction"], ".1%", UNKNOWN),
-        "token reduction, judge counted": _interval(row["reduction_with_judge"], ".1%", UNKNOWN),
-        "clusters": f"{row['clusters']:.1f}",
-        "finished": f"{row['finished']:.1f}",
-    }
-    return _method_row(f"DeepPrune, {name}", row["against"] if several else None, row, **columns)
+        for name, row, saved, finished in rows
+    ]
 
 
 def _cost_row(name: str, row: dict) -> dict[str, str]:
