@@ -4,6 +4,8 @@ import itertools
 import json
 import random
 
+import judge_cost_data
+import judge_cost_timed
 import pandas as pd
 import pytest
 from conftest import run_stage
@@ -11,7 +13,7 @@ from conftest import run_stage
 from deepprune import judges
 from deepprune.base import records
 from deepprune.data.truncation import Truncation
-from deepprune.judges import Score, score_store
+from deepprune.judges import Judge, Score, score_store
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -96,3 +98,41 @@ def test_a_sentence_encoder_that_is_never_sure_is_asked_about_every_pair(sample,
     assert pd.read_csv(tmp_path / "sbert.csv").set_index("mode").loc["full rule", "calls"] == 15
     refused = run(sample, tmp_path / "x", f"{encoder} --timed 1")
     assert refused.returncode == 2 and "--timed runs a judge on vLLM" in refused.stderr
+
+
+class CountingJudge(Judge):
+    """Every pair is as likely as not; a prompt has 100 tokens, of which 40 are cached from the second batch on."""
+
+    def __init__(self, kind, model, **options):
+        self.kind, self.batches = kind, 0
+
+    def _stream(self, requests):
+        self.batches += 1
+        for position, _ in enumerate(requests):
+            yield position, Score(0.4, 100, 40 if self.batches > 1 else 0)
+
+
+def test_the_timed_part_counts_every_mode(sample, tmp_path, tiny, monkeypatch):
+    """Nothing is above tau: every mode but the likely ones asks about every two traces, K and K1 being above n."""
+    monkeypatch.setattr(judge_cost_timed.judges, "open_judge", CountingJudge)
+    problems, traces = map(str, sample)
+    files = {
+        "problems": [problems],
+        "traces": [traces],
+        "output": str(tmp_path / "x"),
+        "model": tiny,
+        "tokenizer": SMOL,
+    }
+    sizes = {"truncation_k": 1, "n": [4], "k": [8], "timed": 2, "timed_n": 5, "slow_pairs": 3}
+    settings = judge_cost_data.CostSettings(**files, **sizes)
+    saved = []
+    rows = judge_cost_timed.timed(judge_cost_data.Data(settings), lambda rows: saved.append(len(rows)))
+    slow, full, cached, alone, *others = rows
+    assert saved == [1, 2, 3, 4, 5, 6] and len(rows) == 7
+    assert "(3 pairs timed, scaled)" in slow["mode"] and slow["seconds / full rule on vLLM"] > 0
+    for row in (full, cached, alone):
+        assert row["calls"] == 2 * 10 and row["prompt tokens"] == 2000
+        assert row["computed tokens"] == row["prompt tokens"] - row["cached tokens"]
+        assert row["same clusters"] == 1 and row["clusters"] == 5
+    assert full["batches"] == 4 and alone["batches"] == 8  # new traces one after the other, of both questions at once
+    assert all(row["calls"] <= 20 for row in others)
