@@ -48,9 +48,9 @@ def trace(problem: Problem, index: int, n_words: int, answers: int) -> Trace:
 
 
 def write(folder: Path, problems: int, n: int, n_words: int) -> None:
-    made = [Problem.new("made up", f"Question {i}?", "0") for i in range(problems)]
-    records.write(folder / "problems.jsonl", made)
-    records.write(folder / "traces.jsonl", (trace(p, i, n_words, 60) for p in made for i in range(n)))
+    asked = [Problem.new("made up", f"Question {i}?", "0") for i in range(problems)]
+    records.write(folder / "problems.jsonl", asked)
+    records.write(folder / "traces.jsonl", (trace(p, i, n_words, 60) for p in asked for i in range(n)))
 
 
 def clustering(folder: Path) -> None:

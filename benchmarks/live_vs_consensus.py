@@ -101,7 +101,7 @@ async def measure(
                     "way": way,
                     "seconds": round(seconds, 2),
                     "engine_tokens": counted,
-                    "questions": [row_of(one) for one in pruned],
+                    "questions": [row_of(pruning) for pruning in pruned],
                 }
             )
 

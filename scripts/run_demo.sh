@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 source scripts/common.sh
 # DEMO_OUT: another folder, for all that the demo writes; with DEMO_ROWS, ... (below) for benchmarks/kill_demo.py.
 out=${DEMO_OUT:-results/demo}
-made=${DEMO_OUT:+$DEMO_OUT/data}
-made=${made:-DeepPrune_data}
+data_dir=${DEMO_OUT:+$DEMO_OUT/data}
+data_dir=${data_dir:-DeepPrune_data}
 begin "$out/log.txt"
 
 recipe="--config scripts/recipes/cpu.yaml"
@@ -17,9 +17,9 @@ data=DeepPrune_data
 problems=($data/problems/{arithmetic,words,unseen}.jsonl)
 seen=($data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz)
 unseen=$data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz
-pairs=$made/offline_test_data/deepprune_pairs.jsonl
+pairs=$data_dir/offline_test_data/deepprune_pairs.jsonl
 # What is pruned: some problems that the judge was not trained on, so many traces of one reasoner each.
-pruned=(--problems "${problems[@]}" --traces "$made/online_test_data/deepprune_pairs.jsonl")
+pruned=(--problems "${problems[@]}" --traces "$data_dir/online_test_data/deepprune_pairs.jsonl")
 sizes=(--reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct --limit "${DEMO_PROBLEMS:-10}" --n "${DEMO_TRACES:-16}")
 label_mass=(--least-label-mass "${DEMO_LABEL_MASS:-0.5}")
 smol=HuggingFaceTB/SmolLM2-135M-Instruct
@@ -33,10 +33,10 @@ $python scripts/01_sample_traces.py $recipe --problems "$out/fresh_problems.json
 
 step "02 pairs from the recorded traces"
 $python Offline/build_pair_dataset.py $recipe --problems "${problems[@]}" --traces "${seen[@]}" --test-traces $unseen \
-  --test-pairs-per-problem "${DEMO_TEST_PAIRS:-5}" --data-dir "$made"
+  --test-pairs-per-problem "${DEMO_TEST_PAIRS:-5}" --data-dir "$data_dir"
 
 step "03 train the judge (SmolLM2-135M, LoRA, focal loss)"
-$python LLaMA-Factory/train.py Offline/SmolLM2_lora_cpu.yaml dataset_dir="$made" output_dir="$out/judge" bf16=auto \
+$python LLaMA-Factory/train.py Offline/SmolLM2_lora_cpu.yaml dataset_dir="$data_dir" output_dir="$out/judge" bf16=auto \
   max_samples="${DEMO_ROWS:-null}"
 
 step "04 evaluate judges on held-out problems"

@@ -13,7 +13,7 @@ def start(tmp_path, settings, *, free=(), **options):
 
 
 @pytest.fixture
-def made(tmp_path):
+def folder(tmp_path):
     (tmp_path / "in.jsonl").write_text("{}\n")
     first = start(tmp_path, {"tau": 0.5, "batch": 8})
     with first.appender() as out:
@@ -26,26 +26,26 @@ def on_disk(folder):
     return json.loads((folder / "out.manifest.json").read_text())
 
 
-def test_same_settings_and_inputs_resume(made):
-    again = start(made, {"tau": 0.5, "batch": 8})
+def test_same_settings_and_inputs_resume(folder):
+    again = start(folder, {"tau": 0.5, "batch": 8})
     assert again.resumed and again.complete
     again.finish(1)  # it wrote no row
-    data = on_disk(made)
+    data = on_disk(folder)
     assert data["rows"] == 1 and len(data["inputs"][0]["sha256"]) == 64 and "torch" in data["packages"]
     assert [run["rows"] for run in data["runs"]] == [1] and data["complete"]
 
 
-def test_complete_is_false_from_a_resumed_runs_first_row_to_its_end(made, monkeypatch):
+def test_complete_is_false_from_a_resumed_runs_first_row_to_its_end(folder, monkeypatch):
     monkeypatch.setattr(provenance, "code_commit", lambda: "later")
-    again = start(made, {"tau": 0.5, "batch": 8})
+    again = start(folder, {"tau": 0.5, "batch": 8})
     with again.appender() as out:
-        assert on_disk(made)["complete"]
+        assert on_disk(folder)["complete"]
         out.append({})
-        assert not on_disk(made)["complete"]
+        assert not on_disk(folder)["complete"]
         out.append({})
-    assert not on_disk(made)["complete"]
+    assert not on_disk(folder)["complete"]
     again.finish(3)
-    data = on_disk(made)
+    data = on_disk(folder)
     assert data["complete"] and data["rows"] == 3 and data["commit"] == "later"
     assert [run["rows"] for run in data["runs"]] == [1, 2]
     assert manifest.commits(data) == [data["runs"][0]["commit"], "later"] and "torch" in data["runs"][1]["packages"]
@@ -63,29 +63,29 @@ def test_git_is_asked_without_a_lock(tmp_path, monkeypatch):
     assert len(asked) == 2 and all(line.startswith("--no-optional-locks ") for line in asked)
 
 
-def test_a_killed_runs_rows_are_counted_by_the_next(made):
-    killed = start(made, {"tau": 0.5, "batch": 8}).appender()  # and never closed
+def test_a_killed_runs_rows_are_counted_by_the_next(folder):
+    killed = start(folder, {"tau": 0.5, "batch": 8}).appender()  # and never closed
     killed.append({})
     killed.append({})
-    assert on_disk(made)["runs"][1]["rows"] is None and not on_disk(made)["complete"]
-    again = start(made, {"tau": 0.5, "batch": 8})
+    assert on_disk(folder)["runs"][1]["rows"] is None and not on_disk(folder)["complete"]
+    again = start(folder, {"tau": 0.5, "batch": 8})
     with again.appender() as out:
         out.append({})
     again.finish(4)
-    assert [run["rows"] for run in on_disk(made)["runs"]] == [1, 2, 1]
+    assert [run["rows"] for run in on_disk(folder)["runs"]] == [1, 2, 1]
 
 
-def test_an_older_manifest_that_counts_its_runs_is_read(made):
-    data = on_disk(made)
+def test_an_older_manifest_that_counts_its_runs_is_read(folder):
+    data = on_disk(folder)
     old = data | {"runs": 3, "commit": "before"}
-    (made / "out.manifest.json").write_text(json.dumps(old))
+    (folder / "out.manifest.json").write_text(json.dumps(old))
     assert manifest.commits(old) == ["before"]
-    again = start(made, {"tau": 0.5, "batch": 8})
+    again = start(folder, {"tau": 0.5, "batch": 8})
     assert again.resumed and again.complete
     with again.appender() as out:
         out.append({})
     again.finish(2)
-    assert [(run["rows"], run["commit"]) for run in on_disk(made)["runs"]] == [(1, "before"), (1, data["commit"])]
+    assert [(run["rows"], run["commit"]) for run in on_disk(folder)["runs"]] == [(1, "before"), (1, data["commit"])]
 
 
 def test_the_recorded_manifests_are_readable():
@@ -128,16 +128,16 @@ def test_a_folder_without_a_checkpoint_refuses_nothing(tmp_path):
     assert open_folder(0.1).resumed
 
 
-def test_overwrite_replaces_all_files_of_a_stage(made):
-    (made / "out.traces.jsonl").write_text("{}\n")
-    anew = start(made, {"tau": 0.9}, overwrite=True)
-    assert (made / "out.jsonl").exists()  # until the first appender is there
-    with anew.appender() as out, anew.appender(made / "out.traces.jsonl") as traces:
-        assert not (made / "out.manifest.json").exists()
+def test_overwrite_replaces_all_files_of_a_stage(folder):
+    (folder / "out.traces.jsonl").write_text("{}\n")
+    anew = start(folder, {"tau": 0.9}, overwrite=True)
+    assert (folder / "out.jsonl").exists()  # until the first appender is there
+    with anew.appender() as out, anew.appender(folder / "out.traces.jsonl") as traces:
+        assert not (folder / "out.manifest.json").exists()
         traces.append({"new": 1})
-        assert on_disk(made)["settings"] == {"tau": 0.9}
+        assert on_disk(folder)["settings"] == {"tau": 0.9}
         out.append({"new": 1})
-    assert {p.read_text() for p in made.glob("out*.jsonl")} == {'{"new":1}\n'}
+    assert {p.read_text() for p in folder.glob("out*.jsonl")} == {'{"new":1}\n'}
 
 
 def test_no_credentials_in_a_manifest(tmp_path):
@@ -150,38 +150,38 @@ def test_no_credentials_in_a_manifest(tmp_path):
     assert "secret" not in text and "http://host:1/v1" in text and "https://hub/x" in text
 
 
-def test_other_settings_are_refused_free_ones_not(made):
+def test_other_settings_are_refused_free_ones_not(folder):
     with pytest.raises(UserError, match="tau: 0.5 there, 0.6 now"):
-        start(made, {"tau": 0.6, "batch": 8})
-    assert start(made, {"tau": 0.5, "batch": 99}, free=("batch",)).resumed
+        start(folder, {"tau": 0.6, "batch": 8})
+    assert start(folder, {"tau": 0.5, "batch": 99}, free=("batch",)).resumed
 
 
-def test_a_run_goes_on_in_its_own_type_on_another_machine(made):
+def test_a_run_goes_on_in_its_own_type_on_another_machine(folder):
     """dtype auto is another type there: refused, and the message says how to go on."""
-    first = start(made, {"dtype": "bfloat16"}, overwrite=True)
+    first = start(folder, {"dtype": "bfloat16"}, overwrite=True)
     with first.appender() as out:
         out.append({})
     with pytest.raises(
         UserError, match="'bfloat16' there, 'float32' now.*; go on with --dtype bfloat16, choose another"
     ):
-        start(made, {"dtype": "float32"})
-    assert start(made, {"dtype": "bfloat16"}).resumed
+        start(folder, {"dtype": "float32"})
+    assert start(folder, {"dtype": "bfloat16"}).resumed
 
 
-def test_changed_input_or_model_is_refused(made):
+def test_changed_input_or_model_is_refused(folder):
     with pytest.raises(UserError, match="models"):
-        start(made, {"tau": 0.5, "batch": 8}, models={"judge": "other"})
-    (made / "in.jsonl").write_text('{"changed": 1}\n')
+        start(folder, {"tau": 0.5, "batch": 8}, models={"judge": "other"})
+    (folder / "in.jsonl").write_text('{"changed": 1}\n')
     with pytest.raises(UserError, match="hold other data now"):
-        start(made, {"tau": 0.5, "batch": 8})
-    assert (made / "out.jsonl").read_text() == "{}\n"
+        start(folder, {"tau": 0.5, "batch": 8})
+    assert (folder / "out.jsonl").read_text() == "{}\n"
 
 
-def test_output_without_manifest_is_refused_and_overwrite_starts_anew(made):
-    assert not start(made, {"tau": 0.9}, overwrite=True).resumed
-    (made / "out.manifest.json").unlink()
+def test_output_without_manifest_is_refused_and_overwrite_starts_anew(folder):
+    assert not start(folder, {"tau": 0.9}, overwrite=True).resumed
+    (folder / "out.manifest.json").unlink()
     with pytest.raises(UserError, match="what made it is unknown"):
-        start(made, {"tau": 0.5})
+        start(folder, {"tau": 0.5})
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
