@@ -78,3 +78,11 @@ def test_commands_in_pages_scripts_and_docstrings_exist():
         for file in re.findall(r"(?:python|bash) ((?:[\w-]+/)+[\w-]+\.(?:py|sh))\b", text):
             # docs/gpu.md unpacks the checkout into a folder of its name.
             assert (ROOT / file.removeprefix("deepprune/")).is_file(), f"{path}: {file}"
+
+
+def test_every_script_has_help():
+    """One without ran its hour when it was asked what it does."""
+    for path in FILES:
+        text = path.read_text()
+        if "__main__" in text and path.relative_to(ROOT).parts[0] not in ("deepprune", "tests"):
+            assert re.search(r"config\.parse|ArgumentParser|config\.Parser|--help", text), path
