@@ -129,7 +129,7 @@ def test_an_unknown_judge_is_unknown_and_not_free(sixteen, monkeypatch):
     assert "The size of the judge of other; third is not known" in page and "not complete" in page
     drawn = report_page.figure(numbers)
     shown = drawn.axes[0].get_legend_handles_labels()[1]
-    assert "DeepPrune, judge, judge counted" in shown and not any("other, judge counted" in name for name in shown)
+    assert "DeepPrune, judge; hollow: judge counted" in shown and "DeepPrune, other" in shown
     assert "not drawn, because a size is not known: other; third" in drawn.axes[0].get_title()
 
 

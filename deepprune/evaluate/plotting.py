@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -226,27 +227,24 @@ def tokens_against_accuracy(
 ) -> Any:
     """Points with intervals; points: name -> {"tokens": (value, low, high), "accuracy": (value, low, high)}.
 
-    Tokens are reasoner-equivalent tokens a problem. lines: name -> (tokens, accuracy) points to join.
+    Tokens are reasoner-equivalent tokens a problem; "counted": the same with the judge's, a hollow point beside the
+    other. Points of pruning have it or None and are in colour, those without the key are votes without a judge.
+    lines: name -> (tokens, accuracy) points to join.
     """
-    figure, axis = plt.subplots(figsize=(6.4, 4.4))
+    figure, axis = plt.subplots(figsize=(7, 4.6))
     for name, line in (lines or {}).items():
         axis.plot([x / 1000 for x, _ in line], [y for _, y in line], ".-", color="grey", linewidth=1, label=name)
-    markers = "osD^vP*X<>"
-    for index, (name, point) in enumerate(points.items()):
-        (x, x_low, x_high), (y, y_low, y_high) = point["tokens"], point["accuracy"]
-        x_low, x_high, y_low, y_high = (  # an interval that is not known is none
-            v if b is None or math.isnan(b) else b for v, b in ((x, x_low), (x, x_high), (y, y_low), (y, y_high))
-        )
-        axis.errorbar(
-            x / 1000,
-            y,
-            xerr=[[(x - x_low) / 1000], [(x_high - x) / 1000]],
-            yerr=[[y - y_low], [y_high - y]],
-            marker=markers[index % len(markers)],
-            linestyle="none",
-            capsize=2,
-            label=name,
-        )
+    colours = iter([f"C{index}" for index in range(10)] * len(points))
+    for marker, (name, point) in zip(itertools.cycle("osD^vP*X<>"), points.items(), strict=False):
+        look = {"marker": marker, "linestyle": "none", "capsize": 2}
+        look["color"] = next(colours) if "counted" in point else "dimgrey"
+        counted = point.get("counted")
+        label = f"{name}; hollow: judge counted" if counted else name
+        _cross(axis, point["tokens"], point["accuracy"], label=label, **look)
+        if counted:
+            _cross(axis, counted, point["accuracy"], markerfacecolor="white", **look)
+            ends = [point["tokens"][0] / 1000, counted[0] / 1000]
+            axis.plot(ends, 2 * [point["accuracy"][0]], ":", color=look["color"], linewidth=1)
     axis.set(
         xlabel="reasoner tokens a problem (thousands; a judge's weighted by parameters)",
         ylabel="accuracy",
@@ -254,9 +252,19 @@ def tokens_against_accuracy(
         ylim=(-0.03, 1.03),
     )
     axis.set_xlim(left=0)
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)
     axis.grid(alpha=0.3)
     return figure
+
+
+def _cross(axis: Any, tokens: Sequence[float], accuracy: Sequence[float], **look: Any) -> None:
+    """A point with its intervals; one that is not known is none."""
+    (x, *x_ends), (y, *y_ends) = tokens, accuracy
+    (x_low, x_high), (y_low, y_high) = (
+        [value if end is None or math.isnan(end) else end for end in ends] for value, ends in ((x, x_ends), (y, y_ends))
+    )
+    x_error, y_error = [[(x - x_low) / 1000], [(x_high - x) / 1000]], [[y - y_low], [y_high - y]]
+    axis.errorbar(x / 1000, y, xerr=x_error, yerr=y_error, **look)
 
 
 def grouped(numbers: pd.DataFrame, column: str, title: str, reference: float | None = None) -> Any:

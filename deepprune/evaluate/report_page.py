@@ -287,17 +287,19 @@ def figure(p: dict) -> Any:
             lines[f"cons@m{of}"] = [
                 tuple(row[k]["value"] for k in ("tokens", "accuracy")) for row in (*smaller, b["cons@n"])
             ]
+    drawn = {name: {key: _triple(row[key]) for key in ("tokens", "accuracy")} for name, row in points.items()}
     for name, row in p["deepprune"].items():
-        points[f"DeepPrune, {name}"] = row
+        asked = row["judge_tokens"] and row["judge_parameters"] and row["tokens_with_judge"]
+        counted = _triple(row["tokens_with_judge"]) if asked else None
+        point = {"tokens": _triple(row["tokens"]), "accuracy": _triple(row["accuracy"]), "counted": counted}
+        drawn[f"DeepPrune, {name}"] = point
         if row["tokens_with_judge"] is None:
             left_out.append(name)
-        elif row["judge_tokens"] and row["judge_parameters"]:
-            points[f"DeepPrune, {name}, judge counted"] = row | {"tokens": row["tokens_with_judge"]}
     title = "; ".join(f"{b['problems']} problems, {name}" for name, b in p["baselines"].items()) + ", 95 % intervals"
     if left_out:
         title += f"\nwith the judge counted not drawn, because a size is not known: {'; '.join(left_out)}"
-    triples = {
-        name: {key: (row[key]["value"], row[key]["low"], row[key]["high"]) for key in ("tokens", "accuracy")}
-        for name, row in points.items()
-    }
-    return plotting.tokens_against_accuracy(triples, title, lines)
+    return plotting.tokens_against_accuracy(drawn, title, lines)
+
+
+def _triple(row: Number) -> tuple[float, float, float]:
+    return row["value"], row["low"], row["high"]
