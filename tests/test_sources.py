@@ -108,6 +108,9 @@ def test_missing_values_of_a_parquet_file(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "mine.parquet")
     traces, _ = imported(tmp_path / "mine.parquet")
     assert [t.model for t in traces] == ["m", "x"]
+    pyarrow.parquet.write_table(pa.table({"question": [b"2*3?"], "gold": ["6"]}), tmp_path / "bytes.parquet")
+    with pytest.raises(UserError, match=r"bytes\.parquet, row 1: field 'question' .* found a column of bytes"):
+        imported(tmp_path / "bytes.parquet")
 
 
 @pytest.mark.parametrize(
@@ -187,6 +190,13 @@ def test_lists_side_by_side_are_taken_element_by_element(tmp_path):
     names = {"question": "q", "n_tokens": "lengths", "finish_reason": "ends"}
     traces, _ = imported(tmp_path / "mine.jsonl", names, "texts")
     assert [(t.text, t.n_tokens, t.finish_reason) for t in traces] == [("\\boxed{6}", 3, "stop"), ("five", 4, "length")]
+
+
+def test_two_golds_are_not_taken_for_those_of_two_traces(tmp_path):
+    row = {"question": "2*3?", "gold": ["6", "six"], "texts": ["6", "six"], "n_tokens": 3}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UserError, match=r"mine\.jsonl:1, trace 1: field 'gold' \(gold\) should be text or a number"):
+        imported(tmp_path / "mine.jsonl", {}, "texts")
 
 
 def test_a_list_of_answers_without_texts(tmp_path):

@@ -57,11 +57,9 @@ class Fields:
         Raises UserError for lists and objects.
         """
         value = lookup(row.data, self.of(name))
-        if isinstance(value, (list, dict)):
-            raise UserError(
-                f"{row.where}: field {self.of(name)!r} ({name}) should be text or a number, found a "
-                f"{'list' if isinstance(value, list) else 'JSON object'}"
-            )
+        if isinstance(value, (list, dict, bytes)):
+            kind = {list: "list", dict: "JSON object", bytes: "column of bytes"}[type(value)]
+            raise UserError(f"{row.where}: field {self.of(name)!r} ({name}) should be text or a number, found a {kind}")
         return None if value is MISSING or isinstance(value, float) and not math.isfinite(value) else value
 
     def text(self, row: Row, name: str) -> str | None:

@@ -17,12 +17,15 @@ from deepprune.data import answers, traces
 from deepprune.data.import_checks import Counts, ProblemIndex, SampleIndex
 from deepprune.data.import_rows import FIELDS, MISSING, Fields, Row, lookup
 
+OF_A_TRACE = ("text", "answer", "model", "sample_id", "n_tokens", "finish_reason")  # not of its problem
+
 
 def unnested(rows: Iterable[Row], traces_field: str, fields: Fields, counts: Counts) -> Iterator[Row]:
     """A row a trace, of rows that hold a problem and a list of its traces.
 
     An element of the list that is an object adds its fields to the problem's. Any other is the trace's text, or its
-    answer where the list is the answers' field. Other fields that hold lists as long are taken element by element.
+    answer where the list is the answers' field. A trace's other fields (OF_A_TRACE) that hold lists as long are taken
+    element by element.
     Raises UserError for a row without such a list.
     """
     for row in rows:
@@ -37,7 +40,7 @@ def unnested(rows: Iterable[Row], traces_field: str, fields: Fields, counts: Cou
             counts.note("a problem without traces, left out", row)
         of_problem = {name: value for name, value in row.data.items() if name != traces_field}
         lists = {}
-        for field in {fields.of(name) for name in (*FIELDS, "answer")} - {traces_field}:
+        for field in {fields.of(name) for name in OF_A_TRACE} - {traces_field}:
             value = lookup(row.data, field)
             if isinstance(value, list) and len(value) == len(elements):
                 lists[field] = value

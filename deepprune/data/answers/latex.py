@@ -45,11 +45,14 @@ _BRACKETS = {"{}": re.compile(r"\\.|[{}]", re.DOTALL), "()": re.compile(r"[()]")
 
 def closing(text: str, start: int, pair: str = "{}") -> int | None:
     """Position after the bracket that closes the one before `start`; None if none does within a few answers' length."""
-    depth = 1
+    depth, (opening, ending) = 1, pair
     for m in _BRACKETS[pair].finditer(text, start, start + 4 * MAX_ANSWER_CHARS):
-        depth += {pair[0]: 1, pair[1]: -1}.get(m[0], 0)
-        if depth == 0:
-            return m.end()
+        if m[0] == opening:
+            depth += 1
+        elif m[0] == ending:
+            depth -= 1
+            if depth == 0:
+                return m.end()
     return None
 
 
