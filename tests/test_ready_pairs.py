@@ -153,3 +153,7 @@ def test_the_script_writes_what_training_and_evaluation_read(tmp_path, smol, mon
     assert len(test_pairs) == 10 and not problem_ids([trained]) & {p.problem_id for p in test_pairs}
     manifest = json.loads((tmp_path / "offline_test_data" / "theirs.manifest.json").read_text())
     assert manifest["rows_read"] == 40 and manifest["inputs"][0]["file"] == "a.jsonl"
+    files = ("--pairs", tmp_path / "offline_test_data" / "theirs.jsonl", "--output", tmp_path / "scores.jsonl")
+    run(monkeypatch, "Offline/test_model_performance_parallel.py", "--judge", "random", "--resamples", "20", *files)
+    scored = {score.pair_id for score in records.read(records.PairScore, tmp_path / "scores.jsonl")}
+    assert scored == {p.pair_id for p in test_pairs}
