@@ -21,13 +21,14 @@ from deepprune.judges import scoring
 
 @dataclasses.dataclass
 class EvaluateSettings(scoring.ModelSettings):
-    judge: str = setting("vllm", "kind of judge", choices=judges.kinds(needs_url=False, per_trace=False))
+    judge: str = setting("vllm", "kind of judge", choices=judges.kinds(per_trace=False))
     model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
 
 
 @command
 def main() -> None:
     settings = config.parse(EvaluateSettings, "evaluate", __doc__)
+    settings.judge = settings.kind_of_judge(settings.judge)
     if judges.KINDS[settings.judge].needs_vllm:
         runtime.ensure()
     described = judges.describe(settings.judge, settings.model, settings.seed, settings.judge_profile)

@@ -38,6 +38,7 @@ def main() -> None:
     runs = config.parse_runs(PruneSettings, "prune", __doc__)
     for settings in runs:
         settings.cluster_rule(), settings.finish_rule()
+        settings.judge = settings.kind_of_judge(settings.judge)
         records.read_problems(*settings.problems)
     if any(judges.KINDS[settings.judge].needs_vllm for settings in runs):
         runtime.ensure()

@@ -5,16 +5,16 @@
         --problems DeepPrune_data/problems/words.jsonl --output results/live.jsonl
     python Online/live_pruning.py --config scripts/recipes/cpu.yaml --reasoner HuggingFaceTB/SmolLM2-135M-Instruct \
         --judge sbert --judge-model sentence-transformers/all-MiniLM-L6-v2 --n 8 --question "What is 12 + 30?"
-    python Online/live_pruning.py --reasoner Qwen/Qwen3-8B --reasoner-url http://127.0.0.1:8000/v1 --judge server \
+    python Online/live_pruning.py --reasoner Qwen/Qwen3-8B --reasoner-url http://127.0.0.1:8000/v1 \
         --judge-model models/DeepPrune-Judge-4B --judge-url http://127.0.0.1:8001/v1 --n 512 \
         --problems AIME24.problems.jsonl --output live.jsonl
 
-The reasoner is an engine of this process, or a vLLM server (--reasoner-url); the judge likewise (--judge server), or
-Sentence-BERT. Each trace is held when its prefix is complete, by aborting its request; what the finish rule chooses
-goes on from there. Writes Pruning records to OUTPUT, Trace records to OUTPUT.traces.jsonl (finished ones the moment
-they end) and every event to OUTPUT.events.jsonl. Traces are numbered in the order in which they were held, so that
-Online/greedy_cluster_threshold.py on them clusters as the live run did. A killed run goes on with the same command;
-what an unfinished question had generated moves to OUTPUT.interrupted.jsonl.
+The reasoner is an engine of this process, or on vLLM servers (--reasoner-url, one or several: docs/scale.md); the judge
+likewise (--judge-url), or Sentence-BERT. Each trace is held when its prefix is complete, by aborting its request; what
+the finish rule chooses goes on from there. Writes Pruning records to OUTPUT, Trace records to OUTPUT.traces.jsonl
+(finished ones the moment they end) and every event to OUTPUT.events.jsonl. Traces are numbered in the order in which
+they were held, so that Online/greedy_cluster_threshold.py on them clusters as the live run did. A killed run goes on
+with the same command; what an unfinished question had generated moves to OUTPUT.interrupted.jsonl.
 """
 
 import asyncio
@@ -77,10 +77,9 @@ def answer_files(settings: LivePruneSettings) -> None:
 
 
 def open_manifest(settings: LivePruneSettings, judge: dict[str, Any]) -> Manifest:
-    """The output's manifest. Where the servers and the judge's folder are may change when a run goes on."""
+    """The output's manifest. Where the judge's folder is may change when a run goes on."""
     made_from = settings.made_from(judge["prompt_version"])
-    for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
-        made_from.pop(place)
+    made_from.pop("problems"), made_from.pop("judge_model")
     return Manifest.open(
         settings.output,
         "live",

@@ -36,12 +36,15 @@ class ZeroShotSettings(scoring.ModelSettings):
 def main() -> None:
     settings = config.parse(ZeroShotSettings, "evaluate", __doc__)
     refuse_trained(settings.model)
-    runtime.ensure()
-    described = judges.describe("vllm", settings.model, judge_profile=settings.judge_profile)
-    made_from = config.resolved(settings) | {"judge": "zero-shot", "prompt_version": described["prompt_version"]}
+    kind = settings.kind_of_judge("vllm")
+    if judges.KINDS[kind].needs_vllm:
+        runtime.ensure()
+    described = judges.describe(kind, settings.model, judge_profile=settings.judge_profile)
+    name = "zero-shot" if kind == "vllm" else "zero-shot on a server"
+    made_from = config.resolved(settings) | {"judge": name, "prompt_version": described["prompt_version"]}
     made_from.pop("pairs"), made_from.pop("model")
 
-    scoring.run(settings, described, lambda: judges.open_judge("vllm", settings.model, settings), made_from)
+    scoring.run(settings, described, lambda: judges.open_judge(kind, settings.model, settings), made_from)
 
 
 def refuse_trained(model: str) -> None:

@@ -41,8 +41,7 @@ def main() -> None:
     problems = spread(list(records.read_problems(*settings.problems).values()), settings.limit)
     groups = [problems[i : i + settings.questions] for i in range(0, len(problems), settings.questions)]
     made_from = settings.made_from(live_setup.describe_judge(settings)["prompt_version"])
-    for place in ("problems", "reasoner_url", "judge_url", "judge_model"):
-        made_from.pop(place)
+    made_from.pop("problems"), made_from.pop("judge_model")
     manifest = Manifest.open(
         settings.output,
         "live against consensus",

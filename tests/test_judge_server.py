@@ -85,7 +85,7 @@ def test_what_a_server_answers_is_looked_at(tiny, monkeypatch, capsys, probabili
     labels = {token: None if p is None else math.log(p) for token, p in zip((no, yes), probabilities, strict=True)}
     server = MadeUpServer(others | labels, **options)
     monkeypatch.setattr(openai, "OpenAI", lambda **_: server)
-    judge = ServerJudge(tiny, judges.JudgeOptions(url="http://127.0.0.1:1/v1"))
+    judge = ServerJudge(tiny, judges.JudgeOptions(judge_url=["http://127.0.0.1:1/v1"]))
     judge.least_label_mass = 0.5
     asked = requests()[:6]
     if says:

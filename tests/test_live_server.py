@@ -9,11 +9,12 @@ import sys
 
 import pytest
 from conftest import ROOT, make_problem, run_stage
-from servers import Relay, is_idle, serve, until
+from servers import Relay, is_idle, until
 
 from deepprune import judges
 from deepprune.base import records
 from deepprune.engines.reasoners import Sampling, ServerReasoner
+from deepprune.engines.serving import serve
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 N, KEY = 4, "open sesame"
@@ -22,7 +23,7 @@ N, KEY = 4, "open sesame"
 @pytest.fixture(scope="module")
 def server(smol, tmp_path_factory):
     """(URL, process) of a vLLM server with SmolLM2-135M that wants a key."""
-    with serve(smol, tmp_path_factory.mktemp("server"), "--api-key", KEY) as running:
+    with serve(smol, tmp_path_factory.mktemp("server") / "log.txt", "--api-key", KEY) as running:
         yield running
 
 
@@ -146,7 +147,7 @@ def test_the_judge_on_a_server_gives_the_scores_of_transformers(server, smol):
 
     requests = [judges.Request(f"What is {i} + 2?", "We add. So", f"First {i}, then", "a", "b") for i in range(5)]
     there, here = (
-        judges.open_judge("server", smol, url=server[0]),
+        judges.open_judge("server", smol, judge_url=[server[0]]),
         judges.open_judge("transformers", smol, dtype="float32"),
     )
     for a, b in zip(there.score(requests), here.score(requests), strict=True):
@@ -161,6 +162,43 @@ def test_the_judge_on_a_server_gives_the_scores_of_transformers(server, smol):
         ):
             judge.score(requests)
     there.close()
+
+
+def test_stages_sample_from_servers_and_ask_judges_there(server, problems, tmp_path):
+    """Stage 01 by the chat endpoint; stages 04 and 05 and the zero-shot script with the judge on a server."""
+
+    def run(script, *options):
+        done = run_stage(script, *options)
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+        return done.stdout
+
+    sampled = tmp_path / "traces.jsonl"
+    url = ("--reasoner-url", server[0], "--n", N, "--max-tokens", "40", "--confidence-top-k", "3")
+    run("scripts/01_sample_traces.py", "--problems", problems, "--model", SMOL, *url, "--output", sampled)
+    traces = list(records.read(records.Trace, sampled))
+    assert len(traces) == len({t.trace_id for t in traces}) == 2 * N and all(1 <= t.n_tokens <= 40 for t in traces)
+    assert len({t.text for t in traces}) > N and all(t.confidence["top_k"] == 3 for t in traces)
+    asked = ("--model", SMOL, "--least-label-mass", "0", "--judge-url", server[0], server[0])
+    told = ("--problems", problems, "--traces", sampled, "--tokenizer", SMOL, "--truncation-k", "1")
+    run("Online/greedy_cluster_threshold.py", *told, *asked, "--output", tmp_path / "there.jsonl")
+    here = ("--judge", "transformers", "--model", SMOL, "--least-label-mass", "0", "--dtype", "float32")
+    run("Online/greedy_cluster_threshold.py", *told, *here, "--output", tmp_path / "here.jsonl")
+    clusters = [[p.clusters for p in records.read(records.Pruning, tmp_path / f"{x}.jsonl")] for x in ("there", "here")]
+    assert clusters[0] == clusters[1]
+    cut = {"strategy": "words", "k": 25}
+    texts = [("We add. So", "First, add"), ("Then", "Wait, so")]
+    pairs = [records.Pair(f"p{i}", "q", "a", f"b{i}", *ab, cut, i, "What is 2 + 2?") for i, ab in enumerate(texts)]
+    records.write(tmp_path / "pairs.jsonl", pairs)
+    scores = []
+    for script in ("Offline/test_model_performance_parallel.py", "Preliminaries/zero_shot_exp.py"):
+        output = tmp_path / f"{len(scores)}.jsonl"
+        run(script, "--pairs", tmp_path / "pairs.jsonl", *asked, "--output", output)
+        scores.append({s.pair_id: s.p_same for s in records.read(records.PairScore, output)})
+    local = judges.open_judge("transformers", SMOL, dtype="float32").score(list(map(judges.Request.of, pairs)))
+    expected = {pair.pair_id: score.p_same for pair, score in zip(pairs, local, strict=True)}
+    assert scores == [pytest.approx(expected, abs=1e-3)] * 2
+    for file in tmp_path.rglob("*"):
+        assert file.is_dir() or KEY.encode() not in file.read_bytes()
 
 
 def test_without_the_key_one_line_says_that_one_is_needed(server, problems, tmp_path, monkeypatch):

@@ -1,100 +1,34 @@
 """What is sent to a vLLM server, and what its refusals are told as: against a small server of our own."""
 
 import asyncio
-import http.server
-import json
-import threading
 import types
 
 import pytest
+from fake_server import FakeServer
 from transformers import AutoTokenizer
 
 from deepprune.base.errors import UserError
 from deepprune.data import traces
 from deepprune.data.sampling import NEUTRAL, Sampling
 from deepprune.engines import reasoners
-from deepprune.engines.reasoners import ReasonerLost, ServerReasoner
-from deepprune.judges import JudgeOptions, Request
+from deepprune.engines.reasoners import FleetReasoner, ReasonerLost, ServerReasoner
+from deepprune.engines.servers import ServerSettings
+from deepprune.judges import JudgeOptions, Request, prompts
 from deepprune.judges.server import ServerJudge
-
-EVENT = {
-    "id": "1",
-    "object": "text_completion",
-    "created": 1,
-    "model": "m",
-    "choices": [{"index": 0, "text": " 4", "token_ids": [7], "finish_reason": "stop", "logprobs": None}],
-}
-
-
-class Server:
-    """An OpenAI-compatible server: `key` wanted, `refuse` a list of statuses for the completions to come."""
-
-    def __init__(self, key=None):
-        self.key, self.refuse, self.asked, self.listed, self.metrics = key, [], [], {"data": [{"id": "m"}]}, None
-        self.tokens = None
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def answer(self, status, text, kind="application/json"):
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(text.encode())))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def refused(self):
-                if outer.key and self.headers.get("Authorization") != f"Bearer {outer.key}":
-                    self.answer(401, '{"error": "Unauthorized"}')
-                    return True
-                return False
-
-            def do_GET(self):
-                if self.refused():
-                    return
-                if self.path == "/metrics" and outer.metrics is not None:
-                    self.answer(200, outer.metrics, "text/plain")
-                elif self.path == "/v1/models" and outer.listed is not None:
-                    self.answer(200, outer.listed if isinstance(outer.listed, str) else json.dumps(outer.listed))
-                else:
-                    self.answer(404, '{"detail": "Not Found"}')
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.refused():
-                    return
-                if self.path == "/tokenize":
-                    if outer.tokens is None:
-                        self.answer(404, '{"detail": "Not Found"}')
-                    else:
-                        self.answer(200, json.dumps({"tokens": outer.tokens(json.loads(body))}))
-                    return
-                outer.asked.append(json.loads(body))
-                if outer.refuse:
-                    self.answer(outer.refuse.pop(0), '{"error": {"message": "because"}}')
-                else:
-                    self.answer(200, f"data: {json.dumps(EVENT)}\n\ndata: [DONE]\n\n", "text/event-stream")
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(reasoners, "backoff", lambda attempt: 0.0)
-    made = Server()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
+    monkeypatch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *_: 0.0)
+    fake = FakeServer()
+    yield fake
+    fake.close()
 
 
 def generate(server, smol, sampling=None, url=None, retries=2):
     async def work():
-        reasoner = ServerReasoner(url or server.url, smol, retries=retries)
+        reasoner = FleetReasoner([ServerReasoner(url or server.url, smol, ServerSettings(retries=retries))])
         try:
             await reasoner.open()
             chunks = [c async for c in reasoner.stream([1, 2], sampling or Sampling(), 5, asyncio.Event())]
@@ -161,6 +95,16 @@ def test_the_engine_is_asked_with_the_same_parameters(smol):
     assert (params.top_k, params.min_p, params.repetition_penalty, params.temperature) == (20, 0.1, 1.0, 0.6)
 
 
+def test_further_arguments_reach_the_engine_and_the_chat_template(smol):
+    reasoner = reasoners.EngineReasoner(smol, engine_args={"quantization": "fp8", "max_num_seqs": 3})
+    assert reasoner.options["quantization"] == "fp8" and reasoner.options["max_num_seqs"] == 3
+    tokenizer = AutoTokenizer.from_pretrained(smol)
+    tokenizer.chat_template = "{{ messages[-1].content }}{% if enable_thinking is false %} <think></think>{% endif %}"
+    off = prompts.reasoner_prompt_ids(tokenizer, "Why?", enable_thinking=False)
+    assert tokenizer.decode(off) == "Why? <think></think>"
+    assert tokenizer.decode(prompts.reasoner_prompt_ids(tokenizer, "Why?")) == "Why?"
+
+
 def test_metrics_are_read_with_the_key(server, smol, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "open sesame")
     server.key = "open sesame"
@@ -172,7 +116,7 @@ def test_metrics_are_read_with_the_key(server, smol, monkeypatch):
 
 
 def judge_of(server, smol, retries=2):
-    return ServerJudge(smol, JudgeOptions(url=server.url, retries=retries))
+    return ServerJudge(smol, JudgeOptions(judge_url=[server.url], retries=retries))
 
 
 @pytest.mark.parametrize("given", [None, "wrong"])
@@ -192,9 +136,11 @@ def test_a_busy_server_is_asked_again_and_others_are_not(server, smol):
     server.refuse = [429] * 3
     with pytest.raises(ReasonerLost, match=r"too many requests.*HTTP 429.*tried 3 times"):
         generate(server, smol)
+    server.refuse = [500] * 3
+    with pytest.raises(ReasonerLost, match=r"the server failed.*HTTP 500.*tried 3 times"):
+        generate(server, smol)
     for status, says in (
         (404, "no such model or address"),
-        (500, "the server failed"),
         (400, "refused a request.*because"),
     ):
         server.asked, server.refuse = [], [status]
@@ -204,7 +150,6 @@ def test_a_busy_server_is_asked_again_and_others_are_not(server, smol):
 
 
 def test_the_judges_server_is_told_of_alike(server, smol, monkeypatch):
-    monkeypatch.setattr("deepprune.judges.server.backoff", lambda attempt: 0.0)
     judge = judge_of(server, smol, retries=1)
     for statuses, says in (([429] * 2, "HTTP 429.*tried 2 times"), ([404], "no such model"), ([403], "wants a key")):
         server.refuse = list(statuses)

@@ -194,6 +194,19 @@ def _check(name: str, value: Any, hint: Any, field: dataclasses.Field, where: st
     return value
 
 
+def arguments(option: str, given: list[str]) -> dict[str, Any]:
+    """NAME=VALUE arguments of an option, the values as YAML reads them: numbers, true, null, {a: 1}.
+
+    Raises UserError for another form, a repeated name, or a value that is no YAML.
+    """
+    import yaml
+
+    try:
+        return {name: yaml.safe_load(value) for name, value in named(option, "NAME=VALUE", given).items()}
+    except yaml.YAMLError as error:
+        raise UserError(f"{option}: a value is not valid YAML: {error}") from error
+
+
 def named(option: str, form: str, given: list[str]) -> dict[str, str]:
     """NAME=... arguments of an option as a dict. Raises UserError for another form or a repeated name."""
     values: dict[str, str] = {}
@@ -295,6 +308,8 @@ def parse_runs(kind: type[Settings], section: str | None, doc: str, argv: list[s
 
 
 def resolved(settings: Any) -> dict[str, Any]:
-    """Settings as a plain dict for a manifest. Paths and overwrite flags are left out: they are not results."""
-    skip = {"output", "overwrite", "judge_profile"}
+    """Settings as a plain dict for a manifest. Paths, URLs and overwrite flags are left out."""
+    skip = {"output", "overwrite", "judge_profile"} | {
+        field.name for field in dataclasses.fields(settings) if field.metadata.get("is_url")
+    }
     return {k: v for k, v in dataclasses.asdict(settings).items() if k not in skip}

@@ -33,6 +33,17 @@ class SamplingSettings:
         1.0, "divides the logits of tokens that were there before; 1: none", above=0, at_most=2
     )
 
+    thinking_token_budget: int | None = setting(
+        None, "end the reasoning after so many tokens (vLLM with a reasoning parser: docs/scale.md)", at_least=0
+    )
+    chat_template_args: list[str] = setting(
+        [], "arguments of the chat template, as NAME=VALUE: enable_thinking=false, reasoning_effort=high"
+    )
+
+    def template_args(self) -> dict[str, Any]:
+        """Arguments of the chat template. Raises UserError for another form."""
+        return config.arguments("--chat-template-args", self.chat_template_args)
+
     def sampling(self) -> Sampling:
         """Raises UserError for values that make no sense."""
         return Sampling(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Sampling)})
@@ -59,14 +70,17 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    thinking_token_budget: int | None = None
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(SamplingSettings):
-            config.check_range("", field.name, getattr(self, field.name), field.metadata)
+        settings = {field.name: field.metadata for field in dataclasses.fields(SamplingSettings)}
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) is not None:
+                config.check_range("", field.name, getattr(self, field.name), settings[field.name])
 
     def recorded(self) -> dict[str, Any]:
         """The parameters as Trace records hold them, and as vLLM takes them."""
-        return dataclasses.asdict(self)
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 # What traces of before these parameters were settings were sampled with. Their ids stay: a neutral value is left out of

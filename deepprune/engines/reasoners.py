@@ -1,4 +1,4 @@
-"""Reasoners that generate while we watch: an engine in this process's care, or an OpenAI-compatible server.
+"""Reasoners that generate while we watch: an engine in this process's care, or vLLM servers.
 
 One interface: `stream` yields what was generated since the last time, and ends early when it is told to stop. Both
 are vLLM underneath; what a server must have is listed at `ServerReasoner`.
@@ -11,23 +11,15 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
-import os
-import random
-import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
-from deepprune.base.errors import UserError, without_credentials
+from deepprune.base.errors import UserError
 from deepprune.data.sampling import Sampling
 from deepprune.engines import engine, engine_copies, models
+from deepprune.engines.servers import NO_MODELS, Fleet, Server, ServerLost, ServerSettings, broken
 
-KEY = "OPENAI_API_KEY"
-NO_MODELS = (
-    IndexError,
-    AttributeError,
-    TypeError,
-    ValueError,
-)  # what reading a list of models of none, or of no list, raises
 LAST_TOKENS_SECONDS = 0.5  # how long a server that was left may take to notice
 
 
@@ -88,6 +80,7 @@ class EngineReasoner(Reasoner):
         max_num_seqs: int = 64,
         tensor_parallel: int = 1,
         gpu_memory_utilization: float = 0.9,
+        engine_args: Mapping[str, Any] | None = None,
     ):
         from transformers import AutoTokenizer
 
@@ -104,6 +97,7 @@ class EngineReasoner(Reasoner):
             "trust_remote_code": False,
             "generation_config": "vllm",  # the model's own sampling parameters are not ours
             **engine.machine_options(dtype, gpu_memory_utilization),
+            **(engine_args or {}),
         }
         self.ids = itertools.count()
         self.engine = None
@@ -157,74 +151,65 @@ def shut_down(asynchronous_engine) -> None:
 class ServerReasoner(Reasoner):
     """A vLLM server (`vllm serve`), by its OpenAI-compatible URL, as http://127.0.0.1:8000/v1.
 
-    Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. Connection errors
-    and a server that is too busy are tried again with growing pauses before anything was generated; nothing else is. To
-    stop a request, our half of its connection is closed: the server aborts a request whose client has gone, and what it
-    had sent by then is still read and counted.
+    Needs of the completions endpoint: prompts as token ids, streaming, and vLLM's `return_token_ids`. What fails before
+    anything was generated is tried again (servers.py); nothing else is. To stop a request, our half of its connection
+    is closed: the server aborts a request whose client has gone, and what it had sent by then is still read and
+    counted.
     """
 
-    def __init__(
-        self, url: str, model: str, *, name: str | None = None, timeout_seconds: float = 600.0, retries: int = 4
-    ):
+    def __init__(self, url: str, model: str, settings: ServerSettings | None = None, *, name: str | None = None):
         from openai import AsyncOpenAI
         from transformers import AutoTokenizer
 
-        self.base = url.rstrip("/")
-        self.url = without_credentials(self.base)  # as it may be told
+        self.server = Server(url, settings or ServerSettings())
         resolved = models.resolve(model)
         self.name = name or resolved.name
         self.tokenizer = AutoTokenizer.from_pretrained(resolved.path)
-        self.client = AsyncOpenAI(base_url=self.base, api_key=api_key(), timeout=timeout_seconds, max_retries=0)
-        self.retries = retries
-        self.served: str | None = None
+        self.client = self.server.client(AsyncOpenAI)
 
     async def open(self) -> None:
+        """Raises ServerLost if nobody answers, UserError for a refusal or a server of another model."""
         import openai
 
         try:
-            self.served = (await self.client.models.list()).data[0].id
+            self.server.choose(await self.client.models.list())
         except (openai.APIError, *NO_MODELS) as error:
-            raise UserError(refusal(self.url, error)) from error
+            raise self.server.lost(error) from error
         await self._check_tokens()
 
     async def _check_tokens(self) -> None:
-        """Raise UserError if the server's tokens are not our tokenizer's: prompts are token ids, and would be nonsense
-        there.
+        """Raise UserError if the server's tokens are not our tokenizer's: prompts are token ids, nonsense there.
 
         A server that does not say (no /tokenize) is believed.
         """
         import httpx
 
         text = "Is 12 + 30 = 42? Naïve: 所以 \\boxed{42}"
-        body = {"model": self.served, "prompt": text, "add_special_tokens": False}
+        body = {"model": self.server.served, "prompt": text, "add_special_tokens": False}
         try:
-            async with httpx.AsyncClient(timeout=10, headers={"Authorization": f"Bearer {api_key()}"}) as client:
-                theirs = (await client.post(f"{self.base.removesuffix('/v1')}/tokenize", json=body)).json()["tokens"]
+            async with httpx.AsyncClient(timeout=10, headers=self.server.headers) as client:
+                theirs = (await client.post(f"{self.server.root}/tokenize", json=body)).json()["tokens"]
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return
         if theirs != self.tokenizer.encode(text, add_special_tokens=False):
             raise UserError(
-                f"{self.url}: serves {self.served}, whose tokens are not those of {self.name}: "
+                f"{self.server.shown}: serves {self.server.served}, whose tokens are not those of {self.name}: "
                 "give the model that is served"
             )
 
     async def stream(self, prompt, sampling, max_tokens, stop):
-        import httpx
         import openai
 
-        for attempt in itertools.count():
-            try:
-                reply = await self.client.completions.create(
-                    model=self.served,
-                    prompt=prompt,
-                    stream=True,
-                    extra_body=sampling.recorded() | {"max_tokens": max_tokens, "return_token_ids": True},
-                )
-                break
-            except openai.APIError as error:
-                if attempt >= self.retries or not passing(error):
-                    raise ReasonerLost(refusal(self.url, error, attempt + 1)) from error
-                await asyncio.sleep(backoff(attempt))
+        try:
+            reply = await self.client.completions.create(
+                model=self.server.served,
+                prompt=prompt,
+                stream=True,
+                extra_body=sampling.recorded() | {"max_tokens": max_tokens, "return_token_ids": True},
+            )
+        except openai.APIError as error:
+            refused = self.server.lost(error)
+            raise (refused if isinstance(refused, ServerLost) else ReasonerLost(str(refused))) from error
         ended = None
         try:
             async for event in reply:
@@ -234,69 +219,94 @@ class ServerReasoner(Reasoner):
                 if stop.is_set() and ended is None:
                     yield await last_tokens(reply)
                     return
-        except (openai.APIError, httpx.HTTPError) as error:
-            raise ReasonerLost(f"{self.url}: the connection broke while generating: {error}") from error
+        except broken() as error:
+            raise ServerLost(f"{self.server.shown}: the connection broke while generating: {error}") from error
         finally:
             await reply.close()
         if ended is None:
-            raise ReasonerLost(f"{self.url}: the answer ended without a finish reason: is the server being stopped?")
+            raise ServerLost(
+                f"{self.server.shown}: the answer ended without a finish reason: is the server being stopped?"
+            )
 
-    async def _metric(self, name: str) -> int | None:
+    async def _metric(self, *names: str) -> int | None:
+        """The sum of the samples of these names in the server's metrics; None unless each is there."""
         import httpx
+        from prometheus_client.parser import text_string_to_metric_families
 
-        root = self.base.removesuffix("/v1")
         try:
-            async with httpx.AsyncClient(timeout=10, headers={"Authorization": f"Bearer {api_key()}"}) as client:
-                text = (await client.get(f"{root}/metrics")).text
-        except httpx.HTTPError:
+            async with httpx.AsyncClient(timeout=10, headers=self.server.headers) as client:
+                text = (await client.get(f"{self.server.root}/metrics")).text
+            families = list(text_string_to_metric_families(text))
+        except (httpx.HTTPError, ValueError):
             return None
-        values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([0-9.eE+]+)$", text, re.MULTILINE)
-        return int(sum(map(float, values))) if values else None
+        samples = [s for family in families for s in family.samples if s.name in names]
+        return int(sum(s.value for s in samples)) if {s.name for s in samples} == set(names) else None
 
     async def generated(self) -> int | None:
         return await self._metric("vllm:generation_tokens_total")
 
     async def running(self) -> int | None:
-        parts = [await self._metric(f"vllm:num_requests_{state}") for state in ("running", "waiting")]
-        return None if None in parts else sum(parts)
+        return await self._metric("vllm:num_requests_running", "vllm:num_requests_waiting")
 
     async def close(self) -> None:
         await self.client.close()
 
 
-def api_key() -> str:
-    """The servers' key, from the environment variable OPENAI_API_KEY; servers that want none take any."""
-    return os.environ.get(KEY) or "none"
+class FleetReasoner(Reasoner):
+    """Several servers of one model. What one that dies was generating goes on, from the last token, on another."""
 
+    def __init__(self, members: Sequence[ServerReasoner]):
+        self.members, self.fleet = list(members), Fleet(members)
+        self.name, self.tokenizer = members[0].name, members[0].tokenizer
 
-def passing(error: Exception) -> bool:
-    """Whether a server's error may be gone in a moment: not reached, or too busy."""
-    import openai
+    async def open(self) -> None:
+        for member in self.members:
+            try:
+                await member.open()
+            except ServerLost as error:
+                self._lose(member, error)
 
-    return isinstance(error, openai.APIConnectionError) or getattr(error, "status_code", None) in (429, 502, 503, 504)
+    def _lose(self, member: ServerReasoner, error: ServerLost, kind: type[Exception] = UserError) -> None:
+        try:
+            self.fleet.lose(member, error)
+        except ServerLost as last:
+            raise kind(str(last)) from error
 
+    async def stream(self, prompt, sampling, max_tokens, stop):
+        tokens: list[int] = []
+        while True:
+            member = self.fleet.take()
+            try:
+                left = max_tokens - len(tokens)
+                if left < 1:
+                    yield Chunk("", [], "length")
+                    return
+                async with contextlib.aclosing(member.stream(prompt + tokens, sampling, left, stop)) as chunks:
+                    async for chunk in chunks:
+                        tokens += chunk.token_ids
+                        yield chunk
+                return
+            except ServerLost as error:
+                self._lose(member, error, ReasonerLost)
+                if stop.is_set():
+                    yield Chunk("", [], "abort")
+                    return
+            finally:
+                self.fleet.give(member)
 
-def refusal(url: str, error: Exception, tries: int = 1) -> str:
-    """One line on what a server's error means and what to do. url: as it may be told."""
-    import openai
+    async def _sum(self, ask: Callable[[ServerReasoner], Awaitable[int | None]], members: Sequence) -> int | None:
+        counts = await asyncio.gather(*(ask(member) for member in members))
+        return None if None in counts else sum(counts)
 
-    status, tried = getattr(error, "status_code", None), f", tried {tries} times" if tries > 1 else ""
-    if status in (401, 403):
-        there = "the one in" if os.environ.get(KEY) else "put it into"
-        rest = " was refused" if os.environ.get(KEY) else ""
-        return f"{url}: the server wants a key (HTTP {status}): {there} the environment variable {KEY}{rest}"
-    if status == 404:
-        return (
-            f"{url}: the server has no such model or address (HTTP 404: {error}): give the URL as http://HOST:PORT/v1"
-        )
-    if status == 429:
-        return f"{url}: too many requests for the server (HTTP 429){tried}: send fewer at once, or raise --retries"
-    if status is not None and status >= 500:
-        return f"{url}: the server failed (HTTP {status}){tried}: {error}: its own log says why"
-    if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
-        return f"{url}: refused a request: {error}"
-    cause = f"{type(error).__name__}: {error.__cause__ or error}"
-    return f"{url}: no OpenAI-compatible server answers there ({cause}){tried}; start one with `vllm serve`"
+    async def generated(self) -> int | None:
+        return await self._sum(lambda member: member.generated(), self.members)
+
+    async def running(self) -> int | None:
+        return await self._sum(lambda member: member.running(), self.fleet.servers)
+
+    async def close(self) -> None:
+        for member in self.members:
+            await member.close()
 
 
 def chunk_of(event) -> Chunk:
@@ -312,15 +322,12 @@ async def last_tokens(reply) -> Chunk:
 
     Over TLS nothing is read: closing one half would break the other.
     """
-    import httpx
-    import openai
-
     text, token_ids, ended = "", [], "abort"
     stream = reply.response.extensions.get("network_stream")
     connection = stream.get_extra_info("socket") if stream else None
     if connection is not None and stream.get_extra_info("ssl_object") is None:
         # A stream that is cut off, and one that something between us and the server keeps up, end here alike.
-        with contextlib.suppress(OSError, TimeoutError, openai.APIError, httpx.HTTPError):
+        with contextlib.suppress(OSError, TimeoutError, *broken()):
             connection.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(LAST_TOKENS_SECONDS):
                 async for event in reply:
@@ -329,8 +336,3 @@ async def last_tokens(reply) -> Chunk:
                     token_ids += chunk.token_ids
                     ended = chunk.finish_reason or ended
     return Chunk(text, token_ids, ended)
-
-
-def backoff(attempt: int, first_seconds: float = 0.5, most_seconds: float = 20.0) -> float:
-    """Seconds to wait before trying again: doubled each time, with some chance so that many do not come at once."""
-    return min(most_seconds, first_seconds * 2**attempt) * random.uniform(0.75, 1.25)

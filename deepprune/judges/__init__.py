@@ -17,12 +17,13 @@ from deepprune.judges.opening import (
     prompts_of,
 )
 from deepprune.judges.registry import KINDS, Kind, kinds
-from deepprune.judges.settings import JudgeOptions, JudgeSettings
+from deepprune.judges.settings import JudgeOptions, JudgeServerSettings, JudgeSettings
 
 __all__ = [
     "KINDS",
     "Judge",
     "JudgeOptions",
+    "JudgeServerSettings",
     "JudgeSettings",
     "Kind",
     "NotAJudge",

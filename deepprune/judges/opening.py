@@ -107,7 +107,7 @@ def open_judge(kind: str, model: str | None = None, settings: Any = None, **chan
     """
     known = _kind(kind, model)
     options = JudgeOptions.of(settings, **changes)
-    if known.needs_url and not options.url:
+    if known.needs_url and not options.judge_url:
         raise UserError(f"judge {kind!r} needs the URL of a running server: give --judge-url")
     judge = registry.load(known.where)(model, options)
     judge.least_label_mass = options.least_label_mass

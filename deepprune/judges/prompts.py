@@ -35,13 +35,15 @@ def plain(text: str, tokenizer: Any = None) -> str:
     return _control(tokenizer).sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
-def reasoner_prompt_ids(tokenizer: Any, question: str, system: str | None = None, suffix: str = "") -> list[int]:
+def reasoner_prompt_ids(
+    tokenizer: Any, question: str, system: str | None = None, suffix: str = "", **options: Any
+) -> list[int]:
     """Token ids of the prompt that a trace goes on from: the question with the suffix, in the reasoner's chat template.
 
-    Raises UserError as `templated`.
+    options: arguments of the template, as enable_thinking. Raises UserError as `templated`.
     """
     user = plain(question, tokenizer) + suffix
-    return list(tokenizer.encode(templated(tokenizer, system, user), add_special_tokens=False))
+    return list(tokenizer.encode(templated(tokenizer, system, user, **options), add_special_tokens=False))
 
 
 def templated(tokenizer: Any, system: str | None, user: str, **options: Any) -> str:

@@ -40,7 +40,7 @@ class Kind:
 KINDS = {
     "vllm": Kind("deepprune.judges.vllm:VLLMJudge", needs_model=True, needs_vllm=True, asked=True, stored=True),
     "transformers": Kind("deepprune.judges.transformers:TransformersJudge", needs_model=True, asked=True, stored=True),
-    "server": Kind("deepprune.judges.server:ServerJudge", needs_model=True, needs_url=True, asked=True),
+    "server": Kind("deepprune.judges.server:ServerJudge", needs_model=True, needs_url=True, asked=True, stored=True),
     "classifier": Kind("deepprune.judges.classifier:ClassifierJudge", needs_model=True, asked=True, classifies=True,
                        stored=True, named="classifier:"),
     "vllm-classifier": Kind("deepprune.judges.classifier:VLLMClassifierJudge", needs_model=True, needs_vllm=True,

@@ -46,7 +46,7 @@ def identity(judge: Mapping[str, Any], kind: str, dtype: str, truncation: Trunca
         "judge": judge["name"],
         "judge_sha256": judge["sha256"],
         "kind": kind,
-        "dtype": runtime.compute_dtype(dtype),
+        "dtype": "as served" if kind == "server" else runtime.compute_dtype(dtype),
         "logits": "float32",
         "prompt_version": judge["prompt_version"],
         "truncation": truncation.strategy,

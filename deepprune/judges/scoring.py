@@ -21,7 +21,7 @@ from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.data import pairs
-from deepprune.judges import Judge, JudgeSettings, Request
+from deepprune.judges import Judge, JudgeServerSettings, JudgeSettings, Request
 from deepprune.judges.profiles import DEFAULT, Profile
 from deepprune.judges.score_store import ScoreStore
 
@@ -40,7 +40,7 @@ class ScoringSettings:
 
 
 @dataclasses.dataclass
-class ModelSettings(ScoringSettings, JudgeSettings):
+class ModelSettings(ScoringSettings, JudgeSettings, JudgeServerSettings):
     """What scripts that score with a language model can be told."""
 
 

@@ -2,6 +2,8 @@
 
     vllm serve JUDGE --hf-overrides '{"head_dtype": "float32"}' --port 8001
 
+Several servers of the judge are a fleet (engines/servers.py): what one that dies was asked, the others answer.
+
 JUDGE is a folder of full weights (`python -m deepprune.judges.weights folder ADAPTER` merges an adapter and prints it).
 The override computes the logits in float32, as VLLMJudge does; the rest of the model stays in its own type (--dtype).
 Without it the logits are rounded to bfloat16, and the two labels tie. --logprobs-mode stays as it is (raw_logprobs).
@@ -14,14 +16,14 @@ said.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import itertools
 import math
-import time
 from collections.abc import Mapping, Sequence
 
 from deepprune.base import console
-from deepprune.base.errors import UserError, without_credentials
-from deepprune.engines.reasoners import NO_MODELS, api_key, backoff, passing, refusal
+from deepprune.base.errors import UserError
+from deepprune.engines.servers import NO_MODELS, Fleet, Server, ServerLost
 from deepprune.judges.interface import NotAJudge, Request, Score
 from deepprune.judges.label_judge import LabelJudge
 from deepprune.judges.pair_prompts import Step
@@ -74,21 +76,30 @@ def rounded(logprobs: Sequence[float]) -> bool:
 
 
 class ServerJudge(LabelJudge):
-    """model: the served judge's folder or hub id (tokenizer, name, size); options.url: as http://127.0.0.1:8001/v1."""
+    """model: the served judge's folder or hub id (tokenizer, name, size); options.judge_url: of its servers."""
 
     def __init__(self, model: str, options: JudgeOptions):
         import openai
 
         super().__init__(model, options)
-        url = options.url.rstrip("/")
-        self.url, self.retries = without_credentials(url), options.retries
-        self.client = openai.OpenAI(base_url=url, api_key=api_key(), timeout=options.timeout_seconds, max_retries=0)
+        self.fleet = Fleet([Server(url, options) for url in options.judge_url])
+        self.clients = {server: server.client(openai.OpenAI) for server in self.fleet.servers}
         self.checked = False
-        self.pool = concurrent.futures.ThreadPoolExecutor(options.batch)
+        self.pool = concurrent.futures.ThreadPoolExecutor(options.batch * len(self.clients))
+        for server, client in self.clients.items():
+            try:
+                server.choose(client.models.list())
+            except (openai.APIError, *NO_MODELS) as error:
+                self._lose(server, server.lost(error))
+
+    def _lose(self, server: Server, error: Exception) -> None:
+        """Go on without a server that is lost. Raises UserError for a refusal, and if it was the last."""
+        if not isinstance(error, ServerLost):
+            raise error
         try:
-            self.served = self.client.models.list().data[0].id
-        except (openai.APIError, *NO_MODELS) as error:
-            raise UserError(refusal(self.url, error)) from error
+            self.fleet.lose(server, error)
+        except ServerLost as last:
+            raise UserError(str(last)) from error
 
     def _stream(self, requests):
         requests = iter(requests)
@@ -96,8 +107,12 @@ class ServerJudge(LabelJudge):
         if first is None:
             return
         if not self.checked:
-            self.calls_beside += 2
-            self._check_server(first)
+            for server in list(self.fleet.servers):
+                try:
+                    self.calls_beside += 2
+                    self._check_server(server, first)
+                except ServerLost as error:
+                    self._lose(server, error)
             self.checked = True
         futures = {self.pool.submit(self._one, r): p for p, r in enumerate(itertools.chain([first], requests))}
         try:
@@ -108,81 +123,87 @@ class ServerJudge(LabelJudge):
                 future.cancel()
 
     def _one(self, r: Request) -> Score:
+        try:
+            return self.fleet.run(functools.partial(self._score, r))
+        except ServerLost as error:
+            raise UserError(str(error)) from error
+
+    def _score(self, r: Request, server: Server) -> Score:
         ids, at, cached = self.prompts.ids(r), {}, 0
         for step in self.prompts.steps:
-            at[step], reply = self._label_logprobs(ids, step)
+            at[step], reply = self._label_logprobs(server, ids, step)
             if not step:
                 details = getattr(reply.usage, "prompt_tokens_details", None)
                 cached = (details.cached_tokens or 0) if details else 0
         p_same, mass = self.prompts.judged(at)
         return Score(p_same, self.prompts.read(ids), cached, label_mass=mass)
 
-    def _ask(self, ids: list[int], more: Mapping, logprobs: int):
-        """The server's reply to a prompt. Connection errors are tried again."""
+    def _ask(self, server: Server, ids: list[int], more: Mapping, logprobs: int):
+        """The server's reply to a prompt. Raises ServerLost, and UserError for what it refuses."""
         import openai
 
         # What the server would take from the model's generation_config otherwise.
         plain = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "return_tokens_as_token_ids": True}
-        for attempt in itertools.count():
-            try:
-                return self.client.completions.create(
-                    model=self.served,
-                    prompt=ids,
-                    max_tokens=1,
-                    temperature=0.0,
-                    top_p=1.0,
-                    logprobs=logprobs,
-                    extra_body=plain | more,
-                )
-            except openai.APIError as error:
-                if attempt >= self.retries or not passing(error):
-                    raise UserError(refusal(self.url, error, attempt + 1)) from error
-                time.sleep(backoff(attempt))
+        try:
+            return self.clients[server].completions.create(
+                model=server.served,
+                prompt=ids,
+                max_tokens=1,
+                temperature=0.0,
+                top_p=1.0,
+                logprobs=logprobs,
+                extra_body=plain | more,
+            )
+        except openai.APIError as error:
+            raise server.lost(error) from error
 
-    def _label_logprobs(self, ids: list[int], step: Step) -> tuple[dict[int, float], object]:
+    def _label_logprobs(self, server: Server, ids: list[int], step: Step) -> tuple[dict[int, float], object]:
         """(log-probability of each token that a label goes on with, the reply). Raises NotAJudge unless each is one."""
         tokens = self.prompts.steps[step]
-        reply = self._ask([*ids, *step], {"logprob_token_ids": tokens}, len(tokens))
+        reply = self._ask(server, [*ids, *step], {"logprob_token_ids": tokens}, len(tokens))
         at = logprobs_of(reply)
         for token in tokens:
             text, value = self.tokenizer.decode([token]), at.get(token, -math.inf)
             if token not in at:
                 raise NotAJudge(
-                    f"{self.url} returns no log-probability of its label {text!r} (token {token}): the server must "
+                    f"{server.shown} returns no log-probability of its label {text!r} (token {token}): the server must "
                     "know vLLM's logprob_token_ids (vLLM 0.20 or later)"
                 )
             if value is None or not value <= 0.001:
                 raise NotAJudge(
-                    f"{self.url} returns {value} as the log-probability of its label {text!r}: "
+                    f"{server.shown} returns {value} as the log-probability of its label {text!r}: "
                     + ("its weights are not finite" if value is None or value != value else WHOLE)
                 )
         return {token: at[token] for token in tokens}, reply
 
-    def _check_server(self, r: Request) -> None:
+    def _check_server(self, server: Server, r: Request) -> None:
         """Compare what a first answer says of the labels with what it says of the likeliest tokens.
 
         Raises NotAJudge unless both are log-probabilities over the whole vocabulary. Says so if the logits are rounded.
         """
         ids = self.prompts.ids(r)
-        labels = self._label_logprobs(ids, ())[0]
-        top = logprobs_of(self._ask(ids, {}, TOP))
+        labels = self._label_logprobs(server, ids, ())[0]
+        top = logprobs_of(self._ask(server, ids, {}, TOP))
         if any(value is None or value != value for value in top.values()):
-            raise NotAJudge(f"{self.url} returns log-probabilities that are not numbers: its weights are not finite")
+            raise NotAJudge(
+                f"{server.shown} returns log-probabilities that are not numbers: its weights are not finite"
+            )
         problem = not_whole(labels, top)
         if problem:
-            raise NotAJudge(f"{self.url}: {problem}; {WHOLE}")
+            raise NotAJudge(f"{server.shown}: {problem}; {WHOLE}")
         if rounded([*top.values(), *labels.values()]):
             print(
-                f"{self.url}: the judge's logits are rounded to 16 bits, so that its labels tie and thresholds shift; "
-                f'serve it with --hf-overrides \'{{"head_dtype": "float32"}}\'',
+                f"{server.shown}: the judge's logits are rounded to 16 bits, so that its labels tie and thresholds "
+                f'shift; serve it with --hf-overrides \'{{"head_dtype": "float32"}}\'',
                 file=console.errors(),
             )
 
     def _rather(self, request):
-        top = logprobs_of(self._ask(self.prompts.ids(request), {}, TOP))
+        top = logprobs_of(self.fleet.run(lambda server: self._ask(server, self.prompts.ids(request), {}, TOP)))
         likely = sorted(top.items(), key=lambda item: -item[1])[:TOP]
         return [(self.tokenizer.decode([token]), math.exp(value)) for token, value in likely]
 
     def close(self):
         self.pool.shutdown(cancel_futures=True)
-        self.client.close()
+        for client in self.clients.values():
+            client.close()

@@ -8,6 +8,8 @@ from typing import Any
 
 from deepprune.base import config
 from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.engines.servers import ServerSettings
 
 
 @dataclasses.dataclass
@@ -22,6 +24,9 @@ class JudgeSettings:
     prefix_caching: bool = setting(True, "let vLLM reuse the common start of prompts", free=True)
     tensor_parallel: int = setting(1, "GPUs that share one copy of the judge", free=True, at_least=1)
     data_parallel: int = setting(1, "copies of the judge", free=True, at_least=1)
+    engine_args: list[str] = setting(
+        [], "further arguments of the judge's vLLM engine, as NAME=VALUE, passed on unread"
+    )
     judge_profile: str | None = setting(
         None, "YAML of how the judge is asked (default: the one beside its weights, or ours)", free=True
     )
@@ -37,13 +42,30 @@ class JudgeSettings:
         at_most=1,
     )
 
+    def engine_arguments(self) -> dict[str, Any]:
+        return config.arguments("--engine-args", self.engine_args)
+
 
 @dataclasses.dataclass
-class JudgeOptions(JudgeSettings):
+class JudgeServerSettings(ServerSettings):
+    """Of the stages whose judge may be on servers."""
+
+    judge_url: list[str] = setting(
+        [], "ask vLLM servers of the judge, as http://127.0.0.1:8001/v1; several share the work", free=True, is_url=True
+    )
+
+    def kind_of_judge(self, kind: str) -> str:
+        """The kind of judge: on a server where a URL is given. Raises UserError unless both fit."""
+        if kind not in ("vllm", "server") and self.judge_url or kind == "server" and not self.judge_url:
+            raise UserError("--judge server and --judge-url go together")
+        return "server" if self.judge_url else kind
+
+
+@dataclasses.dataclass
+class JudgeOptions(JudgeSettings, JudgeServerSettings):
     """All that a judge's constructor may look at. Unlike a stage, code is content with any label mass.
 
-    cache: file that keeps Sentence-BERT's embeddings; gpu_memory_utilization: a vLLM judge's share of a GPU; url,
-    timeout_seconds, retries: of a server.
+    cache: file that keeps Sentence-BERT's embeddings; gpu_memory_utilization: a vLLM judge's share of a GPU.
     """
 
     dtype: str = "auto"
@@ -51,9 +73,6 @@ class JudgeOptions(JudgeSettings):
     seed: int = 0
     cache: str | Path | None = None
     gpu_memory_utilization: float = 0.9
-    url: str | None = None
-    timeout_seconds: float = 120.0
-    retries: int = 4
 
     @classmethod
     def of(cls, settings: Any, **changes: Any) -> JudgeOptions:

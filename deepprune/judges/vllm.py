@@ -35,7 +35,7 @@ class VLLMJudge(LabelJudge):
             data_parallel=options.data_parallel,
             gpu_memory_utilization=options.gpu_memory_utilization,
             max_logprobs=TOP,
-            extra={"hf_overrides": {"head_dtype": "float32"}},
+            extra={"hf_overrides": {"head_dtype": "float32"}} | options.engine_arguments(),
         )
         longest = max(map(len, self.prompts.steps))
         self.limit = self.llm.llm_engine.model_config.max_model_len - 1 - longest

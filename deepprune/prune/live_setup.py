@@ -10,14 +10,14 @@ from deepprune.base import config, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.data.sampling import SamplingSettings, check_context
-from deepprune.engines.reasoners import EngineReasoner, Reasoner, ServerReasoner
+from deepprune.engines.reasoners import EngineReasoner, FleetReasoner, Reasoner, ServerReasoner
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.live_traces import ON_JUDGE_FAILURE, LiveSettings
 from deepprune.prune.rules import RuleSettings
 
 
 @dataclasses.dataclass
-class LivePruneSettings(RuleSettings, SamplingSettings):
+class LivePruneSettings(RuleSettings, SamplingSettings, judges.JudgeServerSettings):
     reasoner: str = setting(
         config.REQUIRED, "the reasoner's model: folder or hub id (its tokenizer, with --reasoner-url)"
     )
@@ -26,12 +26,15 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     question: str | None = setting(None, "one question instead of --problems")
     judge: str = setting("vllm", "kind of judge", choices=judges.kinds(needs_labels=False))
     judge_model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
-    reasoner_url: str | None = setting(
-        None,
-        "a running vLLM server of the reasoner, as http://127.0.0.1:8000/v1 (its key: OPENAI_API_KEY)",
+    reasoner_url: list[str] = setting(
+        [],
+        "vLLM servers of the reasoner, as http://127.0.0.1:8000/v1; several share the work",
+        free=True,
         is_url=True,
     )
-    judge_url: str | None = setting(None, "a running vLLM server of the judge (--judge server)", is_url=True)
+    judge_served_model: str | None = setting(
+        None, "the judge's servers: which of the models that they offer (default: the first)", free=True
+    )
     reasoner_name: str | None = setting(None, "name to record instead of --reasoner (for local folders)")
     n: int = setting(64, "traces a question", at_least=1)
     limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True, at_least=1)
@@ -46,10 +49,6 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     on_judge_failure: str = setting(
         "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
     )
-    timeout: float = setting(600.0, "servers: seconds to wait for an answer", free=True, above=0)
-    retries: int = setting(
-        4, "servers: times to try again after a connection error, or while it is too busy", free=True, at_least=0
-    )
     reasoner_memory: float = setting(
         0.6, "engines on a GPU: share of its memory for the reasoner", free=True, above=0, at_most=1
     )
@@ -61,6 +60,9 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
     max_model_len: int | None = setting(
         None, "context length in tokens of both engines (default: the models')", free=True, at_least=2
     )
+    engine_args: list[str] = setting(
+        [], "further arguments of the reasoner's vLLM engine, as NAME=VALUE, passed on unread"
+    )
     judge_profile: str | None = config.like(judges.JudgeSettings, "judge_profile")
     other_truncation: bool = config.like(judges.JudgeSettings, "other_truncation")
     least_label_mass: float = config.like(judges.JudgeSettings, "least_label_mass")
@@ -69,6 +71,8 @@ class LivePruneSettings(RuleSettings, SamplingSettings):
 
 def check(settings: LivePruneSettings) -> None:
     """Raise UserError for settings that do not go together; start the process again if vLLM needs it."""
+    settings.judge = settings.kind_of_judge(settings.judge)
+    settings.template_args(), config.arguments("--engine-args", settings.engine_args)
     if not settings.reasoner_url:
         check_context(settings.max_tokens, settings.max_model_len)
     if runtime.has_gpu() and not settings.reasoner_url and judges.KINDS[settings.judge].needs_vllm:
@@ -77,8 +81,6 @@ def check(settings: LivePruneSettings) -> None:
                 f"--reasoner-memory {settings.reasoner_memory} and --judge-memory {settings.judge_memory} are more "
                 "than one GPU's memory"
             )
-    if judges.KINDS[settings.judge].needs_url != bool(settings.judge_url):
-        raise UserError("--judge server and --judge-url go together")
     profile = judges.profile_of(settings.judge, settings.judge_model, settings.judge_profile)
     profile.check_truncation([settings.cut().as_dict()], settings.other_truncation)
     if not settings.reasoner_url or judges.KINDS[settings.judge].needs_vllm:
@@ -86,8 +88,9 @@ def check(settings: LivePruneSettings) -> None:
 
 
 def one_server(settings: LivePruneSettings) -> bool:
-    """Whether the judge is on the reasoner's own server."""
-    return bool(settings.judge_url) and settings.judge_url.rstrip("/") == (settings.reasoner_url or "").rstrip("/")
+    """Whether the judge is on the reasoner's own servers."""
+    reasoner, judge = ({url.rstrip("/") for url in urls} for urls in (settings.reasoner_url, settings.judge_url))
+    return bool(judge) and judge <= reasoner
 
 
 def describe_judge(settings: LivePruneSettings) -> dict[str, Any]:
@@ -107,18 +110,14 @@ def how(settings: LivePruneSettings) -> LiveSettings:
         settings.system,
         settings.on_judge_failure,
         settings.seed,
+        template=settings.template_args(),
     )
 
 
 def open_reasoner(settings: LivePruneSettings) -> Reasoner:
     if settings.reasoner_url:
-        return ServerReasoner(
-            settings.reasoner_url,
-            settings.reasoner,
-            name=settings.reasoner_name,
-            timeout_seconds=settings.timeout,
-            retries=settings.retries,
-        )
+        model, name = settings.reasoner, settings.reasoner_name
+        return FleetReasoner([ServerReasoner(url, model, settings, name=name) for url in settings.reasoner_url])
     return EngineReasoner(
         settings.reasoner,
         name=settings.reasoner_name,
@@ -127,6 +126,7 @@ def open_reasoner(settings: LivePruneSettings) -> Reasoner:
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
         gpu_memory_utilization=settings.reasoner_memory,
+        engine_args=config.arguments("--engine-args", settings.engine_args),
     )
 
 
@@ -134,13 +134,10 @@ def open_judge(settings: LivePruneSettings) -> judges.Judge:
     return judges.open_judge(
         settings.judge,
         settings.judge_model,
+        settings,
         dtype=settings.judge_dtype,
-        max_model_len=settings.max_model_len,
-        seed=settings.seed,
         gpu_memory_utilization=settings.judge_memory,
-        url=settings.judge_url,
-        timeout_seconds=settings.timeout,
-        retries=settings.retries,
-        judge_profile=settings.judge_profile,
-        least_label_mass=settings.least_label_mass,
+        served_model=settings.judge_served_model,
+        engine_args=[],
+        batch=judges.JudgeOptions.batch,
     )

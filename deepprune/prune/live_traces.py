@@ -41,6 +41,7 @@ class LiveSettings:
     on_judge_failure: str = "stop"
     seed: int = 0  # the engine's
     run: str = dataclasses.field(default_factory=lambda: secrets.token_hex(4))  # no two runs sample the same traces
+    template: dict[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the chat template
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -53,7 +54,8 @@ class LiveSettings:
     def recorded_sampling(self) -> dict[str, Any]:
         """How traces are sampled, as their records hold it."""
         own = {"system": self.system, "suffix": self.suffix, "live": True, "seed": self.seed, "run": self.run}
-        return self.sampling.recorded() | own
+        template = {"chat_template_args": self.template} if self.template else {}
+        return self.sampling.recorded() | own | template
 
 
 @dataclasses.dataclass
@@ -101,7 +103,7 @@ class LiveTraces:
         self.problem, self.reasoner, self.settings = problem, reasoner, settings
         self.slots, self.tokenizer, self.tell, self.keep = slots, tokenizer, tell, keep
         self.prompt = prompts.reasoner_prompt_ids(
-            reasoner.tokenizer, problem.question, settings.system, settings.suffix
+            reasoner.tokenizer, problem.question, settings.system, settings.suffix, **settings.template
         )
         self.all = [LiveTrace(number) for number in range(settings.n)]
         self.arrived: list[LiveTrace] = []  # in the order of being held

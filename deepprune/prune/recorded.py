@@ -23,13 +23,13 @@ Asked = tuple[int, judges.Score]  # a comparison of a new trace: with which memb
 
 
 @dataclasses.dataclass
-class PruneSettings(RuleSettings, judges.JudgeSettings):
+class PruneSettings(RuleSettings, judges.JudgeSettings, judges.JudgeServerSettings):
     problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
     output: str = setting(
         config.REQUIRED, "JSONL file of Pruning records; appended to when it exists", ends=config.JSONL
     )
     traces: str = setting("DeepPrune_data/online_test_data/deepprune_pairs.jsonl", "JSONL file of Trace records")
-    judge: str = setting("vllm", "kind of judge", choices=judges.kinds(needs_url=False))
+    judge: str = setting("vllm", "kind of judge", choices=judges.kinds())
     model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
     reasoner: str | None = setting(None, "only traces of this model (default: all must be of one)")
     limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True, at_least=1)

@@ -1,0 +1,155 @@
+"""Is a fleet of servers the same judge as one server and as an engine, also when one of the servers is killed?
+
+    python benchmarks/fleet.py --judge Offline/DeepPrune-Judge-mini --problems DeepPrune_data/problems/unseen.jsonl \
+        --traces DeepPrune_data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz --limit 4 --n 8 --output results/fleet
+
+Stage 05 on recorded traces by an engine in its own process, by one `vllm serve` and by three on loopback, of which one is
+killed while it works; then stage 01 from what is left of them and one that is killed. All servers want a key. Prints, and
+writes to OUTPUT/fleet.json: the largest difference of p_same, whether the clusters are the same, how many requests each
+server did, and that no trace is missing or double. Needs memory for three copies of the judge.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from deepprune import judges
+from deepprune.base import config, jsonl, records, runtime
+from deepprune.base.config import setting
+from deepprune.base.errors import UserError
+from deepprune.base.stage import command
+from deepprune.engines.serving import kill, serve
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = "open sesame"
+SERVED = ["--hf-overrides", '{"head_dtype": "float32"}', "--api-key", KEY, "--generation-config", "vllm"]
+
+
+@dataclasses.dataclass
+class FleetSettings:
+    judge: str = setting(config.REQUIRED, "the judge: folder, LoRA adapter folder or hub id")
+    problems: str = setting(config.REQUIRED, "JSONL file of Problem records")
+    traces: str = setting(config.REQUIRED, "JSONL file of Trace records")
+    output: str = setting("results/fleet", "folder of what is written")
+    limit: int = setting(4, "problems", at_least=1)
+    n: int = setting(8, "traces of each", at_least=2)
+    servers: int = setting(3, "servers of the fleet", at_least=2)
+    tokenizer: str = setting("HuggingFaceTB/SmolLM2-135M-Instruct", "model whose tokenizer cuts and counts")
+
+
+@command
+def main() -> None:
+    settings = config.parse(FleetSettings, None, __doc__)
+    runtime.ensure()
+    folder = Path(settings.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["OPENAI_API_KEY"] = KEY
+    weights = judges.folder_of(settings.judge)
+    prune("engine", settings)
+    with contextlib.ExitStack() as stack:
+        fleet = [
+            stack.enter_context(serve(weights, folder / f"server{i}.log", *SERVED)) for i in range(settings.servers)
+        ]
+        urls = [url for url, _ in fleet]
+        prune("one", settings, urls[:1])
+        done = [requests_of(url) for url in urls]
+        killed = kill_when(fleet[-1], done[-1] + 2)
+        prune("fleet", settings, urls)
+        shares = [after - before for after, before in zip(map(requests_of, urls[:-1]), done, strict=False)]
+        traces = sample(settings, urls[: settings.servers - 1] or urls)
+    result = compared(settings) | {"killed": killed.result, "requests of the others": shares, "traces": traces}
+    jsonl.write_text(folder / "fleet.json", json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def run(*arguments: object) -> str:
+    """A stage as a user runs it; its output. Raises UserError if it fails."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    print(done.stderr, end="", file=sys.stderr)
+    if done.returncode:
+        raise UserError(f"{arguments[0]} failed: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
+def prune(name: str, settings: FleetSettings, urls: list[str] | None = None) -> None:
+    """Stage 05 with the judge on these servers, or on an engine, into OUTPUT/NAME.jsonl."""
+    judge = ["--judge-url", *urls] if urls else ["--dtype", "float32", "--max-model-len", 2048]
+    started = time.monotonic()
+    run(
+        *("Online/greedy_cluster_threshold.py", "--problems", settings.problems, "--traces", settings.traces),
+        *("--model", settings.judge, *judge, "--limit", settings.limit, "--n", settings.n, "--truncation-k", 3),
+        *("--tokenizer", settings.tokenizer, "--batch", 8, "--retries", 1, "--overwrite"),
+        *("--output", Path(settings.output) / f"{name}.jsonl"),
+    )
+    print(f"{name}: {time.monotonic() - started:.0f} s")
+
+
+def sample(settings: FleetSettings, urls: list[str]) -> dict[str, int]:
+    """Stage 01 from these servers: how many traces were asked for, are there, and are different."""
+    output = Path(settings.output) / "sampled.jsonl"
+    run(
+        *("scripts/01_sample_traces.py", "--problems", settings.problems, "--model", settings.judge),
+        *("--reasoner-url", *urls, "--limit", 2, "--n", 8, "--max-tokens", 40, "--max-num-seqs", 4, "--retries", 1),
+        *("--confidence-top-k", 3, "--temperature", 1.0, "--overwrite", "--output", output),
+    )
+    traces = list(records.read(records.Trace, output))
+    return {"wanted": 16, "there": len({t.trace_id for t in traces}), "texts": len({t.text for t in traces})}
+
+
+def compared(settings: FleetSettings) -> dict:
+    """p_same and clusters of the three runs against the engine's."""
+    folder = Path(settings.output)
+
+    def scores(name: str) -> dict:
+        with contextlib.closing(sqlite3.connect(folder / f"{name}.scores.sqlite")) as store:
+            return {(a, b): p for a, b, p in store.execute("SELECT a, b, p_same FROM score")}
+
+    def clusters(name: str) -> dict:
+        return {p.problem_id: p.clusters for p in records.read(records.Pruning, folder / f"{name}.jsonl")}
+
+    base, result = scores("engine"), {"pairs": len(scores("engine"))}
+    for name in ("one", "fleet"):
+        other = scores(name)
+        same = set(other) == set(base)
+        result[name] = {
+            "largest difference of p_same": max(abs(base[pair] - other[pair]) for pair in base.keys() & other.keys()),
+            "same pairs": same,
+            "same clusters": clusters(name) == clusters("engine"),
+        }
+    return result
+
+
+def requests_of(url: str) -> int:
+    """Requests that a server has finished, by its own metrics."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    text = urllib.request.urlopen(url.removesuffix("/v1") + "/metrics", timeout=600).read().decode()
+    samples = (s for family in text_string_to_metric_families(text) for s in family.samples)
+    return int(sum(s.value for s in samples if s.name == "vllm:request_success_total"))
+
+
+class kill_when(threading.Thread):
+    """Kills a server when it has finished so many requests. result: after how many."""
+
+    def __init__(self, server: tuple[str, subprocess.Popen], finished: int):
+        super().__init__(daemon=True)
+        (self.url, self.process), self.finished, self.result = server, finished, None
+        self.start()
+
+    def run(self) -> None:
+        while (count := requests_of(self.url)) < self.finished:
+            time.sleep(0.05)
+        self.result = count
+        kill(self.process)
+
+
+if __name__ == "__main__":
+    main()
