@@ -100,6 +100,8 @@ def main() -> None:
     arguments = {
         option: config.arguments(option, getattr(settings, option)) for option in ("engine_args", "request_args")
     }
+    if settings.engine_args and settings.reasoner_url or settings.request_args and not settings.reasoner_url:
+        raise UserError("--engine-args are of an engine in this process, --request-args of --reasoner-url")
     problems = chosen(settings)
     if settings.reasoner_url:
         path, name, source = "", settings.model_name or settings.model, "servers"

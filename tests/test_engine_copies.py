@@ -44,16 +44,16 @@ class Asynchronous:
 
 @pytest.fixture
 def copies():
-    made = Copies(Asynchronous)
-    yield made
-    made.shutdown()
+    copies = Copies(Asynchronous)
+    yield copies
+    copies.shutdown()
 
 
 def test_every_request_comes_back_once(copies):
     params = SamplingParams(temperature=0)
     asked = ((str(i), i, params) for i in range(50))
-    found = dict(engine.run(copies, asked, window=7))
-    assert {name: output.prompt for name, output in found.items()} == {str(i): i for i in range(50)}
+    outputs = dict(engine.run(copies, asked, window=7))
+    assert {name: output.prompt for name, output in outputs.items()} == {str(i): i for i in range(50)}
     assert all(p.output_kind == RequestOutputKind.FINAL_ONLY for p in copies.engine.params)
     assert params.output_kind != RequestOutputKind.FINAL_ONLY  # the caller's own are left as they were
 
@@ -84,12 +84,12 @@ def test_a_copy_that_dies_ends_the_run(copies):
 
 
 def test_copies_are_ended_once_and_their_thread_with_them():
-    made = Copies(Asynchronous)
-    stand_in = made.engine
-    engine.end_with_process(made, engine.shutdown)
-    engine.shutdown(made)
-    engine.shutdown(made)
-    assert stand_in.ended == 1 and not made.thread.is_alive()
+    copies = Copies(Asynchronous)
+    stand_in = copies.engine
+    engine.end_with_process(copies, engine.shutdown)
+    engine.shutdown(copies)
+    engine.shutdown(copies)
+    assert stand_in.ended == 1 and not copies.thread.is_alive()
 
 
 def test_what_does_not_start_says_so_and_leaves_no_thread():

@@ -52,25 +52,25 @@ class MadeUp(Reasoner):
 
     async def stream(self, prompt, sampling, max_tokens, stop):
         self.start = self.start or len(prompt)
-        kept = tuple(prompt[self.start :])
-        text = self.plans.get(kept) if kept else self.texts.pop(0)
+        begun = tuple(prompt[self.start :])
+        text = self.plans.get(begun) if begun else self.texts.pop(0)
         words = text.split(" ")
-        left = words[len(kept) : len(kept) + max_tokens]
+        left = words[len(begun) : len(begun) + max_tokens]
         self.open_now += 1
         self.most = max(self.most, self.open_now)
-        made = list(kept)
+        generated = list(begun)
         try:
             for i, word in enumerate(left):
                 await asyncio.sleep(self.rng.random() / 2000)
                 self.count += 1
                 if self.count == self.fail_at:
                     raise ReasonerLost("the engine died")
-                made.append(self.tokenizer._id(word))
-                self.plans[tuple(made)] = text
+                generated.append(self.tokenizer._id(word))
+                self.plans[tuple(generated)] = text
                 last = i + 1 == len(left)
-                reason = ("stop" if len(kept) + len(left) == len(words) else "length") if last else None
-                piece = word if len(made) == 1 else " " + word
-                yield Chunk(piece, [made[-1]], reason)
+                reason = ("stop" if len(begun) + len(left) == len(words) else "length") if last else None
+                piece = word if len(generated) == 1 else " " + word
+                yield Chunk(piece, [generated[-1]], reason)
                 if stop.is_set() and not last:
                     yield Chunk("", [], "abort")
                     return
@@ -104,13 +104,13 @@ class Noisy(Judge):
 
 def texts(n, seed=0):
     rng = random.Random(seed)
-    made = []
+    planned = []
     for i in range(n):
         kind = rng.choice("aab")
         answer = "4" if kind == "a" else str(5 + i % 2)
         filler = " ".join(rng.choices(["we", "add", "two"], k=rng.randrange(5, 25)))
-        made.append(f"T{i} {kind} first {filler} so {filler} thus it is \\boxed{{{answer}}}")
-    return made
+        planned.append(f"T{i} {kind} first {filler} so {filler} thus it is \\boxed{{{answer}}}")
+    return planned
 
 
 def settings(**more):
@@ -126,34 +126,34 @@ def settings(**more):
     )
 
 
-def run(made, judge, reasoner, slots=8):
-    events, kept = [], []
+def run(how, judge, reasoner, slots=8):
+    events, traces = [], []
 
     async def main():
         question = LiveQuestion(
-            PROBLEM, reasoner, JudgeQueue(judge), made, asyncio.Semaphore(slots), None, events.append, kept.append
+            PROBLEM, reasoner, JudgeQueue(judge), how, asyncio.Semaphore(slots), None, events.append, traces.append
         )
         try:
             return question, await question.run()
         finally:
             assert await reasoner.running() == 0  # also after an error
 
-    return *asyncio.run(main()), events, kept
+    return *asyncio.run(main()), events, traces
 
 
 @pytest.mark.parametrize("rule", finishing.RULES)
 def test_only_what_is_needed_is_generated_and_every_token_is_counted(rule):
     reasoner = MadeUp(texts(16))
-    question, done, events, kept = run(
+    question, done, events, traces = run(
         settings(finish=FinishSettings(rule, k2=4, k3=4, start=4, batch=2)), Noisy(), reasoner
     )
     assert done.tokens["total"] == reasoner.count == done.tokens["prefix"] + done.tokens["rest"]
     whole = sum(len(t.split(" ")) for t in texts(16))
     assert done.tokens["total"] < whole and 0 < done.tokens["sequential"] <= done.tokens["total"]
     assert reasoner.most <= 8
-    by_id = {t.trace_id: t for t in kept}
+    by_id = {t.trace_id: t for t in traces}
     assert set(done.finished) <= set(by_id) and len(done.finished) <= 4
-    for trace in kept:  # finished traces are whole, as planned, and graded
+    for trace in traces:  # finished traces are whole, as planned, and graded
         assert trace.text in texts(16) and trace.finish_reason == "stop" and trace.answer is not None
     held = [t for t in question.traces.arrived if not t.whole]
     assert held, "nothing was pruned"
@@ -185,8 +185,8 @@ def test_clusters_and_vote_are_those_of_the_recorded_prefixes():
 def test_a_lost_judge_stops_or_goes_on_as_consensus():
     with pytest.raises(JudgeLost, match="noisy failed: http://host: connection refused"):
         run(settings(), Noisy(fail_after=5), MadeUp(texts(16)))
-    question, done, events, kept = run(settings(on_judge_failure="consensus"), Noisy(fail_after=5), MadeUp(texts(16)))
-    assert len(kept) == len(done.finished) == 16 and all(t.finish_reason == "stop" for t in kept)
+    question, done, events, traces = run(settings(on_judge_failure="consensus"), Noisy(fail_after=5), MadeUp(texts(16)))
+    assert len(traces) == len(done.finished) == 16 and all(t.finish_reason == "stop" for t in traces)
     assert done.settings["judge_failed"].endswith("connection refused") and done.answer == "4" and done.correct
     assert done.tokens["total"] == sum(len(t.split(" ")) for t in texts(16))
     assert [e["event"] for e in events].count("judge lost") == 1
@@ -195,7 +195,7 @@ def test_a_lost_judge_stops_or_goes_on_as_consensus():
 
 def test_a_lost_reasoner_is_an_error_and_what_ended_before_is_kept():
     short = ["T0 a done \\boxed{4}"] * 3 + texts(13)
-    kept: list = []
+    traces: list = []
     reasoner = MadeUp(short, fail_at=150)
 
     async def main():
@@ -206,13 +206,13 @@ def test_a_lost_reasoner_is_an_error_and_what_ended_before_is_kept():
             settings(),
             asyncio.Semaphore(8),
             None,
-            keep=kept.append,
+            keep=traces.append,
         )
         await question.run()
 
     with pytest.raises(ReasonerLost, match="the engine died"):
         asyncio.run(main())
-    assert kept and all(t.finish_reason == "stop" for t in kept) and reasoner.open_now == 0
+    assert traces and all(t.finish_reason == "stop" for t in traces) and reasoner.open_now == 0
 
 
 def test_many_questions_share_judge_batches():
@@ -253,9 +253,9 @@ def test_no_two_runs_give_a_trace_the_same_id():
 @pytest.mark.parametrize("rule", finishing.RULES)
 def test_traces_that_all_end_before_their_prefix_is_complete(rule):
     short = [f"T{i} {'ab'[i % 2]} is \\boxed{{{4 + i % 2}}}" for i in range(16)]
-    question, done, _, kept = run(settings(finish=FinishSettings(rule, k2=4, k3=4, start=16)), Noisy(), MadeUp(short))
+    question, done, _, traces = run(settings(finish=FinishSettings(rule, k2=4, k3=4, start=16)), Noisy(), MadeUp(short))
     assert done.tokens["rest"] == 0 and done.tokens["prefix"] == done.tokens["total"] == done.tokens["consensus"]
-    assert len(kept) == 16 and done.settings["live"] and all(t.read_whole for t in question.traces.arrived)
+    assert len(traces) == 16 and done.settings["live"] and all(t.read_whole for t in question.traces.arrived)
     line = prefixes.whole_line((t.read_whole, t.record.answer) for t in question.traces.arrived)
     assert (
         line.startswith("traces that end before the cut: 16 of 16 (100.0%)") and "16 of them with their answer" in line
@@ -298,7 +298,7 @@ def test_the_token_that_ends_a_trace_is_not_in_its_text():
 
 
 def test_a_trace_that_reaches_the_limit_while_held_is_not_resumed():
-    made = dataclasses.replace(settings(n=4, finish=FinishSettings(k2=4, k3=4)), sampling=Sampling(max_tokens=9))
-    _, done, _, kept = run(made, Noisy(), MadeUp(texts(4)))
-    assert all(len(t.text.split(" ")) <= 9 for t in kept) and {t.finish_reason for t in kept} == {"length"}
+    how = dataclasses.replace(settings(n=4, finish=FinishSettings(k2=4, k3=4)), sampling=Sampling(max_tokens=9))
+    _, done, _, traces = run(how, Noisy(), MadeUp(texts(4)))
+    assert all(len(t.text.split(" ")) <= 9 for t in traces) and {t.finish_reason for t in traces} == {"length"}
     assert done.answer is None and done.correct is None

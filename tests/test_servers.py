@@ -98,6 +98,8 @@ def test_the_model_is_chosen_among_those_that_are_offered(servers, smol):
             judge.score([judges.Request("q", "a", "b", "x", "y")])
         assert servers[0].asked[-1]["model"] == asked
         judge.close()
+    with pytest.raises(UserError, match="judge 'server' has none in this process"):
+        judges.open_judge("server", smol, judge_url=[servers[0].url], engine_args=["a=1"])
     with pytest.raises(UserError, match="offers base, lora, not --served-model other"):
         judges.open_judge("server", smol, judges.JudgeOptions(judge_url=[servers[0].url], served_model="other"))
 

@@ -38,5 +38,5 @@ def import_llamafactory() -> None:
         if stand_in:  # imported once for audio data, which we have not; nothing else should find it
             del sys.modules["torchaudio"]
     if llamafactory.extras.env.VERSION != UPSTREAM:
-        found = llamafactory.extras.env.VERSION
-        print(f"warning: llamafactory {found} is installed, {UPSTREAM} is tested", file=console.errors())
+        installed = llamafactory.extras.env.VERSION
+        print(f"warning: llamafactory {installed} is installed, {UPSTREAM} is tested", file=console.errors())

@@ -137,7 +137,8 @@ class VLLMClassifierJudge(Classifier):
                 "runner": "pooling",
                 "convert": "classify",
                 "enable_prefix_caching": None if options.prefix_caching else False,  # vLLM knows which models can
-            },
+            }
+            | options.engine_arguments(),
         )
         self.window = 4 * options.batch * options.data_parallel
 

@@ -109,6 +109,8 @@ def open_judge(kind: str, model: str | None = None, settings: Any = None, **chan
     options = JudgeOptions.of(settings, **changes)
     if known.needs_url and not options.judge_url:
         raise UserError(f"judge {kind!r} needs the URL of a running server: give --judge-url")
+    if options.engine_args and not known.needs_vllm:
+        raise UserError(f"--engine-args are of vLLM's engine: judge {kind!r} has none in this process")
     judge = registry.load(known.where)(model, options)
     judge.least_label_mass = options.least_label_mass
     return judge

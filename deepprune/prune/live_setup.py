@@ -73,6 +73,8 @@ def check(settings: LivePruneSettings) -> None:
     """Raise UserError for settings that do not go together; start the process again if vLLM needs it."""
     settings.judge = settings.kind_of_judge(settings.judge)
     settings.template_args(), config.arguments("--engine-args", settings.engine_args)
+    if settings.reasoner_url and settings.engine_args:
+        raise UserError("--engine-args are of an engine in this process, not of --reasoner-url")
     if not settings.reasoner_url:
         check_context(settings.max_tokens, settings.max_model_len)
     if runtime.has_gpu() and not settings.reasoner_url and judges.KINDS[settings.judge].needs_vllm:
