@@ -1,7 +1,8 @@
 """Reasoning and answer of a trace: apart as a server tells them, one text in a record.
 
 A record's text holds both: `<think>`, the reasoning, `</think>`, an empty line, the answer. So they can be told apart
-again, whatever wrote them: a chat template's think blocks, the channels of gpt-oss (harmony), a server that parses them.
+again, whatever wrote them: a chat template's think blocks, the channels of gpt-oss (harmony), a server that parses
+them.
 
     <|channel|>analysis<|message|>12 + 30 is 42.<|end|><|start|>assistant<|channel|>final<|message|>42<|return|>
     -> <think>

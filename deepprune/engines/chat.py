@@ -1,8 +1,8 @@
 """Sampling from servers that may know no token ids: any OpenAI-compatible chat endpoint.
 
 vLLM, SGLang, llama.cpp, Ollama and hosted models. The server's template writes the prompt and its `usage` counts the
-tokens, so the model need not be loadable here. One request is one trace: of several choices `usage` would count only the
-sum. Several servers are a fleet (servers.py): what one that dies was to do is done by the others.
+tokens, so the model need not be loadable here. One request is one trace: of several choices `usage` would count only
+the sum. Several servers are a fleet (servers.py): what one that dies was to do is done by the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TAKE_ALL = ("vllm", "sglang")  # take every parameter, and fill what is left out
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a server sampled. text: reasoning and answer joined (data/reasoning.py); logprobs: the likeliest at each token."""
+    """What a server sampled. text: reasoning and answer joined (data/reasoning.py); logprobs: the likeliest, by token."""
 
     text: str
     n_tokens: int
@@ -123,7 +123,7 @@ class ChatServers:
                 self.fleet.give(server)
 
     async def run(self, requests: Iterable[tuple[Key, ChatRequest]], at_once: int) -> AsyncIterator[tuple[Key, Reply]]:
-        """Yield (key, reply) as each is known, at most `at_once` under way on each server. Left early, it cancels them."""
+        """Yield (key, reply) as each is known, at most `at_once` under way on each server. Left early, it cancels all."""
         waiting, open_requests = iter(requests), {}
         try:
             while True:

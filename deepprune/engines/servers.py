@@ -1,8 +1,8 @@
 """OpenAI-compatible servers: how they are reached, what their refusals mean, and several of one model as a fleet.
 
-The openai client tries connection errors, timeouts, 408, 409, 429 and 5xx again, with growing pauses or after as long as
-the server asks (Retry-After). A fleet is several servers of one model: each request goes to the one that has least under
-way, and one that is lost is left out; its requests are done by the others.
+The openai client tries connection errors, timeouts, 408, 409, 429 and 5xx again, with growing pauses or after as long
+as the server asks (Retry-After). A fleet is several servers of one model: each request goes to the one that has least
+under way, and one that is lost is left out; its requests are done by the others.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ServerLost(Exception):
 
 
 class Server:
-    """One server of a model: its address, key and clients. url: as http://127.0.0.1:8000/v1; `shown`: as it may be told."""
+    """One server of a model. url: as http://127.0.0.1:8000/v1; `shown`: as it may be told, without a password."""
 
     def __init__(self, url: str, settings: ServerSettings):
         self.base, self.settings = url.rstrip("/"), settings
