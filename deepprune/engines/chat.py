@@ -24,7 +24,7 @@ TAKE_ALL = ("vllm", "sglang")  # take every parameter, and fill what is left out
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What a server sampled. text: reasoning and answer joined (data/reasoning.py); logprobs: the likeliest, by token."""
+    """What a server sampled. text: reasoning and answer (data/reasoning.py); logprobs: the likeliest at each token."""
 
     text: str
     n_tokens: int
@@ -123,7 +123,7 @@ class ChatServers:
                 self.fleet.give(server)
 
     async def run(self, requests: Iterable[tuple[Key, ChatRequest]], at_once: int) -> AsyncIterator[tuple[Key, Reply]]:
-        """Yield (key, reply) as each is known, at most `at_once` under way on each server. Left early, it cancels all."""
+        """Yield (key, reply) as each is known, at most `at_once` under way on a server. Left early, it cancels all."""
         waiting, open_requests = iter(requests), {}
         try:
             while True:
