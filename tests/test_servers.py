@@ -183,7 +183,7 @@ def test_stage_01_samples_a_model_that_nobody_can_load(servers, tmp_path, monkey
     stage = load_script("scripts/01_sample_traces.py")
 
     def run(*more):
-        urls = [fake.url.replace("//", "//me:secret@") for fake in servers]
+        urls = [fake.url for fake in servers]
         options = ["--problems", problems, "--model", "some/hosted-1B", "--reasoner-url", *urls, "--output", output]
         options += ["--confidence-top-k", "0", "--retries", "0", *more]
         monkeypatch.setattr("sys.argv", ["01_sample_traces.py", *map(str, options)])
@@ -203,7 +203,7 @@ def test_stage_01_samples_a_model_that_nobody_can_load(servers, tmp_path, monkey
     assert len({t.text for t in traces}) == 12 and sum(t.correct for t in traces) == 6
     assert traces[0].text.startswith("<think>\n2 + 2\n</think>\n\nso \\boxed{4}")
     manifest = (tmp_path / "traces.manifest.json").read_text()
-    assert "secret" not in manifest and "sesame" not in manifest and json.loads(manifest)["complete"]
+    assert "127.0.0.1" not in manifest and "sesame" not in manifest and json.loads(manifest)["complete"]
 
 
 def test_arguments_are_read_as_yaml():
