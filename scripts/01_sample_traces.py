@@ -123,7 +123,7 @@ def main() -> None:
             sample(settings, arguments["engine_args"], path, Traces(settings, name, out), todo, len(done), manifest)
     everything = list(records.read(records.Trace, settings.output))
     by_id = {p.problem_id: p for p in problems}
-    table = traces.print_summary([t for t in everything if t.problem_id in by_id], by_id)
+    table = traces.Tally(by_id, (t for t in everything if t.problem_id in by_id)).show()
     manifest.finish(len(everything), summary=table)
 
 
