@@ -35,7 +35,7 @@ def _open_text(path: Path) -> IO[str]:
 
 
 def read(path: str | Path, strict: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, object) for each non-blank line of a file; see `parse`. Raises UserError as it does."""
+    """Yield (line number from 1, object) for each non-blank line of a file; raises UserError as `parse`."""
     with _open_text(Path(path)) as file:
         yield from parse(file, path, strict)
 
@@ -43,10 +43,10 @@ def read(path: str | Path, strict: bool = True) -> Iterator[tuple[int, dict[str,
 def parse(lines: Iterable[str], path: str | Path, strict: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for each non-blank line; a byte order mark is passed over.
 
-    Raises UserError naming file (path) and line for a missing file, broken JSON (a truncated last line included), a line
-    that is not an object, a key twice in one object, a number that JSON does not know (NaN, Infinity, 1e999) or half a
-    surrogate pair, broken UTF-8 or a broken stream. strict False, for files that others made: such numbers are floats
-    (nan, inf) and such halves stay in the text.
+    Raises UserError naming file (path) and line for a missing file, broken JSON (a truncated last line included), a
+    line that is not an object, a key twice in one object, a number that JSON does not know (NaN, Infinity, 1e999) or
+    half a surrogate pair, broken UTF-8 or a broken stream. strict False, for files that others made: such numbers are
+    floats (nan, inf) and such halves stay in the text.
     """
     number = 0
     try:
