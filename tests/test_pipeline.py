@@ -26,91 +26,43 @@ def stage(*args, run=run_stage):
     return done.stdout
 
 
+def options(**values):
+    """Command line options: output="x" is --output x, a list all of its values."""
+    words = []
+    for name, value in values.items():
+        words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, list) else [value])]
+    return words
+
+
+def few_pairs(pairs, to):
+    """At most 8 test pairs a class: enough for every number, little for the engine."""
+    chosen = [pair for label in (0, 1) for pair in [p for p in rows(pairs) if p["label"] == label][:8]]
+    to.write_text("".join(json.dumps(pair) + "\n" for pair in chosen))
+    return to
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Folder of a finished run: judge trained on a dozen pairs, scores and prunings of three judges."""
     root = tmp_path_factory.mktemp("run")
-    stage("Offline/build_pair_dataset.py", *RECIPE, "--problems", PROBLEMS, "--traces", TRACES, "--data-dir", root)
-    # At most 8 test pairs a class: enough for every number, little for the engine.
-    pairs_file = root / "offline_test_data/deepprune_pairs.jsonl"
-    made = rows(pairs_file)
-    kept = [p for label in (0, 1) for p in [q for q in made if q["label"] == label][:8]]
-    pairs = root / "pairs.jsonl"
-    pairs.write_text("".join(json.dumps(p) + "\n" for p in kept))
-    stage(
-        "LLaMA-Factory/train.py",
-        "Offline/SmolLM2_lora_cpu.yaml",
-        f"dataset_dir={root}",
-        f"output_dir={root}/judge",
-        "max_samples=8",
-    )
-    for name, more, run in (
-        ("trained", ["--model", root / "judge"], run_process),
-        ("random", ["--judge", "random"], run_stage),
-    ):
-        stage(
-            "Offline/test_model_performance_parallel.py",
-            *RECIPE,
-            "--pairs",
-            pairs,
-            "--output",
-            root / f"scores_{name}.jsonl",
-            "--resamples",
-            "50",
-            *ANY,
-            *more,
-            run=run,
-        )
-    stage(
-        "Preliminaries/zero_shot_exp.py",
-        *RECIPE,
-        "--pairs",
-        pairs,
-        "--model",
-        SMOL,
-        "--output",
-        root / "scores_zero_shot.jsonl",
-        "--resamples",
-        "50",
-        "--dtype",
-        "float32",
-        *ANY,
-    )
-    for name, more in {"trained": ["--model", root / "judge"], "oracle": ["--judge", "oracle"]}.items():
-        stage(
-            "Online/greedy_cluster_threshold.py",
-            *RECIPE,
-            "--problems",
-            PROBLEMS,
-            "--limit",
-            "2",
-            "--traces",
-            root / "online_test_data/deepprune_pairs.jsonl",
-            "--output",
-            root / f"pruning_{name}.jsonl",
-            *ANY,
-            *more,
-        )
-    stage(
-        "scripts/06_report.py",
-        "--output",
-        root / "report",
-        "--pairs",
-        pairs,
-        "--resamples",
-        "50",
-        "--scores",
-        root / "scores_trained.jsonl",
-        root / "scores_random.jsonl",
-        root / "scores_zero_shot.jsonl",
-        "--problems",
-        PROBLEMS,
-        "--traces",
-        TRACES,
-        "--pruning",
-        root / "pruning_trained.jsonl",
-        root / "pruning_oracle.jsonl",
-    )
+    files = options(problems=PROBLEMS, traces=TRACES)
+    stage("Offline/build_pair_dataset.py", *RECIPE, *files, "--data-dir", root)
+    pairs = few_pairs(root / "offline_test_data/deepprune_pairs.jsonl", root / "pairs.jsonl")
+    folders = (f"dataset_dir={root}", f"output_dir={root}/judge")
+    stage("LLaMA-Factory/train.py", "Offline/SmolLM2_lora_cpu.yaml", *folders, "max_samples=8")
+    tested = [*RECIPE, *ANY, *options(pairs=pairs, resamples=50)]
+    script = "Offline/test_model_performance_parallel.py"
+    trained, random = (root / f"scores_{name}.jsonl" for name in ("trained", "random"))
+    stage(script, *tested, *options(model=root / "judge", output=trained), run=run_process)
+    stage(script, *tested, *options(judge="random", output=random))
+    zero_shot = root / "scores_zero_shot.jsonl"
+    stage("Preliminaries/zero_shot_exp.py", *tested, *options(model=SMOL, dtype="float32", output=zero_shot))
+    pruned = options(problems=PROBLEMS, traces=root / "online_test_data/deepprune_pairs.jsonl", limit=2)
+    prunings = {name: root / f"pruning_{name}.jsonl" for name in ("trained", "oracle")}
+    for name, judge in (("trained", ["--model", root / "judge"]), ("oracle", ["--judge", "oracle"])):
+        stage("Online/greedy_cluster_threshold.py", *RECIPE, *ANY, *pruned, *judge, "--output", prunings[name])
+    results = options(scores=[trained, random, zero_shot], pruning=list(prunings.values()), resamples=50)
+    stage("scripts/06_report.py", *files, *results, *options(output=root / "report", pairs=pairs))
     return root
 
 
@@ -131,10 +83,10 @@ def test_the_zero_shot_judge_is_the_untrained_model_on_the_same_pairs(run):
     from deepprune.judges import Request, name_of, open_judge
 
     scores = {s["pair_id"]: s for s in rows(run / "scores_zero_shot.jsonl")}
-    some = list(records.read(records.Pair, run / "pairs.jsonl"))[:6]
+    pairs = list(records.read(records.Pair, run / "pairs.jsonl"))[:6]
     assert {s["judge"] for s in scores.values()} == {name_of("transformers", SMOL)}
     judge = open_judge("transformers", SMOL, dtype="float32")
-    for pair, score in zip(some, judge.score([Request.of(p) for p in some]), strict=True):
+    for pair, score in zip(pairs, judge.score([Request.of(p) for p in pairs]), strict=True):
         assert scores[pair.pair_id]["p_same"] == pytest.approx(score.p_same, abs=1e-3)
 
 
