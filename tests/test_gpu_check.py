@@ -10,11 +10,12 @@ import gpu_check as check
 import gpu_check_sample
 import gpu_check_stages as stages
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load_script
 
-from deepprune.base import jsonl, processes, records
+from deepprune.base import config, jsonl, processes, records
 from deepprune.evaluate import device_check
 from deepprune.evaluate.device_check import FAIL, LEFT_OUT, NOT_RUN, PASS, Line
+from deepprune.judges.training.recipe import Recipe
 
 CPU = json.loads((ROOT / "benchmarks" / "gpu_check_cpu.json").read_text())
 
@@ -210,6 +211,43 @@ def test_figures_show_what_is_compared(tmp_path):
     figure = device_check.draw_scores(p_same, CPU["p_same"], stages.SCORE_LIMITS, "a card")
     labels = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in figure.axes]
     assert labels == [["vllm (300 pairs)", "limit: ± 0.02"], ["vllm (1 pairs)", "limit: ± 0.08"]]
+
+
+SETTINGS = {
+    "01_sample_traces.py": ("SampleSettings", "sample"),
+    "live_pruning.py": ("LivePruneSettings", "live"),
+    "test_model_performance_parallel.py": ("EvaluateSettings", "evaluate"),
+}
+
+
+@pytest.mark.parametrize("name", stages.CHECKS)
+def test_the_stages_understand_what_a_check_asks(name, tmp_path, monkeypatch, smol):
+    """The command of each check, up to where its stage would run."""
+
+    def run_program(command, *_):
+        commands.append([str(word) for word in command[1:]])
+        raise processes.ProgramFailed("as far as a test goes")
+
+    commands = []
+    monkeypatch.setattr(processes, "run", run_program)
+    monkeypatch.setattr(stages, "starting_adapter", lambda run: tmp_path / "adapter")
+    run = stages.Run(tmp_path, False, "float32", CPU, 60)
+    stages.prepare(run, Path(smol))
+    with pytest.raises(processes.ProgramFailed):
+        stages.CHECKS[name][0](run, name)
+    ((script, *words),) = commands
+    script = Path(script).relative_to(ROOT)
+    if name.startswith("train"):
+        settings = Recipe.read(ROOT / words[0], words[1:]).args
+        assert settings["use_cpu"] is True and settings["bf16"] is False and settings["save_strategy"] == "no"
+        assert settings["max_steps"] == 40 and settings["flash_attn"] in ("auto", "disabled")
+        assert ("adapter_name_or_path" in settings) == ("lora" in name)
+    else:
+        if script.name == "gpu_check_sample.py":
+            script, words = Path("scripts/01_sample_traces.py"), words[1:]
+        kind, section = SETTINGS[script.name]
+        settings = config.parse(getattr(load_script(str(script)), kind), section, "", words)
+        assert settings.overwrite and settings.output.startswith(str(tmp_path))
 
 
 def test_token_ids_are_written_as_the_stage_gets_them(tmp_path):
