@@ -15,9 +15,12 @@ from deepprune.evaluate.judge_cost_figures import EXACT, FULL, LARGEST, LIKELY
 from deepprune.judges import Request
 from deepprune.judges.pair_prompts import PairPrompts
 from deepprune.judges.profiles import DEFAULT
-from deepprune.prune import costs, finishing, prefixes
+from deepprune.prune import costs, prefixes
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
+from deepprune.prune.methods import METHODS
+from deepprune.prune.methods.deepprune import DeepPruneSettings, KnownClusters
+from deepprune.prune.replay import Recorded, play
 from deepprune.prune.rules import CutSettings
 
 COUNTED = {  # mode: asks, and assign where it is not the case's own
@@ -116,14 +119,10 @@ def outcome(data: Data, problem: str, placed: list[int], full: list[int]) -> dic
     from sklearn.metrics import adjusted_rand_score
 
     n, group, labels = len(placed), data.groups[problem], data.labels[problem]
-    played = finishing.play(
-        placed,
-        labels[:n],
-        [t.n_tokens for t in group[:n]],
-        [t.prefix_tokens for t in group[:n]],
-        FinishSettings(seed=data.args.seed),
-        problem,
-    )
+    rule = DeepPruneSettings(finish=FinishSettings(seed=data.args.seed))
+    method = METHODS["deepprune"].start(n, rule, problem, clusters=KnownClusters(placed))
+    lengths, cuts = [t.n_tokens for t in group[:n]], [t.prefix_tokens for t in group[:n]]
+    played = play(method, Recorded(labels[:n], lengths, cuts))
     right = answers.right_class(labels, [t.correct for t in group])
     # An unknown answer is like nothing.
     alone = [-1 - i if label is None else label for i, label in enumerate(labels[:n])]

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from deepprune.base import config, records
 from deepprune.base.errors import UserError
 from deepprune.base.records import Pruning
-from deepprune.prune import clustering, finishing
+from deepprune.prune import clustering
 from deepprune.prune.clustering import ClusterSettings
-from deepprune.prune.finishing import FinishSettings
+from deepprune.prune.methods import METHODS
+from deepprune.prune.methods.deepprune import KnownClusters
+from deepprune.prune.replay import Recorded, play
 from deepprune.prune.rules import RuleSettings
 
 
@@ -82,7 +84,8 @@ def test_oracle_clusters_hold_one_answer_each(labels):
     assert len(clusters) == len(set(labels))
     # The paper's finish rule: all votes are one answer, that of the largest cluster.
     placed = [next(i for i, c in enumerate(clusters) if t in c) for t in range(len(labels))]
-    done = finishing.play(placed, labels, [9] * len(labels), [3] * len(labels), FinishSettings())
+    method = METHODS["deepprune"].start(len(labels), clusters=KnownClusters(placed))
+    done = play(method, Recorded(labels, [9] * len(labels), [3] * len(labels)))
     largest = max(labels.count(x) for x in labels)
     if largest > 1:
         assert len(done.finished) == min(largest, 20) and {labels[t] for t in done.finished} == {done.answer}

@@ -5,14 +5,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepprune.base.errors import UserError
-from deepprune.prune import finishing
+from deepprune.prune import finishing, replay
 from deepprune.prune.finishing import RULES, FinishSettings
+from deepprune.prune.methods import METHODS
+from deepprune.prune.methods.deepprune import DeepPruneSettings, KnownClusters
+from deepprune.prune.replay import Recorded
 
 
 def play(placed, labels, lengths=None, prefixes=None, key="", **options):
     lengths = lengths or [100] * len(placed)
     prefixes = prefixes or [min(10, n) for n in lengths]
-    return finishing.play(placed, labels, lengths, prefixes, FinishSettings(**options), key)
+    settings = DeepPruneSettings(finish=FinishSettings(**options))
+    method = METHODS["deepprune"].start(len(placed), settings, key, clusters=KnownClusters(placed))
+    return replay.play(method, Recorded(labels, lengths, prefixes))
 
 
 def test_paper_by_hand():
@@ -36,10 +41,10 @@ def test_weighted_by_hand():
     labels = [1, 2, 1, 1, 2, 2, 2, 3]
     done = play(placed, labels, rule="weighted", largest=2, per_cluster=2)
     assert done.finished == (0, 1, 4, 5)
-    assert done.weights == {0: 2.0, 1: 2.0, 4: 1.5, 5: 1.5} and done.answer == 2  # 2 + 3 against 2
+    assert done.votes == {0: 2.0, 1: 2.0, 4: 1.5, 5: 1.5} and done.answer == 2  # 2 + 3 against 2
     # An unknown answer leaves its cluster's weight to the other finished member.
     done = play(placed, [None, *labels[1:]], rule="weighted", largest=2, per_cluster=2)
-    assert done.weights[1] == 3.0 and 0 not in done.weights
+    assert done.votes[1] == 3.0 and 0 not in done.votes
 
 
 def test_adaptive_stops_when_decided_by_hand():
@@ -96,12 +101,12 @@ def test_what_holds_for_every_rule(case, options):
     assert done.prefix == sum(prefixes[: done.opened])
     assert done.rest == sum(lengths[t] - prefixes[t] for t in done.finished)
     assert done.prefix + done.rest <= sum(lengths) and done.sequential <= done.prefix + done.rest
-    assert set(done.weights) <= set(done.finished)
+    assert set(done.votes) <= set(done.finished)
     known = [labels[t] for t in done.finished if labels[t] is not None]
     assert (done.answer is None) == (not known) and (done.answer is None or done.answer in known)
     members = [t for t, number in enumerate(placed) if number >= 0]
     if set(done.finished) <= set(members):  # no weight comes from nowhere
-        assert sum(done.weights.values()) <= done.opened + 1e-9
+        assert sum(done.votes.values()) <= done.opened + 1e-9
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=40))

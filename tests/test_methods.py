@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from deepprune.base import metrics
 from deepprune.base.errors import UserError
 from deepprune.data import confidence
-from deepprune.evaluate import baselines, methods, methods_figures, methods_table, simulation
+from deepprune.evaluate import methods, methods_figures, methods_table, simulation
 from deepprune.evaluate.methods import Grid, Judged, TraceSet
 from deepprune.judges.pair_prompts import Frame
 from deepprune.prune.clustering import ClusterSettings
+from deepprune.prune.methods import METHODS
+from deepprune.prune.methods.adaptive import AdaptiveSettings
+from deepprune.prune.methods.deepconf import DeepConfSettings
+from deepprune.prune.methods.esc import EscSettings
+from deepprune.prune.replay import Recorded, play
 
 RNG = np.random.default_rng(5)
 
@@ -40,16 +45,19 @@ def method(row, name, **key):
     return figures
 
 
-def test_baselines_are_those_of_the_module_in_the_recorded_order():
+def test_methods_without_a_judge_are_played_in_the_recorded_order():
     q = trace_set(confident=True)
     row = methods.compare(q, grid(orders=1, warmup=6), lambda number: {})
-    for name, done in (
-        ("adaptive-consistency", baselines.adaptive_consistency(q.labels, q.lengths)),
-        ("esc", baselines.early_stopping(q.labels, q.lengths)),
-        ("deepconf-low", baselines.deepconf(q.labels, q.lengths, q.confidences, 0.1, 6)),
-        ("deepconf-high", baselines.deepconf(q.labels, q.lengths, q.confidences, 0.9, 6)),
+    recorded = Recorded(q.labels, q.lengths, q.prefixes, q.confidences)
+    for name, settings in (
+        ("adaptive", AdaptiveSettings()),
+        ("esc", EscSettings()),
+        ("deepconf", DeepConfSettings(0.1, 6)),
+        ("deepconf", DeepConfSettings(0.9, 6)),
     ):
-        figures = method(row, name)
+        done = play(METHODS[name].start(24, settings), recorded)
+        title = {"adaptive": "adaptive-consistency", "deepconf": "deepconf-low"}.get(name, name)
+        figures = method(row, "deepconf-high" if settings == DeepConfSettings(0.9, 6) else title)
         assert (figures["accuracy"], figures["tokens"], figures["total"], figures["sequential"]) == (
             done.answer == 1,
             done.tokens,

@@ -1,4 +1,4 @@
-"""A judge, a baseline and a finish rule are added with one file (tests/toys.py) and one line in a registry each."""
+"""A judge, a method and a finish rule are added with one file (tests/toys.py) and one line in a registry each."""
 
 import json
 import sys
@@ -9,21 +9,23 @@ from conftest import load_script
 from deepprune import judges
 from deepprune.base import registry
 from deepprune.base.errors import UserError
-from deepprune.evaluate import baselines
 from deepprune.evaluate.methods import Grid, TraceSet, compare
-from deepprune.prune import finishing
+from deepprune.prune import finishing, methods
+from deepprune.prune.methods import METHODS
+from deepprune.prune.methods.deepprune import DeepPruneSettings, KnownClusters
+from deepprune.prune.replay import Recorded, play
 
 
 @pytest.fixture
 def toys(monkeypatch):
     monkeypatch.setitem(judges.KINDS, "length", judges.Kind("toys:LengthJudge", named="length"))
-    monkeypatch.setitem(baselines.BASELINES, "first trace", "toys:first_trace")
+    monkeypatch.setitem(METHODS, "first trace", methods.Kind("toys:first_traces"))
     monkeypatch.setitem(finishing.RULES, "one-each", "toys:one_each")
 
 
 def test_every_name_of_the_registries_is_there():
     for where in [kind.where for kind in judges.KINDS.values()] + [
-        *baselines.BASELINES.values(),
+        *(kind.where for kind in METHODS.values()),
         *finishing.RULES.values(),
     ]:
         assert callable(registry.load(where))
@@ -68,11 +70,13 @@ def test_stage_05_takes_a_new_judge_and_a_new_rule(toys, sample, tmp_path, monke
     load_script("Online/greedy_cluster_threshold.py").main()
     rows = [json.loads(line) for line in open(output)]
     assert len(rows) == 6 and {row["judge"] for row in rows} == {"length"}
-    played = finishing.play([0, 0, 1], [7, 7, 8], [10, 10, 10], [4, 4, 4], finishing.FinishSettings("one-each"))
+    rule = DeepPruneSettings(finish=finishing.FinishSettings("one-each"))
+    method = METHODS["deepprune"].start(3, rule, clusters=KnownClusters([0, 0, 1]))
+    played = play(method, Recorded([7, 7, 8], [10, 10, 10], [4, 4, 4]))
     assert played.finished == (0, 2) and played.answer == 7 and played.rest == 12
 
 
-def test_a_comparison_holds_a_new_baseline(toys):
+def test_a_comparison_holds_a_new_method(toys):
     traces = TraceSet("p", "d", [1, 2, 2], 1, [10, 20, 30], [5, 5, 5])
     grid = Grid(rules=["one-each"], orders=1, k1s=[1], asks=["all"])
     row = compare(traces, grid, lambda number: {})

@@ -1,13 +1,15 @@
-"""A judge, a baseline and a finish rule as somebody would add them; requests to ask a judge.
+"""A judge, a method and a finish rule as somebody would add them; requests to ask a judge.
 
 Each would be a file like this one and one line in a registry.
 """
 
-from deepprune.evaluate.baselines import Outcome
+import dataclasses
+
 from deepprune.judges import Judge, Request, Score
 from deepprune.judges.pair_prompts import PairPrompts
 from deepprune.judges.profiles import DEFAULT
 from deepprune.prune.finishing import Finish, Open
+from deepprune.prune.protocol import to_end
 
 
 class LengthJudge(Judge):
@@ -24,9 +26,15 @@ class LengthJudge(Judge):
             yield position, Score(1 - abs(len(r.prefix_a) - len(r.prefix_b)) / longest)
 
 
-def first_trace(traces, grid) -> dict[str, Outcome]:
-    """The first trace's answer."""
-    return {"first trace": Outcome(traces.labels[0], traces.lengths[0], traces.lengths[0], (0,), 1)}
+@dataclasses.dataclass(frozen=True)
+class FirstSettings:
+    traces: int = 1
+
+
+def first_traces(count, settings: FirstSettings, key=""):
+    """The vote of the first traces."""
+    ended = yield from to_end(range(min(settings.traces, count)))
+    return dict.fromkeys(sorted(ended), 1.0)
 
 
 def one_each(count, settings, key):

@@ -1,4 +1,4 @@
-"""Every way to vote, on the same traces: pruning by any judge and finish rule, and the baselines.
+"""Every method (deepprune/prune/methods/) on the same traces: pruning by any judge and finish rule, and the others.
 
 A question is a set of traces (answers, lengths and prefix lengths); a judge is a table of scores. So recorded traces
 with a real judge's stored scores, and answers alone with a simulated judge, go through the same code. `compare` gives a
@@ -12,20 +12,27 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from deepprune.base import config, metrics, registry
+from deepprune.base import config, metrics
 from deepprune.base.config import like, setting
 from deepprune.base.errors import UserError
 from deepprune.base.records import Problem, Trace
 from deepprune.data import answers
-from deepprune.evaluate import baselines, simulation
+from deepprune.evaluate import simulation
 from deepprune.judges.pair_prompts import Frame
 from deepprune.prune import costs, finishing
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
+from deepprune.prune.methods import METHODS
+from deepprune.prune.methods.adaptive import AdaptiveSettings
+from deepprune.prune.methods.deepconf import DeepConfSettings
+from deepprune.prune.methods.deepprune import DeepPruneSettings, KnownClusters
+from deepprune.prune.methods.esc import EscSettings
 from deepprune.prune.prefixes import Prefixed
+from deepprune.prune.replay import Played, Recorded, play
 
 KEYS = ("method", "judge", "tau", "K", "K1", "K2", "asks", "assign")  # what tells a method from the others
 
@@ -69,6 +76,10 @@ class TraceSet:
     lengths: list[int]
     prefixes: list[int]
     confidences: list[dict] = dataclasses.field(default_factory=list)
+
+    def recorded(self) -> Recorded:
+        """What a method is played on."""
+        return Recorded(self.labels, self.lengths, self.prefixes, self.confidences)
 
     def ordered(self, order: Sequence[int]) -> TraceSet:
         """The same traces in another order of arrival."""
@@ -181,6 +192,25 @@ class Grid:
             return list(range(n))
         return random.Random(f"{self.seed}/order/{traces.dataset}/{traces.problem_id}/{number}").sample(range(n), n)
 
+    def plain(self, n: int) -> dict[str, tuple[str, int, Any]]:
+        """The methods without a judge that are tried on n traces: title -> (name, most traces, settings).
+
+        cons@m is exact for every m without being played. Of the others those that have no settings here have their own.
+        """
+        most = min(self.k2s)
+        # One trace at a time, and what the adaptive and staged finish rules do without a judge: their batches, limit.
+        batches = f"adaptive-consistency, batches of {self.finish_batch}, at most {most}"
+        set_here = {
+            "adaptive-consistency": ("adaptive", n, AdaptiveSettings(self.threshold)),
+            batches: ("adaptive", most, AdaptiveSettings(self.threshold, self.finish_batch)),
+            "esc": ("esc", n, EscSettings(self.window)),
+            "deepconf-low": ("deepconf", n, DeepConfSettings(0.1, self.warmup)),
+            "deepconf-high": ("deepconf", n, DeepConfSettings(0.9, self.warmup)),
+        }
+        names = {"consensus", *(name for name, *_ in set_here.values())}
+        others = [name for name, kind in METHODS.items() if not kind.needs_judge and name not in names]
+        return set_here | {name: (name, n, METHODS[name].settings()) for name in others}
+
     def clusterings(self) -> Iterator[ClusterSettings]:
         """The settings of every clustering that is tried."""
         assigns = self.assigns or ["largest" if asks == "likely" else "best" for asks in self.asks]
@@ -246,88 +276,64 @@ def _known(values: np.ndarray) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
-def without_judge(traces: TraceSet, grid: Grid) -> dict[str, baselines.Outcome]:
-    """What every baseline does on traces that arrive in this order, by name."""
+def without_judge(traces: Recorded, grid: Grid) -> dict[str, Played]:
+    """What every method without a judge does on traces that arrive in this order, by title."""
     return {
-        name: done
-        for where in baselines.BASELINES.values()
-        for name, done in registry.load(where)(traces, grid).items()
+        title: play(METHODS[name].start(min(most, len(traces.labels)), settings), traces)
+        for title, (name, most, settings) in grid.plain(len(traces.labels)).items()
+        if traces.confidences or not METHODS[name].needs_confidence
     }
 
 
 def _one_order(
-    recorded: TraceSet, grid: Grid, judges: Mapping[str, Judged], number: int
+    in_recorded_order: TraceSet, grid: Grid, judges: Mapping[str, Judged], number: int
 ) -> Iterator[tuple[tuple, Figures]]:
     """(values of KEYS, figures) of every method on a question whose traces arrive in the number-th order."""
-    order = grid.order(recorded, number)
-    traces = recorded.ordered(order)
-    for name, done in without_judge(traces, grid).items():
-        yield (name, *[None] * (len(KEYS) - 1)), _plain(traces, done)
+    order = grid.order(in_recorded_order, number)
+    traces = in_recorded_order.ordered(order)
+    recorded, n = traces.recorded(), len(order)
+    for title, done in without_judge(recorded, grid).items():
+        yield (title, *[None] * (len(KEYS) - 1)), _figures(traces, done)
     key = f"{traces.dataset}/{traces.problem_id}/{number}"
-    for judge, in_recorded_order in judges.items():
-        judged = in_recorded_order.ordered(order)
-        table = judged.scores.tolist()
+    for name, judged in judges.items():
+        judge = judged.ordered(order)
+        table = judge.scores.tolist()
         for how in grid.clusterings():
             clustered = simulation.cluster(table, how, key)
+            clusters = KnownClusters(clustered.placed)
             for finish in grid.finishes():
-                done = finishing.play(clustered.placed, traces.labels, traces.lengths, traces.prefixes, finish, key)
-                name = (finish.rule, judge, how.tau, how.k, how.k1, finish.k2, how.asks, how.assign)
-                yield name, _pruned(traces, judged, clustered, done)
+                method = METHODS["deepprune"].start(n, DeepPruneSettings(how, finish), key, clusters=clusters)
+                values = (finish.rule, name, how.tau, how.k, how.k1, finish.k2, how.asks, how.assign)
+                yield values, _figures(traces, play(method, recorded), judge, clustered)
 
 
-def _plain(traces: TraceSet, done: baselines.Outcome) -> Figures:
-    """The figures of a vote without a judge."""
+def _figures(
+    traces: TraceSet, done: Played, judge: Judged | None = None, clustered: simulation.Clustered | None = None
+) -> Figures:
+    """The figures of a method; judge, clustered: of one that prunes."""
+    placed, asked = (clustered.placed[: done.opened], clustered.asked[: done.opened]) if clustered else ([], [])
+    prompt, cached = judge.prompt_tokens(asked, done.opened) if judge else (0, 0)
+    ratio = 0 if judge is None else math.nan if judge.ratio is None else judge.ratio
+    first_traces = [members[0] for members in finishing.clusters_of(placed)]
     coverage, diversity = survivors(traces.labels, traces.right, done.finished)
-    return Figures(
-        accuracy=_hit(traces, done.answer),
-        tokens=done.tokens,
-        sequential=done.sequential,
-        judge_calls=0,
-        judge_prompt=0,
-        judge_cached=0,
-        total=done.tokens,
-        total_uncached=done.tokens,
-        coverage=coverage,
-        represented=coverage,
-        diversity=diversity,
-        diversity_represented=diversity,
-        opened=done.opened,
-        finished=len(done.finished),
-        clusters=0,
-    )
-
-
-def _pruned(traces: TraceSet, judged: Judged, clustered: simulation.Clustered, done: finishing.Played) -> Figures:
-    """The figures of one finish rule on one clustering."""
-    asked = clustered.asked[: done.opened]
-    prompt, cached = judged.prompt_tokens(asked, done.opened)
-    ratio = math.nan if judged.ratio is None else judged.ratio
-    tokens = done.prefix + done.rest
-    clusters = finishing.clusters_of(clustered.placed[: done.opened])
-    coverage, diversity = survivors(traces.labels, traces.right, done.finished)
-    first_traces = [members[0] for members in clusters]
     represented, diversity_represented = survivors(traces.labels, traces.right, {*first_traces, *done.finished})
     return Figures(
-        accuracy=_hit(traces, done.answer),
-        tokens=tokens,
+        accuracy=done.answer is not None and done.answer == traces.right,
+        tokens=done.tokens,
         sequential=done.sequential,
         judge_calls=sum(map(len, asked)),
         judge_prompt=prompt,
         judge_cached=cached,
-        total=tokens + (prompt - cached) * ratio,
-        total_uncached=tokens + prompt * ratio,
+        total=done.tokens + (prompt - cached) * ratio,
+        total_uncached=done.tokens + prompt * ratio,
         coverage=coverage,
         represented=represented,
         diversity=diversity,
         diversity_represented=diversity_represented,
         opened=done.opened,
         finished=len(done.finished),
-        clusters=len(clusters),
+        clusters=len(first_traces),
     )
-
-
-def _hit(traces: TraceSet, answer: int | None) -> bool:
-    return answer is not None and answer == traces.right
 
 
 def survivors(labels: Sequence[int | None], right: int | None, finished: Iterable[int]) -> tuple[bool, float]:

@@ -17,7 +17,7 @@ from deepprune.base.errors import UserError
 from deepprune.base.records import Pair, Problem, Trace
 from deepprune.data import answers, traces
 from deepprune.data import pairs as pairing
-from deepprune.evaluate import baselines, tables
+from deepprune.evaluate import tables
 from deepprune.judges import scoring
 from deepprune.prune import voting
 
@@ -164,12 +164,12 @@ def settling(
 ) -> pd.DataFrame:
     """One row a problem: traces, right (is the majority right?), and after how many traces the vote settles.
 
-    Quantiles (low 0.1, median, high 0.9) over random orders of the traces: `baselines.settles_at`.
+    Quantiles (low 0.1, median, high 0.9) over random orders of the traces: `voting.settles_at`.
     """
     rows = []
     for problem_id, labels, right in _labelled(problems, recorded):
         rng = np.random.default_rng([seed, len(rows)])
-        at = [baselines.settles_at([labels[i] for i in rng.permutation(len(labels))]) for _ in range(orders)]
+        at = [voting.settles_at([labels[i] for i in rng.permutation(len(labels))]) for _ in range(orders)]
         low, median, high = np.quantile(at, [0.1, 0.5, 0.9])
         rows.append(
             {

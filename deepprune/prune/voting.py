@@ -1,7 +1,8 @@
-"""A vote over answer classes, and how sure it is: what finish rules and baselines share."""
+"""A vote over answer classes, and how sure it is: what methods share."""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Mapping, Sequence
 
 Labels = Sequence[int | None]
@@ -22,13 +23,28 @@ def vote(labels: Labels, weights: Sequence[float] | None = None) -> int | None:
     return max(votes, key=votes.__getitem__) if votes else None
 
 
+def settles_at(labels: Labels) -> int:
+    """After how many traces the running vote is the final one and stays it (ties as in `vote`).
+
+    0: the vote is empty from first to last (no trace has an answer).
+    """
+    final, settled = vote(labels), 0
+    votes: collections.Counter = collections.Counter()
+    for used, label in enumerate(labels, 1):
+        if label is not None:
+            votes[label] += 1
+        if (max(votes, key=votes.__getitem__) if votes else None) != final:
+            settled = used
+    return 0 if final is None else settled + 1
+
+
 def winner(votes: Mapping[int, float], labels: Labels) -> int | None:
     """The class with the most weight of votes (trace -> weight); a tie goes to the class that is first in them."""
     return vote([labels[trace] for trace in votes], list(votes.values()))
 
 
 def decided(votes: Mapping[int, float], threshold: float) -> bool:
-    """Whether the leading class of votes (class -> weight) is the majority with this probability (`beta_confidence`)."""
+    """Whether the leading class of votes (class -> weight) is the majority with this probability: `beta_confidence`."""
     return bool(votes) and beta_confidence(*leading(list(votes.values()))) >= threshold
 
 

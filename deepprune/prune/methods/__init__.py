@@ -2,8 +2,8 @@
 
     "first-four": Kind("deepprune.prune.methods.first_four:first_four"),
 
-The function is called with the number of traces that may be started, its settings (its annotation says of which class) and
-the question's key, which seeds what is drawn; it returns a generator that speaks deepprune/prune/protocol.py.
+The function is called with the number of traces that may be started, its settings (of the class that its annotation
+names) and the question's key, which seeds what is drawn; it is a generator that speaks deepprune/prune/protocol.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DeepConf online (arXiv 2508.15260): traces that become unsure are stopped; the others vote by their confidence.
 
-Some traces run whole first; their lowest group confidences give the threshold that a share `keep` of them exceeds. Every
-later trace is stopped at its first full window below it. Votes, weighted by lowest group confidence: warm-up traces at or
-above the threshold, and later traces that were not stopped.
+Some traces run whole first; their lowest group confidences give the threshold that a share `keep` of them exceeds.
+Every later trace is stopped at its first full window below it. Votes, weighted by lowest group confidence: warm-up
+traces at or above the threshold, and later traces that were not stopped.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class DeepConfSettings:
     warmup: int = setting(16, "traces that run whole first", at_least=1)
     consensus: float | None = setting(
         None,
-        "adaptive sampling: stop when the leading answer has this share of the votes' weight (the paper: 0.95; default: "
-        "every trace starts)",
+        "adaptive sampling: stop when the leading answer has this share of the votes' weight (the paper: 0.95; "
+        "default: every trace starts)",
         at_least=0,
         at_most=1,
     )

@@ -30,7 +30,7 @@ class Clusters(Protocol):
 
 
 class Clustering:
-    """The greedy clustering, advanced as far as traces are open: the judge is asked about each as soon as it is held."""
+    """The greedy clustering, as far as traces are open: the judge is asked about each as soon as it is held."""
 
     def __init__(self, count: int, settings: ClusterSettings, key: Hashable = ""):
         self.clusters: list[list[int]] = []
