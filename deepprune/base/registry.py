@@ -1,6 +1,6 @@
-"""What a registry names is loaded when it is asked for: a new judge, baseline or finish rule is a file and a line.
+"""What a registry names is loaded when it is asked for: a new judge, method or finish rule is a file and a line.
 
-The registries: deepprune/judges/registry.py (KINDS), deepprune/evaluate/baselines.py (BASELINES),
+The registries: deepprune/judges/registry.py (KINDS), deepprune/prune/methods/ (METHODS),
 deepprune/prune/finishing.py (RULES).
 """
 

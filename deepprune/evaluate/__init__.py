@@ -1,6 +1,6 @@
 """Numbers and pages. Stands on all the others.
 
-baselines, simulation       votes without a judge; judges of a chosen quality
+simulation                  judges of a chosen quality
 methods                     every way to vote on the same traces; methods_table averages, methods_figures draws
 study, ablation, paper      the judge study, the ablation grid, the paper's own figures
 report                      a run's numbers; report_runs names its runs, report_page is the page

@@ -1,4 +1,4 @@
-"""Scores -> clusters -> vote: the clustering rule, finish rules, costs, recorded and live traces.
+"""Scores -> clusters -> vote: methods and what runs them on recorded and live traces, clustering, finish rules, costs.
 
 Stands on base, data, engines and judges.
 """

@@ -11,6 +11,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Callable, Generator, Hashable, Sequence
+from typing import Any
 
 from deepprune.base import config
 from deepprune.base.config import setting
@@ -243,16 +244,16 @@ def _least_answers(low: float, high: float, level: float, size: int) -> int:
 
 
 def lockstep(
-    runs: dict[Hashable, Generator[Pairs, Sequence[float], list[list[int]]]],
+    runs: dict[Hashable, Generator[Pairs, Sequence[float], Any]],
     score: Callable[[list[tuple[Hashable, int, int]]], Sequence[float]],
     progress: Callable[[int], None] | None = None,
-) -> dict[Hashable, list[list[int]]]:
-    """Drive many `greedy` generators together: one call of `score` a round, for all questions' pairs at once.
+) -> dict[Hashable, Any]:
+    """Drive many `greedy` (or `replay.replay`) generators together: one call of `score` a round, for all questions' pairs at once.
 
     score takes (key, member, new trace) triples and returns their p_same. progress is told how many traces a round has
-    placed. Returns each key's clusters.
+    placed. Returns what each key's generator returned: clusters.
     """
-    results: dict[Hashable, list[list[int]]] = {}
+    results: dict[Hashable, Any] = {}
     waiting: dict[Hashable, Pairs] = {}
 
     def advance(key: Hashable, scores: Sequence[float] | None) -> int:

@@ -2,7 +2,7 @@
 
 A rule is a generator. It yields what it wants done (`Open`: start traces and cluster their prefixes; `Finish`:
 generate traces to the end, in parallel), is sent what came of it (the clusters; the answers), and returns the
-weight of each finished trace's vote. So one implementation serves recorded traces, simulations and live traffic.
+weight of each finished trace's vote. The method `deepprune` (methods/deepprune.py) runs it.
 
     paper      the first K2 traces of the largest cluster, one vote each (arXiv 2510.08483)
     weighted   `per_cluster` traces of each of the `largest` clusters; a vote weighs what its cluster holds
@@ -19,7 +19,6 @@ from collections.abc import Generator, Hashable, Sequence
 from deepprune.base import config, registry
 from deepprune.base.config import setting
 from deepprune.prune import voting
-from deepprune.prune.voting import vote
 
 # name -> where its generator is: called with the number of traces, the settings and the problem's id.
 RULES = {
@@ -175,62 +174,6 @@ def _staged(count: int, settings: FinishSettings, key: Hashable) -> Rule:
         if last or len(answers) >= settings.k2 or _decided(clusters, answers, settings):
             return weights(clusters, answers, settings.trust)
         opened = min(2 * opened, count)
-
-
-@dataclasses.dataclass(frozen=True)
-class Played:
-    """What a rule did for one question of recorded traces.
-
-    answer: class of the winner (None: no votes). prefix, rest: reasoner tokens of the prefixes of all opened traces,
-    and of what the finished ones needed beyond. sequential: the longest chain of dependent generation in tokens:
-    the longest prefix of each stage plus the longest rest of each batch.
-    """
-
-    answer: int | None
-    opened: int
-    finished: tuple[int, ...]
-    weights: dict[int, float]
-    prefix: int
-    rest: int
-    sequential: int
-
-
-def play(
-    placed: Sequence[int],
-    labels: Sequence[int | None],
-    lengths: Sequence[int],
-    prefixes: Sequence[int],
-    settings: FinishSettings,
-    key: Hashable = "",
-) -> Played:
-    """Play a rule on recorded traces in arrival order.
-
-    placed: each trace's cluster (-1: dropped), by which the first m traces' clusters are known for every m, because
-    greedy clustering never moves a trace; lengths, prefixes: reasoner tokens of the whole trace and of its prefix.
-    """
-    opened, finished = 0, []
-    prefix = rest = sequential = 0
-    running = rule(len(placed), settings, key)
-    request = next(running)
-    while True:
-        if isinstance(request, Open):
-            new = prefixes[opened : request.count]
-            prefix, sequential = prefix + sum(new), sequential + max(new, default=0)
-            opened = max(opened, request.count)
-            reply: Sequence = clusters_of(placed[:opened])
-        else:
-            left = [lengths[t] - prefixes[t] for t in request.traces]
-            rest, sequential = rest + sum(left), sequential + max(left, default=0)
-            finished += request.traces
-            reply = [labels[t] for t in request.traces]
-        try:
-            request = running.send(reply)
-        except StopIteration as stop:
-            votes = stop.value
-            break
-    order = sorted(votes)
-    answer = vote([labels[t] for t in order], [votes[t] for t in order])
-    return Played(answer, opened, tuple(finished), votes, prefix, rest, sequential)
 
 
 def clusters_of(placed: Sequence[int]) -> list[list[int]]:

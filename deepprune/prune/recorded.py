@@ -1,4 +1,4 @@
-"""Pruning of recorded traces: scores from a store or the judge, clustering in lockstep, the finish rule, the vote."""
+"""Pruning of recorded traces: scores from a store or the judge; many problems are replayed in lockstep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from deepprune.data import answers
 from deepprune.judges import score_store
 from deepprune.judges.score_store import ScoreStore
 from deepprune.prune import clustering, costs, finishing, rules
+from deepprune.prune.methods.deepprune import Clustering, DeepPruneSettings, deepprune
 from deepprune.prune.prefixes import Prefixed
+from deepprune.prune.replay import Played, Recorded, replay
 from deepprune.prune.rules import RuleSettings
 
 Asked = tuple[int, judges.Score]  # a comparison of a new trace: with which member, and what the judge said
@@ -140,6 +142,11 @@ class TraceScorer:
         members = [[member for member, _ in given] for given in asked]
         return calls, *costs.judge_tokens(members, lengths, opened, frame, lambda a, b: stored[a, b])
 
+    def recorded(self, problem: str) -> Recorded:
+        """A problem's traces as methods are played on them."""
+        traces = self.groups[problem]
+        return Recorded(self.labels[problem], [t.n_tokens for t in traces], [t.prefix_tokens for t in traces])
+
     def _opened(self) -> judges.Judge:
         if self.judge is None:
             self.judge = self.judges.open(self.settings)
@@ -163,10 +170,12 @@ class TraceScorer:
 
 
 def prune(ids: Sequence[str], scorer: TraceScorer, placed: Callable[[int], None]) -> list[Pruning]:
-    """Cluster a group of problems in lockstep, finish, vote. placed: told how many traces were placed."""
-    groups, rule = scorer.groups, scorer.settings.cluster_rule()
-    # What the judge was asked, by new trace: a rule that opens fewer traces pays for those only.
+    """Prune a group of problems in lockstep. placed: told how many traces were placed, or will not be opened."""
+    groups, settings = scorer.groups, scorer.settings
+    method = DeepPruneSettings(settings.cluster_rule(), settings.finish_rule())
+    # What the judge was asked, by new trace.
     asked: dict[str, list[list[Asked]]] = {i: [[] for _ in groups[i]] for i in ids}
+    left = sum(len(groups[i]) for i in ids)
 
     def score(batch):
         scores = scorer(batch)
@@ -174,32 +183,37 @@ def prune(ids: Sequence[str], scorer: TraceScorer, placed: Callable[[int], None]
             asked[i][new].append((member, s))
         return [s.p_same for s in scores]
 
-    runs = {i: clustering.greedy(len(groups[i]), rule, i) for i in ids}
-    clusters = clustering.lockstep(runs, score, placed)
-    return [_pruning(scorer, i, finishing.placed_of(clusters[i], len(groups[i])), asked[i]) for i in ids]
+    def progress(count: int) -> None:
+        nonlocal left
+        left -= count
+        placed(count)
+
+    clusters = {i: Clustering(len(groups[i]), method.cluster, i) for i in ids}
+    runs = {i: replay(deepprune(len(groups[i]), method, i, clusters[i]), scorer.recorded(i)) for i in ids}
+    played = clustering.lockstep(runs, score, progress)
+    placed(left)
+    return [_pruning(scorer, i, played[i], clusters[i], asked[i]) for i in ids]
 
 
-def _pruning(scorer: TraceScorer, key: str, placed: list[int], asked: list[list[Asked]]) -> Pruning:
-    """Finish and vote. placed: each trace's cluster; asked: what the judge was asked about each trace."""
+def _pruning(scorer: TraceScorer, key: str, played: Played, clusters: Clustering, asked: list[list[Asked]]) -> Pruning:
+    """The Pruning record. asked: what the judge was asked about each trace."""
     settings, problem, traces, labels = scorer.settings, scorer.problems[key], scorer.groups[key], scorer.labels[key]
     rule, finish = settings.cluster_rule(), settings.finish_rule()
-    lengths, prefixes = [t.n_tokens for t in traces], [t.prefix_tokens for t in traces]
-    played = finishing.play(placed, labels, lengths, prefixes, finish, key)
     won = (t.answer for t, label in zip(traces, labels, strict=True) if label is not None and label == played.answer)
     winner = next(won, None)
     return Pruning(
         key,
         scorer.name,
         rules.recorded(rule, finish, settings.cut(), len(traces), settings.order),
-        [[traces[t].trace_id for t in c] for c in finishing.clusters_of(placed[: played.opened])],
+        [[traces[t].trace_id for t in c] for c in finishing.first(clusters.clusters, played.opened)],
         [traces[t].trace_id for t in played.finished],
         winner,
         answers.same(winner, problem.gold, problem.answer_type),
         {
             "prefix": played.prefix,
             "rest": played.rest,
-            "total": played.prefix + played.rest,
-            "consensus": sum(lengths),
+            "total": played.tokens,
+            "consensus": sum(t.n_tokens for t in traces),
             "sequential": played.sequential,
         },
         *scorer.cost(key, asked, played.opened),
