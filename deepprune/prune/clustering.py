@@ -248,7 +248,7 @@ def lockstep(
     score: Callable[[list[tuple[Hashable, int, int]]], Sequence[float]],
     progress: Callable[[int], None] | None = None,
 ) -> dict[Hashable, Any]:
-    """Drive many `greedy` (or `replay.replay`) generators together: one call of `score` a round, for all questions' pairs at once.
+    """Drive many `greedy` (or `replay.replay`) generators together: one call of `score` a round, for all questions.
 
     score takes (key, member, new trace) triples and returns their p_same. progress is told how many traces a round has
     placed. Returns what each key's generator returned: clusters.

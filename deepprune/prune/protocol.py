@@ -1,9 +1,9 @@
 """What a way to answer a question (a method) and what runs it (a driver) say to each other. Pure: no model, no files.
 
-A method is a generator, one a question. It yields the commands that it has now (none: it waits), is sent one event, and
-returns its votes: trace -> weight, of which a tie goes to the class that is first in it. Traces are numbers 0 .. n - 1 in
-the order in which they may be started. Every command is asynchronous; when a method returns, what is in flight is stopped.
-So one implementation serves recorded traces (deepprune/prune/replay.py), simulated judges and live traffic.
+A method is a generator, one a question. It yields the commands that it has now (none: it waits), is sent one event,
+and returns its votes: trace -> weight, of which a tie goes to the class that is first in it. Traces are numbers
+0 .. n - 1 in the order in which they may be started. Every command is asynchronous; when a method returns, what is in
+flight is stopped. So one implementation serves recorded traces (replay.py), simulated judges and live traffic.
 
 A wave of four, and one vote each of those that ended in an answer:
 
@@ -57,7 +57,7 @@ class Held:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ended:
-    """A trace is whole. answer: its class (None: unknown). confidence: its lowest group confidence (None: not known)."""
+    """A trace is whole. answer: its class (None: unknown). confidence: its lowest group confidence (None: unknown)."""
 
     trace: int
     answer: int | None
