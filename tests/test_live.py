@@ -14,8 +14,10 @@ from deepprune.prune import clustering, finishing, prefixes
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.live import LiveQuestion
+from deepprune.prune.live_flights import LiveTrace, decoded
 from deepprune.prune.live_judging import JudgeLost, JudgeQueue
-from deepprune.prune.live_traces import LiveSettings, LiveTrace, decoded
+from deepprune.prune.live_traces import LiveSettings
+from deepprune.prune.methods.deepprune import DeepPruneSettings
 
 PROBLEM = make_problem(2, "4")
 
@@ -118,8 +120,8 @@ def settings(**more):
     return LiveSettings(
         more.pop("n", 16),
         Truncation("words", 2),
-        ClusterSettings(k1=3),
-        finish,
+        "deepprune",
+        DeepPruneSettings(ClusterSettings(k1=3), finish),
         Sampling(max_tokens=200),
         " suffix",
         **more,

@@ -1,14 +1,14 @@
-"""Live pruning: traces are stopped while they are generated. The driver between reasoner, judge, clustering and vote.
+"""A question answered while its traces are generated: any method, driven between reasoner and judge.
 
-For each question the finish rule (deepprune/prune/finishing.py) opens traces; each is held when its prefix is complete
-(the truncation's k-th word or token); prefixes go to the judge in the order in which they were held; the same pure
-clustering as on recorded traces places them. What the rule then wants finished goes on from what was kept. Nothing else
-is ever generated.
+The method (deepprune/prune/methods/) says what is generated, stopped and compared, and is told what happens, as on
+recorded traces. A trace is held when its prefix is complete (the truncation's k-th word or token). When the method has
+its votes, every request that is in flight is stopped. Nothing else is ever generated.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,18 +16,26 @@ from deepprune.base.records import Problem, Pruning, Trace
 from deepprune.data import answers
 from deepprune.engines.reasoners import Reasoner
 from deepprune.prune import finishing, rules
-from deepprune.prune.live_judging import JudgeLost, JudgeQueue, LiveClusters
-from deepprune.prune.live_traces import LiveSettings, LiveTraces, unless_failed
+from deepprune.prune.live_judging import JudgeLost, JudgeQueue, LiveComparisons
+from deepprune.prune.live_traces import LiveSettings, LiveTraces
+from deepprune.prune.methods import METHODS
+from deepprune.prune.methods.deepprune import Clustering
+from deepprune.prune.protocol import Command, Compare, Event, Generate, Method, Stop, Votes
+
+NO_JUDGE = "none"  # in records of methods without one
 
 
 class LiveQuestion:
-    """One question's live run. `tell` gets every event as a dict; `keep` gets each whole Trace the moment it ends."""
+    """One question's live run. `tell` gets every event as a dict; `keep` gets each whole Trace the moment it ends.
+
+    judge: None for methods that need none. log: what the method was told, in order (see `replay.rerun`).
+    """
 
     def __init__(
         self,
         problem: Problem,
         reasoner: Reasoner,
-        judge: JudgeQueue,
+        judge: JudgeQueue | None,
         settings: LiveSettings,
         slots: asyncio.Semaphore,
         tokenizer: Any,
@@ -36,13 +44,16 @@ class LiveQuestion:
     ):
         self.problem, self.judge, self.settings = problem, judge, settings
         self.traces = LiveTraces(problem, reasoner, settings, slots, tokenizer, tell, keep)
-        self.clusters = LiveClusters(self.traces, judge)
+        self.comparisons = LiveComparisons(self.traces, judge)
+        self.clustering: Clustering | None = None
+        self.log: list[Event] = []
+        self.votes: Votes = {}
         self.judge_failed: str | None = None
 
     async def run(self) -> Pruning:
         """Answer the question. Raises ReasonerLost, and JudgeLost unless the settings go on without a judge."""
         try:
-            return await self._prune()
+            return await self._answer(self._method())
         except JudgeLost as error:
             if self.settings.on_judge_failure != "consensus":
                 raise
@@ -50,85 +61,99 @@ class LiveQuestion:
             self.traces.event("judge lost", error=str(error))
             return await self.consensus()
         finally:
-            await self.traces.end()
+            await self._end()
 
     async def consensus(self) -> Pruning:
         """cons@n: every trace to the end, one vote each, no judge. Raises ReasonerLost."""
-        traces = self.traces
-        traces.holding = False
+        self.traces.flights.forget()
+        self.clustering, self.log = None, []
         try:
-            traces.open(self.settings.n)
-            await traces.all_held()
-            rest = await traces.finish(traces.arrived)
+            return await self._answer(METHODS["consensus"].start(self.settings.n))
         finally:
-            await traces.end()
-        everyone = list(range(len(traces.arrived)))
-        longest = max(t.prefix_tokens for t in traces.arrived) + rest
-        return self._pruning([-1] * len(everyone), everyone, dict.fromkeys(everyone, 1.0), longest)
+            await self._end()
 
-    async def _prune(self) -> Pruning:
-        """Do what the finish rule asks for, until it returns its votes."""
-        settings, traces = self.settings, self.traces
-        rule = finishing.rule(settings.n, settings.finish, self.problem.problem_id)
-        request, sequential = next(rule), 0
-        placed: list[int] = []
-        finished: list[int] = []
+    def _method(self) -> Method:
+        s, kind, key = self.settings, METHODS[self.settings.method], self.problem.problem_id
+        if not kind.needs_judge:
+            return kind.start(s.n, s.options, key)
+        options = kind.settings() if s.options is None else s.options
+        self.clustering = Clustering(s.n, options.cluster, key)
+        return kind.start(s.n, options, key, clusters=self.clustering)
+
+    async def _answer(self, method: Method) -> Pruning:
+        """Do what the method wants, until it returns its votes."""
+        event: Event | None = None
         while True:
-            if isinstance(request, finishing.Open):
-                before = traces.opened
-                traces.open(request.count)
-                placed = await unless_failed(traces.tasks, self.clusters.place(traces.opened))
-                sequential += max((t.prefix_tokens for t in traces.arrived[before:]), default=0)
-                reply: Any = finishing.clusters_of(placed)
-            else:
-                if settings.finish.rule in ("paper", "weighted"):  # other rules may still want the others
-                    traces.prune(finished + list(request.traces))
-                sequential += await traces.finish([traces.arrived[i] for i in request.traces])
-                finished += request.traces
-                reply = self._labels(finished)[len(finished) - len(request.traces) :]
             try:
-                request = rule.send(reply)
+                commands = method.send(event)
             except StopIteration as stop:
-                return self._pruning(placed, finished, stop.value, sequential)
+                self.votes = stop.value
+                break
+            for command in commands:
+                self._do(command)
+            event = await self.traces.next()
+            self.log.append(event)
+        await self._end()
+        return self._pruning()
 
-    def _labels(self, finished: list[int]) -> list[int | None]:
-        """Answer classes of the finished traces, in the order of finishing (so earlier ones keep theirs)."""
-        return answers.classes([self.traces.arrived[i].record.answer for i in finished], self.problem.answer_type)
+    def _do(self, command: Command) -> None:
+        if isinstance(command, Generate):
+            self.traces.start(command)
+        elif isinstance(command, Stop):
+            self.traces.flights.stop(command.traces)
+        elif isinstance(command, Compare):
+            self.comparisons.ask(command)
 
-    def _pruning(self, placed: list[int], finished: list[int], votes: dict[int, float], sequential: int) -> Pruning:
-        """The Pruning record. placed, finished, votes: by arrival; sequential: tokens of the longest chain."""
-        s, problem, traces = self.settings, self.problem, self.traces
+    async def _end(self) -> None:
+        await self.comparisons.end()
+        await self.traces.end()
+
+    def _pruning(self) -> Pruning:
+        """The Pruning record of the votes."""
+        problem, traces = self.problem, self.traces
         traces.prune()
-        order = sorted(votes)
-        voted = [traces.arrived[i].record.answer for i in order]
-        answer = answers.majority(voted, problem.answer_type, [votes[i] for i in order])
+        voted = [traces.all[number].record.answer for number in self.votes]
+        answer = answers.majority(voted, problem.answer_type, list(self.votes.values()))
         traces.event("answered", answer=answer)
         ids = [traces.record(t).trace_id for t in traces.arrived]
-        settings = rules.recorded(s.cluster, s.finish, s.truncation, s.n, "held")
+        clusters = self.clustering.clusters if self.clustering else []
         return Pruning(
             problem.problem_id,
-            self.judge.judge.name,
-            settings | {"live": True, "judge_failed": self.judge_failed},
-            [[ids[i] for i in c] for c in finishing.clusters_of(placed)],
-            [ids[i] for i in finished],
+            self.judge.judge.name if self.judge else NO_JUDGE,
+            self._recorded() | {"live": True, "judge_failed": self.judge_failed},
+            [[ids[i] for i in c] for c in finishing.first(clusters, len(ids))],
+            [traces.record(t).trace_id for t in traces.finished()],
             answer,
             answers.same(answer, problem.gold, problem.answer_type) if problem.gold else None,
-            self._tokens(sequential),
-            self.clusters.calls,
-            self.clusters.prompt_tokens,
-            self.clusters.cached_tokens,
+            self.tokens(),
+            self.comparisons.calls,
+            self.comparisons.prompt_tokens,
+            self.comparisons.cached_tokens,
         )
 
-    def _tokens(self, sequential: int) -> dict[str, int]:
-        """Tokens by kind, as Pruning.tokens. What cons@n would have cost is an estimate: pruned traces never ended."""
-        prefix = sum(t.prefix_tokens for t in self.traces.arrived)
-        total = self.spent()
+    def _recorded(self) -> dict[str, Any]:
+        """The settings, as Pruning.settings holds them."""
+        s, kind = self.settings, METHODS[self.settings.method]
+        options = kind.settings() if s.options is None else s.options
+        if kind.needs_judge:
+            return rules.recorded(options.cluster, options.finish, s.truncation, s.n, "held")
+        return {"method": s.method} | dataclasses.asdict(options) | {"n": s.n, "order": "started"}
+
+    def tokens(self) -> dict[str, int]:
+        """Tokens by kind, as Pruning.tokens; stopped: of traces that were stopped on their way, where there are some.
+
+        What cons@n would have cost is an estimate: not all traces ended.
+        """
+        everything = self.traces.all
+        prefix, total = sum(t.prefix_tokens for t in everything), self.spent()
+        stopped = sum(len(t.token_ids) - t.prefix_tokens for t in everything if t.state == "stopped")
         return {
             "prefix": prefix,
-            "rest": total - prefix,
+            "rest": total - prefix - stopped,
+            **({"stopped": stopped} if stopped else {}),
             "total": total,
             "consensus": self.consensus_tokens(),
-            "sequential": sequential,
+            "sequential": self.traces.depth,
         }
 
     def spent(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from deepprune.base import console
 from deepprune.prune.live import LiveQuestion
-from deepprune.prune.live_traces import STATES
+from deepprune.prune.live_flights import STATES
 
 
 class Display:
@@ -54,7 +54,7 @@ class Display:
         for question in list(self.questions.values()):
             states = Counter(trace.state for trace in question.traces.all)
             spent, consensus = question.spent(), question.consensus_tokens()
-            sizes = question.clusters.sizes()
+            sizes = sorted(map(len, question.clustering.clusters if question.clustering else []), reverse=True)
             table.add_row(
                 question.problem.question.strip().replace("\n", " ")[:40],
                 *(str(states.get(s, 0)) for s in STATES),

@@ -1,4 +1,4 @@
-"""What the judge of a live run is asked: one queue for all questions, and one question's clustering of its traces."""
+"""What the judge of a live run is asked: one queue for all questions, and one question's comparisons."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 
 from deepprune.base.errors import without_credentials
 from deepprune.judges import Judge, NotAJudge, Request, Score
-from deepprune.prune import clustering, finishing
 from deepprune.prune.live_traces import LiveTraces
+from deepprune.prune.protocol import Compare, Scored
 
 
 class JudgeLost(Exception):
@@ -50,47 +50,46 @@ class JudgeQueue:
                 start += len(requests)
 
 
-class LiveClusters:
-    """The pure clustering of one question's traces, advanced as far as they are open; counts what is asked."""
+class LiveComparisons:
+    """What one question's method asks the judge; counts it. judge: None for methods that need none."""
 
-    def __init__(self, traces: LiveTraces, judge: JudgeQueue):
+    def __init__(self, traces: LiveTraces, judge: JudgeQueue | None):
         self.traces, self.judge = traces, judge
         self.calls = self.prompt_tokens = self.cached_tokens = 0
-        self.clusters: list[list[int]] = []
-        settings, key = traces.settings, traces.problem.problem_id
-        self.running = clustering.greedy(settings.n, settings.cluster, key, self.clusters)
-        self.wanted: list[tuple[int, int]] | None = [(-1, 0)]  # not started
+        self.tasks: set[asyncio.Task] = set()
 
-    def sizes(self) -> list[int]:
-        """Sizes of the clusters so far, the largest first."""
-        return sorted(map(len, self.clusters), reverse=True)
+    def ask(self, command: Compare) -> None:
+        """Have these pairs judged; the scores, or what ended the judge, are the method's next event."""
+        task = asyncio.create_task(self._ask(command))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
-    async def place(self, opened: int) -> list[int]:
-        """Each of the first `opened` arrivals' cluster number (-1: dropped), when all of them are held and placed."""
-        while self.wanted is not None and self.wanted[0][1] < opened:
-            reply = None if self.wanted[0][0] < 0 else await self._ask(self.wanted)
-            try:
-                self.wanted = self.running.send(reply)
-            except StopIteration:
-                self.wanted = None
-        await self.traces.arrival(opened - 1)
-        return finishing.placed_of(self.clusters, opened)
+    async def _ask(self, command: Compare) -> None:
+        try:
+            self.traces.flights.put(Scored(command.pairs, await self._p_same(command)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the question must hear of it
+            self.traces.flights.put(error)
 
-    async def _ask(self, pairs: list[tuple[int, int]]) -> list[float]:
-        """p_same of pairs of arrivals, waiting for the new one to be held."""
-        new = await self.traces.arrival(pairs[0][1])
-        members = [self.traces.arrived[member] for member, _ in pairs]
+    async def _p_same(self, command: Compare) -> list[float]:
         problem = self.traces.problem
+        pairs = [(self.traces.all[a], self.traces.all[b]) for a, b in command.pairs]
 
         def identity(trace) -> str:
             return f"{problem.problem_id}/{trace.arrival}"
 
         scores = await self.judge.score(
-            [Request(problem.question, m.prefix, new.prefix, identity(m), identity(new)) for m in members]
+            [Request(problem.question, a.prefix, b.prefix, identity(a), identity(b)) for a, b in pairs]
         )
         self.calls += sum(s.calls for s in scores)
         self.prompt_tokens += sum(s.prompt_tokens for s in scores)
         self.cached_tokens += sum(s.cached_tokens for s in scores)
         p_same = [s.p_same for s in scores]
-        self.traces.event("judged", new, members=[m for m, _ in pairs], p_same=[round(p, 4) for p in p_same])
+        members = [a.arrival for a, _ in pairs]
+        self.traces.event("judged", pairs[0][1], members=members, p_same=[round(p, 4) for p in p_same])
         return p_same
+
+    async def end(self) -> None:
+        """Wait for no answer any more."""
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)

@@ -146,7 +146,7 @@ class LiveRun:
         """Tokens that the judge generated on the reasoner's own server: its verdicts, and what it asked beside them."""
         if not live_setup.one_server(self.settings):
             return 0
-        return sum(question.clusters.calls for question in self.questions) + self.judge.calls_beside
+        return sum(question.comparisons.calls for question in self.questions) + self.judge.calls_beside
 
     def whole_line(self) -> str:
         """See prefixes.whole_line."""

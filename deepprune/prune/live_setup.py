@@ -13,6 +13,7 @@ from deepprune.data.sampling import SamplingSettings, check_context
 from deepprune.engines.reasoners import EngineReasoner, FleetReasoner, Reasoner, ServerReasoner
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.live_traces import ON_JUDGE_FAILURE, LiveSettings
+from deepprune.prune.methods.deepprune import DeepPruneSettings
 from deepprune.prune.rules import RuleSettings
 
 
@@ -105,8 +106,8 @@ def how(settings: LivePruneSettings) -> LiveSettings:
     return LiveSettings(
         settings.n,
         settings.cut(),
-        settings.cluster_rule(),
-        settings.finish_rule(),
+        "deepprune",
+        DeepPruneSettings(settings.cluster_rule(), settings.finish_rule()),
         settings.sampling(),
         settings.suffix,
         settings.system,

@@ -22,7 +22,7 @@ PREFIX, END = "prefix", "end"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Generate:
-    """Start these traces, or go on with them, all in parallel.
+    """Start these traces, or go on with them, all in parallel. One that is in flight gets a new goal.
 
     to: PREFIX (each is held where the truncation cuts: `Held`) or END (`Ended`; also of a trace that ended before its
     prefix was complete). below: on the way to the end, stop a trace at its first full confidence window under this

@@ -88,12 +88,13 @@ class _Clock:
         for trace in command.traces:
             made = self.made.setdefault(trace, 0)
             goal, event = self._goal(trace, command)
-            due = self.now + goal - made
+            since = self.flying[trace].since if trace in self.flying else self.now  # in flight: it gets a new goal
+            due = since + goal - made
             if command.to == PREFIX:
                 due = self.held_until = max(due, self.held_until)
             else:
                 self.wanted[trace] = False
-            self.flying[trace] = _Flight(self.now, due, goal, event)
+            self.flying[trace] = _Flight(since, due, goal, event)
             self.dues.append((due, trace))
         heapq.heapify(self.dues)
 
@@ -172,3 +173,15 @@ def play(method: Method, recorded: Recorded) -> Played:
     except StopIteration as stop:
         return stop.value
     raise RuntimeError("the method asks the judge: use replay")
+
+
+def rerun(method: Method, log: Sequence[Event]) -> Votes:
+    """The votes of a method that is told what a live run's was. Raises RuntimeError if it has none, or has before."""
+    try:
+        for event in (None, *log):
+            method.send(event)
+    except StopIteration as stop:
+        if log and event is not log[-1]:
+            raise RuntimeError("the method has its votes before the events end") from None
+        return stop.value
+    raise RuntimeError("the method wants more events")

@@ -1,0 +1,142 @@
+"""Every method live, with a made-up reasoner: what is generated, stopped and counted, and that a replay decides alike."""
+
+import asyncio
+
+import pytest
+from test_live import PROBLEM, MadeUp, Noisy, texts
+
+from deepprune.data import answers
+from deepprune.data.sampling import Sampling
+from deepprune.data.truncation import Truncation
+from deepprune.judges import Request
+from deepprune.prune import clustering
+from deepprune.prune.clustering import ClusterSettings
+from deepprune.prune.finishing import RULES, FinishSettings
+from deepprune.prune.live import LiveQuestion
+from deepprune.prune.live_judging import JudgeQueue
+from deepprune.prune.live_traces import LiveSettings
+from deepprune.prune.methods import METHODS
+from deepprune.prune.methods.adaptive import AdaptiveSettings
+from deepprune.prune.methods.consensus import ConsensusSettings
+from deepprune.prune.methods.deepprune import DeepPruneSettings
+from deepprune.prune.methods.esc import EscSettings
+from deepprune.prune.protocol import END, PREFIX, Ended, Generate, Held, Stop
+from deepprune.prune.replay import Recorded, replay, rerun
+
+CUT, N = Truncation("words", 2), 16
+IN_WAVES = [
+    ("consensus", ConsensusSettings()),
+    ("adaptive", AdaptiveSettings(batch=4)),
+    ("esc", EscSettings(4)),
+    *(("deepprune", DeepPruneSettings(ClusterSettings(k1=3), FinishSettings(rule, 4, 4, start=4))) for rule in RULES),
+]
+AS_THEY_COME = [("consensus", ConsensusSettings(early=True)), ("adaptive", AdaptiveSettings(0.9, 4, rolling=True))]
+
+
+def run(name, options, reasoner, max_tokens=200, slots=8):
+    """(question, its Pruning record, its whole traces) and that nothing runs or is generated afterwards."""
+    how, whole = LiveSettings(N, CUT, name, options, Sampling(max_tokens=max_tokens), " suffix"), []
+
+    async def main():
+        judge = JudgeQueue(Noisy()) if METHODS[name].needs_judge else None
+        question = LiveQuestion(PROBLEM, reasoner, judge, how, asyncio.Semaphore(slots), None, keep=whole.append)
+        pruning = await question.run()
+        assert await reasoner.running() == 0
+        generated = reasoner.count
+        await asyncio.sleep(0.02)
+        assert reasoner.count == generated
+        return question, pruning
+
+    return *asyncio.run(main()), whole
+
+
+def recorded(question):
+    """The live run's traces, as they are in its file, and the scores of their prefixes by the same judge."""
+    rows = sorted((question.traces.record(t) for t in question.traces.arrived), key=lambda t: t.sample_index)
+    prefixes = [CUT.cut(row.text) for row in rows]
+    lengths = [row.n_tokens for row in rows]
+    held = {question.traces.record(t).trace_id: t.prefix_tokens for t in question.traces.arrived}
+    traces = Recorded(answers.classes([row.answer for row in rows]), lengths, [held[row.trace_id] for row in rows])
+
+    def score(batch):
+        return [s.p_same for s in Noisy().score([Request("", prefixes[a], prefixes[b], "", "") for _, a, b in batch])]
+
+    return rows, traces, score
+
+
+@pytest.mark.parametrize(("name", "options"), IN_WAVES + AS_THEY_COME)
+def test_every_token_is_counted_and_nothing_runs_after_the_answer(name, options):
+    reasoner = MadeUp(texts(N))
+    question, pruning, whole = run(name, options, reasoner)
+    tokens = pruning.tokens
+    assert tokens["total"] == reasoner.count == tokens["prefix"] + tokens["rest"] + tokens.get("stopped", 0)
+    assert 0 < tokens["sequential"] <= tokens["total"] and pruning.answer == "4" and pruning.correct
+    assert {trace.trace_id for trace in whole} >= set(pruning.finished)
+    assert all(trace.text in texts(N) and trace.finish_reason == "stop" for trace in whole)
+    assert rerun(question._method(), question.log) == question.votes
+    if name != "deepprune":
+        assert pruning.judge == "none" and pruning.judge_calls == 0 and pruning.settings["method"] == name
+        assert tokens["prefix"] == 0 and [t.sample_index for t in whole] == [
+            question_number(question, t) for t in whole
+        ]
+
+
+def question_number(question, trace):
+    return next(t.number for t in question.traces.all if t.record is trace)
+
+
+@pytest.mark.parametrize(("name", "options"), IN_WAVES)
+def test_the_recorded_traces_of_a_live_run_are_decided_alike(name, options):
+    question, pruning, _ = run(name, options, MadeUp(texts(N)))
+    rows, traces, score = recorded(question)
+    method = METHODS[name].start(len(rows), options, PROBLEM.problem_id)
+    if name == "deepprune" and options.finish.rule in ("paper", "weighted"):
+        assert len(rows) == N
+    played = clustering.lockstep({"q": replay(method, traces)}, score)["q"]
+    assert {rows[t].trace_id for t in played.finished} == set(pruning.finished)
+    assert next(row.answer for row, label in zip(rows, traces.labels, strict=True) if label == played.answer) == "4"
+    assert (played.tokens, played.sequential) == (pruning.tokens["total"], pruning.tokens["sequential"])
+
+
+@pytest.mark.parametrize(("name", "options"), AS_THEY_COME)
+def test_what_is_in_flight_is_stopped_when_the_vote_is_decided(name, options):
+    reasoner = MadeUp(texts(N), seed=3)
+    question, pruning, whole = run(name, options, reasoner, slots=N)
+    lengths = {t.number: len(next(x for x in texts(N) if x.startswith(f"T{t.number} ")).split(" ")) for t in
+               question.traces.all if t.token_ids}  # fmt: skip
+    stopped = [t for t in question.traces.all if t.state == "stopped"]
+    assert stopped and pruning.tokens["stopped"] == sum(len(t.token_ids) for t in stopped)
+    assert all(len(t.token_ids) < lengths[t.number] and t not in question.traces.finished() for t in stopped)
+    for trace in stopped:
+        record = question.traces.record(trace)
+        assert record.finish_reason == "abort" and record.answer is None and record.n_tokens >= len(trace.token_ids)
+
+
+def test_traces_that_reach_the_limit_have_no_answer():
+    question, pruning, whole = run("adaptive", AdaptiveSettings(batch=8), MadeUp(texts(N)), max_tokens=6)
+    assert pruning.answer is None and pruning.correct is None and pruning.tokens["total"] == 6 * N
+    assert len(whole) == N and {t.finish_reason for t in whole} == {"length"}
+
+
+def test_a_stopped_trace_goes_on_and_one_in_flight_gets_a_new_goal(monkeypatch):
+    def moody(count, settings, key="", clusters=None):
+        held = yield [Generate((0, 1, 2), PREFIX)]
+        first = held.trace
+        others = tuple({0, 1, 2} - {first})
+        event = yield [Stop(others[:1]), Generate(others[1:], END), Generate((first,), END)]
+        ended = [event.trace]
+        commands = [Generate(others[:1], PREFIX)]
+        while len(ended) < 3:
+            event = yield commands
+            commands = []
+            if isinstance(event, Ended):
+                ended.append(event.trace)
+            elif isinstance(event, Held):
+                commands = [Generate((event.trace,), END)]
+        return dict.fromkeys(sorted(ended), 1.0)
+
+    reasoner = MadeUp(texts(N))
+    monkeypatch.setattr(LiveQuestion, "_method", lambda self: moody(3, None))
+    question, pruning, whole = run("deepprune", DeepPruneSettings(), reasoner)
+    assert pruning.tokens["total"] == reasoner.count and len(whole) == len(pruning.finished) == 3
+    assert {t.text for t in whole} <= set(texts(N)) and "stopped" not in pruning.tokens
