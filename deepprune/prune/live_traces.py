@@ -74,6 +74,7 @@ class LiveTraces:
             reasoner.tokenizer, problem.question, settings.system, settings.suffix, **settings.template
         )
         sampling, cut = settings.sampling, settings.truncation
+        self.flights = Flights(reasoner, prompt, sampling, cut, slots, tokenizer, self.event)
         self.all = [LiveTrace(number) for number in range(settings.n)]
         self.arrived: list[LiveTrace] = []  # in the order of being held, or of ending
         self.ended: list[LiveTrace] = []  # told to the method, in that order
