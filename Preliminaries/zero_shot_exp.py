@@ -15,16 +15,15 @@ A record: {"pair_id": "77ab...", "judge": "HuggingFaceTB/SmolLM2-135M-Instruct@1
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 from deepprune import judges
-from deepprune.base import config, manifest, runtime
+from deepprune.base import config, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
 from deepprune.engines import models
-from deepprune.judges import scoring
+from deepprune.judges import profiles, scoring
 
 
 @dataclasses.dataclass
@@ -50,9 +49,7 @@ def main() -> None:
 def refuse_trained(model: str) -> None:
     """Raise UserError for an adapter, or for weights whose manifest says that stage 03 made them."""
     folder = Path(models.resolve(model).path)
-    file = manifest.manifest_path(folder)
-    trained = file.is_file() and json.loads(file.read_text()).get("stage") == "train"
-    if trained or (folder / "adapter_config.json").is_file():
+    if profiles.trained_here(folder) or (folder / "adapter_config.json").is_file():
         raise UserError(
             f"{model} is a trained judge, not a zero-shot one; score it with Offline/test_model_performance_parallel.py"
         )

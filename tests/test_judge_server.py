@@ -1,5 +1,6 @@
 """The judge on a server: what it answers is looked at before it is believed."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -9,6 +10,8 @@ from toys import requests
 from transformers import AutoTokenizer
 
 from deepprune import judges
+from deepprune.judges import profiles
+from deepprune.judges.pair_prompts import PairPrompts
 
 TOPS = {1: -0.105, 2: -2.5, 3: -5.0, 4: -6.0, 5: -7.0}  # nine tenths for the first
 
@@ -105,4 +108,27 @@ def test_what_a_server_answers_is_looked_at(tiny, monkeypatch, capsys, probabili
     judge.checked = False
     judge.score(asked)
     assert """--hf-overrides '{"head_dtype": "float32"}'""" in capsys.readouterr().err
+    judge.close()
+
+
+def test_labels_of_several_tokens_are_asked_token_by_token(tiny, monkeypatch, tmp_path):
+    import openai
+
+    from deepprune.judges.server import ServerJudge
+
+    profile = dataclasses.replace(profiles.DEFAULT, different=" not equal", same=" all equal")
+    profiles.save(profile, tmp_path / "own.yaml")
+    prompts = PairPrompts(profile, AutoTokenizer.from_pretrained(tiny))
+    (different, last), (same, _) = prompts.labels
+    shares = {different: 0.2, same: 0.3, last: 0.4, 900: 0.06, 901: 0.03, 902: 0.01}
+    server = MadeUpServer({token: math.log(share) for token, share in shares.items()})
+    monkeypatch.setattr(openai, "OpenAI", lambda **_: server)
+    judge = ServerJudge(
+        tiny, judges.JudgeOptions(url="http://127.0.0.1:1/v1", judge_profile=str(tmp_path / "own.yaml"))
+    )
+    (score,) = judge.score(requests()[:1])
+    assert score.p_same == pytest.approx(0.6) and score.label_mass == pytest.approx(0.2 * 0.4 + 0.3 * 0.4)
+    ids = prompts.ids(requests()[0])
+    asked = [sent["prompt"] for sent in server.sent[judge.calls_beside :]]
+    assert asked == [ids, [*ids, different], [*ids, same]] and score.prompt_tokens == len(ids) + 2
     judge.close()

@@ -85,6 +85,9 @@ def test_every_part_of_what_is_asked_and_answered_is_in_the_version():
         (FILE.replace("{prefix_a} {prefix_b}", "{prefix_b} {prefix_a}"), 2, "prefix_a first"),
         (FILE + "chat_template: [1]\n", 4, "chat_template should be arguments by name"),
         (FILE + "truncation: {k: 3}\n", 4, "truncation should be {strategy: words, k: 25}"),
+        (FILE + "truncation: {strategy: words, k: '3'}\n", 4, "truncation should be"),
+        (FILE + "truncation: {strategy: letters, k: 3}\n", 4, "truncation should be"),
+        (FILE + "chat_template: {tokenize: true}\n", 4, "chat_template should be without add_generation_prompt and"),
         (FILE + "unknown: [tokens]\n", 4, "unknown should be a list of system, user"),
     ],
 )

@@ -39,6 +39,7 @@ from deepprune.judges.prompts import plain
 FILE = "judge_profile.yaml"
 KEYS = ("system", "user", "second", "labels", "answer_prefix", "chat_template", "truncation", "unknown")
 SLOTS = ("{question}", "{prefix_a}", "{prefix_b}")
+TAKEN = {"tokenize", "add_generation_prompt"}  # arguments of chat templates that are ours to give
 THINKING_OFF = {"enable_thinking": False}  # templates that can think (Qwen3) are asked not to: the label comes first
 
 SYSTEM = (
@@ -209,7 +210,11 @@ def load(path: str | Path) -> Profile:
             refuse(key, wanted)
     if set(data["unknown"]) - set(KEYS):
         refuse("unknown", f"a list of {', '.join(KEYS)}")
-    if truncation is not None and not {"strategy", "k"} <= set(truncation) <= {"strategy", "k", "words"}:
+    if set(data["chat_template"]) & TAKEN:
+        refuse("chat_template", f"without {' and '.join(sorted(TAKEN))}")
+    try:
+        cut = None if truncation is None else truncation_of(**truncation)
+    except (TypeError, AttributeError, UserError):
         refuse("truncation", "{strategy: words, k: 25}, with words: [...] where they are not the usual ones")
     return Profile(
         data["system"],
@@ -218,16 +223,15 @@ def load(path: str | Path) -> Profile:
         labels["same"],
         data["answer_prefix"],
         data["chat_template"],
-        truncation and truncation_of(truncation),
+        cut,
         tuple(data["unknown"]),
         data["second"],
     )
 
 
-def truncation_of(data: Mapping[str, Any]) -> Truncation:
-    """A profile's truncation: strategy, k and, where they are not ours, the reasoning words."""
-    words = data.get("words")
-    return Truncation(data["strategy"], data["k"], words and tuple(sorted({word.casefold() for word in words})))
+def truncation_of(strategy: str, k: int, words: list[str] | None = None) -> Truncation:
+    """A profile's truncation. words: where they are not ours."""
+    return Truncation(strategy, k, words and tuple(sorted({word.casefold() for word in words})))
 
 
 def is_text(value: Any) -> bool:
@@ -284,8 +288,10 @@ def beside(folder: str | Path) -> Profile | None:
 
 def trained_here(folder: Path) -> bool:
     """Whether stage 03 trained the weights in a folder, by its manifest."""
-    file = manifest.manifest_path(folder)
-    return file.is_file() and json.loads(file.read_text()).get("stage") == "train"
+    try:
+        return json.loads(manifest.manifest_path(folder).read_text())["stage"] == "train"
+    except (OSError, ValueError, KeyError, TypeError):  # weights of others have no manifest of ours
+        return False
 
 
 def profile_of(model: str, given: str | Path | None = None, default: Profile = DEFAULT) -> Profile:
