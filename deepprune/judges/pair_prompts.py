@@ -93,7 +93,7 @@ class PairPrompts:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
 
-def better(this: float, other: float) -> float:
-    """The probability of one of two labels, from their log-probabilities. NaN if one is NaN."""
-    gap = this - other
+def better(label: float, other: float) -> float:
+    """The probability of one of two labels, from the log-probabilities of both. NaN if one is NaN."""
+    gap = label - other
     return 0.0 if gap <= -700 else 1.0 / (1.0 + math.exp(-gap))

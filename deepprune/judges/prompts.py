@@ -32,7 +32,7 @@ def plain(text: str, tokenizer: Any = None) -> str:
 
     tokenizer: its special tokens are broken up too. Other text comes back as it is.
     """
-    return _control(tokenizer).sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+    return _control(tokenizer).sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
 
 def reasoner_prompt_ids(

@@ -181,7 +181,7 @@ class ScoreStore:
 def _trouble(path: Path, error: Exception) -> str | None:
     """What is to be done about an error that is the disk's and not the store's; None for others."""
     if "unable to open database file" in str(error) or "disk i/o error" in str(error).lower():
-        kept = "scores written before are kept, see to the disk and run the same command again"
-        return f"{path}: {error} ({disk_of(path)}); {kept}"
+        advice = "scores written before are kept, see to the disk and run the same command again"
+        return f"{path}: {error} ({disk_of(path)}); {advice}"
     trouble = storage_trouble(error, path)
     return trouble and f"{trouble}; scores written before are kept, run the same command again"
