@@ -50,7 +50,7 @@ def main() -> None:
     else:
         problem_set = []
         for family in settings.families or problems.LEVELS[settings.level]:
-            problem_set += problems.generate(family, settings.per_family, settings.seed, skip)
+            problem_set += problems.generate(family, settings.per_family, settings.seed, skip, settings.level)
     rows = manifest.write(map(records.to_row, problem_set))
     print(f"{settings.output}: {rows} problems")
     unreadable = [p.gold for p in problem_set if p.answer_type == "math" and not answers.readable(p.gold)]

@@ -1,10 +1,13 @@
 import json
 import os
+import sys
 
 import pytest
+from conftest import load_script
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepprune.base import records
 from deepprune.base.errors import UserError
 from deepprune.data import answers, problems
 from deepprune.engines import models, packaged
@@ -27,6 +30,15 @@ def test_long_problems_take_more_steps():
         assert max(len(p.question) for p in short) < max(len(p.question) for p in long), family
     with pytest.raises(UserError, match="families of level short are"):
         problems.generate("lcm", 1, 0)
+
+
+def test_the_stage_makes_problems_of_the_level_that_it_is_told(tmp_path, monkeypatch):
+    arguments = ["--families", "chain_sum", "lcm", "--per-family", "2", "--level", "long"]
+    output = tmp_path / "long.jsonl"
+    monkeypatch.setattr(sys, "argv", ["problems", *arguments, "--output", str(output)])
+    load_script("scripts/00_make_problems.py").main()
+    wanted = [p for family in ("chain_sum", "lcm") for p in problems.generate(family, 2, 1, level="long")]
+    assert list(records.read(records.Problem, output)) == wanted
 
 
 @pytest.mark.parametrize("family", problems.LEVELS["long"])
