@@ -3,10 +3,10 @@
     python benchmarks/fleet.py --judge Offline/DeepPrune-Judge-mini --problems DeepPrune_data/problems/unseen.jsonl \
         --traces DeepPrune_data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz --limit 4 --n 8 --output results/fleet
 
-Stage 05 on recorded traces by an engine in its own process, by one `vllm serve` and by three on loopback, of which one is
-killed while it works; then stage 01 from what is left of them and one that is killed. All servers want a key. Prints, and
-writes to OUTPUT/fleet.json: the largest difference of p_same, whether the clusters are the same, how many requests each
-server did, and that no trace is missing or double. Needs memory for three copies of the judge.
+Stage 05 on recorded traces by an engine in its own process, by one `vllm serve` and by three on loopback, of which one
+is killed while it works; then stage 01 from the same three addresses. All servers want a key.
+Prints, and writes to OUTPUT/fleet.json: the largest difference of p_same, whether the clusters are the same, how many
+requests each server did, and that no trace is missing or double. Needs memory for three copies of the judge.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ def main() -> None:
         killed = kill_when(fleet[-1], done[-1] + 2)
         prune("fleet", settings, urls)
         shares = [after - before for after, before in zip(map(requests_of, urls[:-1]), done, strict=False)]
-        traces = sample(settings, urls[: settings.servers - 1] or urls)
+        traces = sample(settings, urls)
     result = compared(settings) | {"killed": killed.result, "requests of the others": shares, "traces": traces}
     jsonl.write_text(folder / "fleet.json", json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server for tests, that does what it is told: wants a key, refuses, breaks off, answers chats."""
+"""A small OpenAI-compatible server for tests: wants a key, refuses, breaks off, answers chats, as it is told."""
 
 import http.server
 import json
@@ -22,10 +22,11 @@ def chat_reply(content="so \\boxed{4}", tokens=9, logprobs=None, finish="stop", 
 
 
 class FakeServer:
-    """key: wanted (None: none). refuse: statuses for the next completions; break_off: the next stream ends after a token.
+    """key: wanted (None: none). refuse: statuses for the next completions; break_off: the next stream ends after a
+    token.
 
-    listed: the models; tokens: what /tokenize answers; metrics: text of /metrics; reply: of the chat endpoint, for a body;
-    retry_after: seconds that a refusal asks for. asked: the bodies that came.
+    listed: the models; tokens: what /tokenize answers; metrics: text of /metrics; reply: of the chat endpoint, for a
+    body; retry_after: seconds that a refusal asks for. asked: the bodies that came.
     """
 
     def __init__(self, key=None):
