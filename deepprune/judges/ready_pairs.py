@@ -28,9 +28,9 @@ ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assi
 
 
 class ReadyPairs:
-    """Makes Pairs of ready rows. labels: the rows' words for (different, same); None: the profile's, 0 and 1, or booleans.
+    """Makes Pairs of ready rows; `counts` is filled while they are read.
 
-    counts is filled while rows are read.
+    labels: the rows' words for (different, same). None: the profile's labels, in rows of pairs 0 and 1 or booleans too.
     """
 
     def __init__(self, kind: str, profile: Profile, fields: Fields, labels: tuple[str, str] | None = None):
@@ -122,14 +122,14 @@ class ReadyPairs:
         words = [[label.strip().casefold()] for label in self.labels or self.profile.labels]
         if self.labels is None and self.kind == "pairs":
             words = [[*words[0], "0", "false"], [*words[1], "1", "true"]]
-        found = [label for label in (0, 1) if word in words[label]]
-        if len(found) != 1:
+        meant = [label for label in (0, 1) if word in words[label]]
+        if len(meant) != 1:
             different, same = (" or ".join(map(repr, names)) for names in words)
             raise UserError(
-                f"{row.where}: the label is {answer!r:.60}, neither {different} (different) nor {same} (same); name the "
-                "rows' words with --different-label and --same-label"
+                f"{row.where}: the label is {answer!r:.60}, neither {different} (different) nor {same} (same); "
+                "name the rows' words with --different-label and --same-label"
             )
-        return found[0]
+        return meant[0]
 
 
 def taken_apart(profile: Profile, prompt: str) -> tuple[str, str, str] | None:
@@ -138,9 +138,9 @@ def taken_apart(profile: Profile, prompt: str) -> tuple[str, str, str] | None:
     head, tail, prompt = head.lstrip(), tail.rstrip(), prompt.strip()
     if not (prompt.startswith(head) and prompt.endswith(tail) and len(prompt) >= len(head) + len(tail)):
         return None
-    first, found, rest = prompt[len(head) : len(prompt) - len(tail)].partition(between)
-    second, found_2, third = rest.partition(between_2)
+    first, cut, rest = prompt[len(head) : len(prompt) - len(tail)].partition(between)
+    second, cut_2, third = rest.partition(between_2)
     texts = dict(zip((slot_1, slot_2, slot_3), (first, second, third), strict=True))
-    if not (found and found_2 and all(text.strip() for text in texts.values())):
+    if not (cut and cut_2 and all(text.strip() for text in texts.values())):
         return None
     return tuple(texts[slot] for slot in SLOTS)
