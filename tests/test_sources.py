@@ -103,6 +103,11 @@ def test_cells_of_a_table_are_taken_as_they_are(tmp_path):
     assert traces[0].sampling["sample_id"] == "007" and traces[0].correct is True
 
 
+def test_a_spreadsheets_semicolons_and_its_byte_order_mark(tmp_path):
+    (tmp_path / "mine.csv").write_text("\ufeffquestion;gold;text;n_tokens\r\n2*3?;6;so 6, \\boxed{6};5\r\n")
+    assert [t.answer for t in imported(tmp_path / "mine.csv")[0]] == ["6"]
+
+
 def test_missing_values_of_a_parquet_file(tmp_path):
     table = pa.table({k: [row[k] for row in ROWS] for k in ROWS[0]} | {"model": [None, "x"], "family": [math.nan, 1.0]})
     pyarrow.parquet.write_table(table, tmp_path / "mine.parquet")

@@ -14,6 +14,7 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import json
 import re
 import shutil
@@ -171,12 +172,16 @@ def _document_rows(path: Path) -> Iterator[Row]:
 
 
 def _table_rows(path: Path) -> Iterator[Row]:
-    """CSV (or TSV) with a header. All cells are text, as they stand there; an empty one is missing."""
+    """CSV or TSV with a header, whose most frequent of comma, semicolon and tab parts the cells.
+
+    All cells are text, as they stand there; an empty one is missing.
+    """
     csv.field_size_limit(MOST_CELL)
     number = 0
     with _text(path, newline="") as file:
         try:
-            lines = csv.reader(file, delimiter="\t" if _ending(path) == ".tsv" else ",", strict=True)
+            first = file.readline()
+            lines = csv.reader(itertools.chain([first], file), delimiter=max(",;\t", key=first.count), strict=True)
             header = next(lines, [])
             header[:1] = [name.lstrip("\ufeff") for name in header[:1]]
             if len(set(header)) < len(header):
