@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -222,3 +223,40 @@ def test_the_published_judges_profile_says_what_it_guesses():
     published = profiles.load(ROOT / "Offline" / "DeepPrune-Judge-4B.profile.yaml")
     assert set(published.unknown) >= {"system", "user", "labels"} and published.truncation == Truncation("words", 25)
     assert published.version != DEFAULT.version  # scores under the guess never mix with ours
+
+
+@pytest.mark.parametrize("profile", [DEFAULT, OTHER])
+def test_on_vllm_the_later_tokens_of_a_label_are_asked_after_other_prompts(tiny, tmp_path, monkeypatch, profile):
+    """The engine is a table of log-probabilities; of 7 pairs with room for 2, all answers come in the order asked."""
+    from deepprune.engines import engine
+    from deepprune.judges.vllm import VLLMJudge
+
+    asked = []
+
+    def run(llm, requests, window):
+        for name, prompt, tokens in requests:
+            ids = prompt["prompt_token_ids"]
+            asked.append(name)
+            logprobs = {token: SimpleNamespace(logprob=-((token * len(ids)) % 7) - 1.0) for token in tokens}
+            outputs = [SimpleNamespace(logprobs=[logprobs])]
+            yield name, SimpleNamespace(outputs=outputs, prompt_token_ids=ids, num_cached_tokens=3)
+
+    model_config = SimpleNamespace(max_model_len=1000)
+    llm = SimpleNamespace(llm_engine=SimpleNamespace(model_config=model_config))
+    monkeypatch.setattr(engine, "start", lambda folder, **options: llm)
+    monkeypatch.setattr(engine, "run", run)
+    monkeypatch.setattr(VLLMJudge, "_params", lambda self, tokens: tokens)
+    profiles.save(profile, tmp_path / "own.yaml")
+    judge = judges.open_judge("vllm", tiny, batch=2, judge_profile=str(tmp_path / "own.yaml"))
+    requests = toys.requests()[:7]
+    scores = judge.score(requests)
+    steps = list(judge.prompts.steps)
+    assert len(asked) == 7 * len(steps) and asked[:3] == ["0/0", "1/0", "2/0"]
+    assert len(steps) == 1 or asked[3:6] == ["0/1", "0/2", "3/0"]
+    for request, score in zip(requests, scores, strict=True):
+        ids, whole = judge.prompts.ids(request), []
+        for label in judge.prompts.labels:
+            parts = [-((token * (len(ids) + at)) % 7) - 1.0 for at, token in enumerate(label)]
+            whole.append(math.exp(sum(parts)))
+        assert score.p_same == pytest.approx(whole[1] / sum(whole)) and score.label_mass == pytest.approx(sum(whole))
+        assert score.prompt_tokens == judge.prompts.read(ids) and score.cached_tokens == 3
