@@ -6,6 +6,7 @@ import pytest
 from test_live import PROBLEM, MadeUp, Noisy, texts
 
 from deepprune.data import answers
+from deepprune.data.confidence import Windows
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
 from deepprune.judges import Request
@@ -18,16 +19,18 @@ from deepprune.prune.live_traces import LiveSettings
 from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.consensus import ConsensusSettings
+from deepprune.prune.methods.deepconf import DeepConfSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
 from deepprune.prune.methods.esc import EscSettings
 from deepprune.prune.protocol import END, PREFIX, Ended, Generate, Held, Stop
 from deepprune.prune.replay import Recorded, replay, rerun
 
-CUT, N = Truncation("words", 2), 16
+CUT, N, WINDOWS = Truncation("words", 2), 16, Windows(1, 4, 2)
 IN_WAVES = [
     ("consensus", ConsensusSettings()),
     ("adaptive", AdaptiveSettings(batch=4)),
     ("esc", EscSettings(4)),
+    ("deepconf", DeepConfSettings(0.9, 6)),
     *(("deepprune", DeepPruneSettings(ClusterSettings(k1=3), FinishSettings(rule, 4, 4, start=4))) for rule in RULES),
 ]
 AS_THEY_COME = [("consensus", ConsensusSettings(early=True)), ("adaptive", AdaptiveSettings(0.9, 4, rolling=True))]
@@ -35,7 +38,8 @@ AS_THEY_COME = [("consensus", ConsensusSettings(early=True)), ("adaptive", Adapt
 
 def run(name, options, reasoner, max_tokens=200, slots=8):
     """(question, its Pruning record, its whole traces) and that nothing runs or is generated afterwards."""
-    how, whole = LiveSettings(N, CUT, name, options, Sampling(max_tokens=max_tokens), " suffix"), []
+    how = LiveSettings(N, CUT, name, options, Sampling(max_tokens=max_tokens), " suffix", windows=WINDOWS)
+    whole = []
 
     async def main():
         judge = JudgeQueue(Noisy()) if METHODS[name].needs_judge else None
@@ -56,7 +60,8 @@ def recorded(question):
     prefixes = [CUT.cut(row.text) for row in rows]
     lengths = [row.n_tokens for row in rows]
     held = {question.traces.record(t).trace_id: t.prefix_tokens for t in question.traces.arrived}
-    traces = Recorded(answers.classes([row.answer for row in rows]), lengths, [held[row.trace_id] for row in rows])
+    labels, confidences = answers.classes([row.answer for row in rows]), [row.confidence for row in rows]
+    traces = Recorded(labels, lengths, [held[row.trace_id] for row in rows], confidences)
 
     def score(batch):
         return [s.p_same for s in Noisy().score([Request("", prefixes[a], prefixes[b], "", "") for _, a, b in batch])]
@@ -110,6 +115,16 @@ def test_what_is_in_flight_is_stopped_when_the_vote_is_decided(name, options):
     for trace in stopped:
         record = question.traces.record(trace)
         assert record.finish_reason == "abort" and record.answer is None and record.n_tokens >= len(trace.token_ids)
+
+
+def test_deepconf_stops_a_trace_whose_confidence_falls():
+    question, pruning, _ = run("deepconf", DeepConfSettings(0.5, 6), MadeUp(texts(N)), slots=N)
+    unsure = {t.number for t in question.traces.all if "{4}" not in next(
+        x for x in texts(N) if x.startswith(f"T{t.number} "))}  # fmt: skip
+    stopped = {t.number for t in question.traces.all if t.state == "stopped"}
+    assert stopped == {number for number in unsure if number >= 6} and pruning.answer == "4"
+    assert all(len(t.token_ids) in (4, 5, 6) for t in question.traces.all if t.number in stopped)
+    assert pruning.tokens["stopped"] == sum(len(question.traces.all[number].token_ids) for number in stopped)
 
 
 def test_traces_that_reach_the_limit_have_no_answer():

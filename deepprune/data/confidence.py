@@ -7,6 +7,7 @@ the model is sure). DeepConf works on its mean over sliding windows; the summary
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,29 @@ def summarise(confidences: Sequence[float], top_k: int, window: int, stride: int
         "bottom10": round(float(least.mean()), 3),
         "windows": [round(float(m), 3) for m in means],
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """How a trace's confidence is kept: see `summarise`."""
+
+    top_k: int = 20
+    window: int = 2048
+    stride: int = 512
+
+    def of(self, likely: Sequence[Sequence[float]]) -> list[float]:
+        """Token confidences from the log-probabilities of the likeliest tokens at each position."""
+        return [token_confidence(sorted(top, reverse=True)[: self.top_k]) for top in likely if top]
+
+    def summarise(self, confidences: Sequence[float]) -> dict | None:
+        return summarise(confidences, self.top_k, self.window, self.stride)
+
+    def fell_below(self, confidences: Sequence[float], known: int, threshold: float) -> bool:
+        """Whether a full window's mean that is kept, and ends after the first `known` tokens, is below a threshold."""
+        for end in range(self.stride * (known // self.stride + 1), len(confidences) + 1, self.stride):
+            if end >= self.window and round(float(np.mean(confidences[end - self.window : end])), 3) < threshold:
+                return True
+        return False
 
 
 def full_windows(confidence: dict) -> list[tuple[int, float]]:

@@ -25,11 +25,15 @@ LAST_TOKENS_SECONDS = 0.5  # how long a server that was left may take to notice
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Newly generated text and token ids. finish_reason: None while it goes on, then stop, length or abort."""
+    """Newly generated text and token ids. finish_reason: None while it goes on, then stop, length or abort.
+
+    likely: log-probabilities of the likeliest tokens at each of them, where the reasoner's `top` asks for some.
+    """
 
     text: str
     token_ids: list[int]
     finish_reason: str | None = None
+    likely: list[list[float]] = dataclasses.field(default_factory=list)
 
 
 class ReasonerLost(Exception):
@@ -37,10 +41,14 @@ class ReasonerLost(Exception):
 
 
 class Reasoner(abc.ABC):
-    """name: the model's name in records; tokenizer: of the same model, for prompts."""
+    """name: the model's name in records; tokenizer: of the same model, for prompts.
+
+    top: so many log-probabilities are brought with each token (DeepConf; set before a request is sent).
+    """
 
     name: str
     tokenizer: object
+    top: int = 0
 
     async def open(self) -> None:  # noqa: B027 - a server is open already
         """Start what must be started, inside the running event loop."""
@@ -114,14 +122,16 @@ class EngineReasoner(Reasoner):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        params = SamplingParams(**sampling.recorded() | {"max_tokens": max_tokens}, output_kind=RequestOutputKind.DELTA)
+        options = sampling.recorded() | {"max_tokens": max_tokens, "logprobs": self.top or None}
+        params = SamplingParams(**options, output_kind=RequestOutputKind.DELTA)
         request = f"trace-{next(self.ids)}"
         outputs = self.engine.generate({"prompt_token_ids": prompt}, params, request)
         aborted = False
         try:
             async for output in outputs:
                 part = output.outputs[0]
-                yield Chunk(part.text, list(part.token_ids), part.finish_reason)
+                likely = [[at.logprob for at in token.values()] for token in part.logprobs or ()]
+                yield Chunk(part.text, list(part.token_ids), part.finish_reason, likely)
                 if stop.is_set() and not aborted and not output.finished:
                     aborted = True
                     await self.engine.abort(request)  # the stream then ends with finish_reason "abort"
@@ -200,12 +210,15 @@ class ServerReasoner(Reasoner):
     async def stream(self, prompt, sampling, max_tokens, stop):
         import openai
 
+        options = sampling.recorded() | {"max_tokens": max_tokens, "return_token_ids": True}
+        if self.top:  # by token id, as two tokens may have one text
+            options |= {"logprobs": self.top, "return_tokens_as_token_ids": True}
         try:
             reply = await self.client.completions.create(
                 model=self.server.served,
                 prompt=prompt,
                 stream=True,
-                extra_body=sampling.recorded() | {"max_tokens": max_tokens, "return_token_ids": True},
+                extra_body=options,
             )
         except openai.APIError as error:
             refused = self.server.lost(error)
@@ -276,6 +289,7 @@ class FleetReasoner(Reasoner):
         tokens: list[int] = []
         while True:
             member = self.fleet.take()
+            member.top = self.top
             try:
                 left = max_tokens - len(tokens)
                 if left < 1:
@@ -314,7 +328,8 @@ def chunk_of(event) -> Chunk:
     if not event.choices:
         return Chunk("", [])
     part = event.choices[0]
-    return Chunk(part.text or "", list(getattr(part, "token_ids", None) or []), part.finish_reason)
+    likely = [list(token.values()) for token in (part.logprobs and part.logprobs.top_logprobs) or () if token]
+    return Chunk(part.text or "", list(getattr(part, "token_ids", None) or []), part.finish_reason, likely)
 
 
 async def last_tokens(reply) -> Chunk:

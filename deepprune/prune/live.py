@@ -49,6 +49,8 @@ class LiveQuestion:
         self.log: list[Event] = []
         self.votes: Votes = {}
         self.judge_failed: str | None = None
+        if METHODS[settings.method].needs_confidence:
+            reasoner.top = max(reasoner.top, settings.windows.top_k)
 
     async def run(self) -> Pruning:
         """Answer the question. Raises ReasonerLost, and JudgeLost unless the settings go on without a judge."""

@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deepprune.base.records import Trace
+from deepprune.data import confidence
+from deepprune.data.confidence import Windows
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
 from deepprune.engines.reasoners import Reasoner, ReasonerLost
-from deepprune.prune.protocol import PREFIX, Ended, Generate, Held
+from deepprune.prune.protocol import PREFIX, Dropped, Ended, Generate, Held
 
 STATES = ("waiting", "started", "held", "resumed", "finished", "stopped", "pruned")
 SECONDS_TO_STOP = 5.0  # for a stopped trace's next token; after that its request is cancelled
@@ -34,6 +36,7 @@ class LiveTrace:
     read_whole: bool = False  # it ended before its prefix was complete: the judge sees how it ends
     prefix_tokens: int = 0  # generated when it was held: what its prefix cost
     finish_reason: str | None = None  # of the whole trace; None while it is unfinished
+    confidences: list[float] = dataclasses.field(default_factory=list)  # of its tokens, where the reasoner brings them
     arrival: int | None = None  # position in the order of being held, where traces are held
     record: Trace | None = None  # set when it is whole
 
@@ -54,11 +57,13 @@ class Flight:
 
     trace: LiveTrace
     goal: str  # PREFIX or END
+    below: float | None  # see Generate
     depth: int
     before: asyncio.Task | None  # of the same trace; it is being stopped
     stop: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)  # aborts the request
     stopped: bool = False  # nobody wants to hear of it any more
     running: bool = False  # it has had its turn
+    dropped: bool = False  # its confidence fell
     tokens: int = 0  # received
     task: asyncio.Task | None = None
 
@@ -66,7 +71,8 @@ class Flight:
 class Flights:
     """What is in flight of one question's traces. tell: gets the kind of what happened, and the trace.
 
-    slots: as many requests as may run at once, over all questions; tokenizer: cuts, in truncation by tokens.
+    slots: as many requests as may run at once, over all questions; tokenizer: cuts, in truncation by tokens; windows: of
+    confidence.
     """
 
     def __init__(
@@ -78,9 +84,10 @@ class Flights:
         slots: asyncio.Semaphore,
         tokenizer: Any,
         tell: Callable[[str, LiveTrace], None],
+        windows: Windows,
     ):
         self.reasoner, self.prompt, self.sampling, self.truncation = reasoner, prompt, sampling, truncation
-        self.slots, self.tokenizer, self.tell = slots, tokenizer, tell
+        self.slots, self.tokenizer, self.tell, self.windows = slots, tokenizer, tell, windows
         self.last: dict[int, Flight] = {}  # of each trace
         self.happened: asyncio.Queue[tuple[Flight | None, Any]] = asyncio.Queue()
 
@@ -88,11 +95,11 @@ class Flights:
         """Set a trace on its way; one that is in flight goes on to the new goal."""
         before = self.last.get(trace.number)
         if before and not before.task.done() and not before.stopped:
-            before.goal = command.to
+            before.goal, before.below = command.to, command.below
             return
         if before:
             before.stopped = True
-        flight = self.last[trace.number] = Flight(trace, command.to, depth, before and before.task)
+        flight = self.last[trace.number] = Flight(trace, command.to, command.below, depth, before and before.task)
         flight.task = asyncio.create_task(self._fly(flight))
 
     def stop(self, numbers: Sequence[int]) -> None:
@@ -143,7 +150,8 @@ class Flights:
         except Exception as error:  # noqa: BLE001 - whatever ended the trace, the question must hear of it
             self.happened.put_nowait((flight, error))
         else:
-            self.happened.put_nowait((flight, Held if flight.goal == PREFIX else Ended))
+            kind = Dropped if flight.dropped else Held if flight.goal == PREFIX else Ended
+            self.happened.put_nowait((flight, kind))
 
     def _arrive(self, flight: Flight, resumed: bool) -> None:
         trace = flight.trace
@@ -154,8 +162,11 @@ class Flights:
             trace.prefix = self.truncation.cut(trace.text, self.tokenizer)
             trace.prefix_tokens = len(trace.token_ids)
             trace.read_whole = trace.whole and trace.prefix == trace.text
-        elif resumed:
-            trace.pieces = [decoded(trace, self.reasoner.tokenizer)]
+        elif trace.whole:
+            if resumed:
+                trace.pieces = [decoded(trace, self.reasoner.tokenizer)]
+            if flight.below is not None:  # a trace that is shorter than a window is one
+                flight.dropped = confidence.lowest_group(self.windows.summarise(trace.confidences)) < flight.below
 
     async def _generate(self, flight: Flight, state: str) -> None:
         """Generate until the prefix is complete, the trace ends or it is stopped."""
@@ -177,10 +188,15 @@ class Flights:
                     trace.pieces.append(chunk.text)
                     trace.token_ids += chunk.token_ids
                     flight.tokens += len(chunk.token_ids)
+                    known = len(trace.confidences)
+                    trace.confidences += self.windows.of(chunk.likely)
                     reason = chunk.finish_reason
                     if reason in ("stop", "length"):
                         trace.finish_reason = reason
                     elif watch.add(chunk.text) and flight.goal == PREFIX:
+                        stop.set()
+                    elif flight.below is not None and self.windows.fell_below(trace.confidences, known, flight.below):
+                        flight.dropped = True
                         stop.set()
         if not trace.whole and not stop.is_set():
             raise ReasonerLost(

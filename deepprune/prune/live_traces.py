@@ -11,13 +11,14 @@ from typing import Any
 
 from deepprune.base.errors import UserError
 from deepprune.base.records import Problem, Trace
-from deepprune.data import answers, traces
+from deepprune.data import answers, confidence, traces
+from deepprune.data.confidence import Windows
 from deepprune.data.truncation import Truncation
 from deepprune.engines.reasoners import Reasoner, Sampling
 from deepprune.judges import prompts
 from deepprune.prune.live_flights import Flights, LiveTrace
 from deepprune.prune.methods import METHODS
-from deepprune.prune.protocol import PREFIX, Ended, Event, Generate, Held
+from deepprune.prune.protocol import PREFIX, Dropped, Ended, Event, Generate, Held
 
 ON_JUDGE_FAILURE = ("stop", "consensus")
 
@@ -37,6 +38,7 @@ class LiveSettings:
     seed: int = 0  # the engine's
     run: str = dataclasses.field(default_factory=lambda: secrets.token_hex(4))  # no two runs sample the same traces
     template: dict[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the chat template
+    windows: Windows = Windows()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -74,7 +76,7 @@ class LiveTraces:
             reasoner.tokenizer, problem.question, settings.system, settings.suffix, **settings.template
         )
         sampling, cut = settings.sampling, settings.truncation
-        self.flights = Flights(reasoner, prompt, sampling, cut, slots, tokenizer, self.event)
+        self.flights = Flights(reasoner, prompt, sampling, cut, slots, tokenizer, self.event, settings.windows)
         self.all = [LiveTrace(number) for number in range(settings.n)]
         self.arrived: list[LiveTrace] = []  # in the order of being held, or of ending
         self.ended: list[LiveTrace] = []  # told to the method, in that order
@@ -103,16 +105,21 @@ class LiveTraces:
             return event
         trace = flight.trace
         self.depth = max(self.depth, flight.depth + flight.tokens)
-        state, trace.state = trace.state, "finished" if trace.whole else "held"
+        state = trace.state
+        trace.state = "stopped" if event is Dropped else "finished" if trace.whole else "held"
         self._settle(trace)
         if state != trace.state:
             self.event(trace.state, trace, **({} if trace.arrival is None else {"arrival": trace.arrival}))
         if event is Held:
             return Held(trace.number)
+        if event is Dropped:
+            return Dropped(trace.number)
         if trace not in self.ended:
             self.ended.append(trace)
         labels = answers.classes([t.record.answer for t in self.ended], self.problem.answer_type)
-        return Ended(trace.number, labels[self.ended.index(trace)])
+        summary = trace.record.confidence
+        lowest = None if summary is None else confidence.lowest_group(summary)
+        return Ended(trace.number, labels[self.ended.index(trace)], lowest)
 
     def _settle(self, trace: LiveTrace) -> None:
         """Give a trace that is held or at its end its place, and keep it if it is whole."""
@@ -154,6 +161,7 @@ class LiveTraces:
             max(1, len(trace.token_ids)),
             trace.finish_reason or "abort",
             self.settings.recorded_sampling(),
+            self.settings.windows.summarise(trace.confidences),
         )
         if not trace.whole:  # a prefix that happens to hold an answer has not been finished
             record.answer = record.correct = None
