@@ -1,4 +1,4 @@
-"""Every method live, with a made-up reasoner: what is generated, stopped and counted, and that a replay decides alike."""
+"""Every method live, with a made-up reasoner: what is generated, stopped and counted; a replay decides alike."""
 
 import asyncio
 

@@ -79,7 +79,9 @@ def test_the_engine_is_asked_with_the_same_parameters(smol):
     class Engine:
         async def generate(self, prompt, params, request):
             asked.append((prompt, params))
-            part = types.SimpleNamespace(text=" 4", token_ids=[7], finish_reason="stop")
+            likely = [{7: types.SimpleNamespace(logprob=-0.1), 8: types.SimpleNamespace(logprob=-2.5)}]
+            logprobs = likely if params.logprobs else None
+            part = types.SimpleNamespace(text=" 4", token_ids=[7], finish_reason="stop", logprobs=logprobs)
             yield types.SimpleNamespace(outputs=[part], finished=True)
 
     reasoner = reasoners.EngineReasoner(smol)
@@ -93,6 +95,9 @@ def test_the_engine_is_asked_with_the_same_parameters(smol):
     ((prompt, params),) = asked
     assert prompt == {"prompt_token_ids": [1, 2]} and params.max_tokens == 5
     assert (params.top_k, params.min_p, params.repetition_penalty, params.temperature) == (20, 0.1, 1.0, 0.6)
+    assert params.logprobs is None
+    reasoner.top = 2
+    assert [c.likely for c in asyncio.run(work())] == [[[-0.1, -2.5]]] and asked[1][1].logprobs == 2
 
 
 def test_further_arguments_reach_the_engine_and_the_chat_template(smol):

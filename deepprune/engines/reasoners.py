@@ -41,14 +41,11 @@ class ReasonerLost(Exception):
 
 
 class Reasoner(abc.ABC):
-    """name: the model's name in records; tokenizer: of the same model, for prompts.
-
-    top: so many log-probabilities are brought with each token (DeepConf; set before a request is sent).
-    """
+    """name: the model's name in records; tokenizer: of the same model, for prompts."""
 
     name: str
     tokenizer: object
-    top: int = 0
+    top: int = 0  # so many log-probabilities are brought with each token (DeepConf)
 
     async def open(self) -> None:  # noqa: B027 - a server is open already
         """Start what must be started, inside the running event loop."""

@@ -71,8 +71,8 @@ class Flight:
 class Flights:
     """What is in flight of one question's traces. tell: gets the kind of what happened, and the trace.
 
-    slots: as many requests as may run at once, over all questions; tokenizer: cuts, in truncation by tokens; windows: of
-    confidence.
+    slots: as many requests as may run at once, over all questions; tokenizer: cuts, in truncation by tokens;
+    windows: of confidence.
     """
 
     def __init__(
