@@ -5,4 +5,15 @@ Every arrow is a stage script that reads and writes JSONL; this package holds al
 base, data, engines, judges, prune, evaluate. No module imports from a floor above its own (tests/test_house.py).
 """
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`from deepprune import Answerer`, without importing what it stands on for everybody else."""
+    if name == "Answerer":
+        from deepprune.prune.answerer import Answerer
+
+        return Answerer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

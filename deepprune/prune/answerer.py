@@ -1,0 +1,131 @@
+"""Questions answered from Python, by any method: `from deepprune import Answerer`. An example: docs/live.md."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from deepprune.base.errors import UserError
+from deepprune.base.records import Problem, Trace
+from deepprune.data import answers
+from deepprune.data.sampling import Sampling
+from deepprune.data.truncation import Truncation
+from deepprune.engines.reasoners import Reasoner
+from deepprune.judges import Judge
+from deepprune.prune import voting
+from deepprune.prune.live import LiveQuestion
+from deepprune.prune.live_judging import JudgeQueue
+from deepprune.prune.live_setup import LivePruneSettings
+from deepprune.prune.live_traces import LiveSettings
+from deepprune.prune.methods import METHODS
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What came of a question.
+
+    answer: None without any vote. votes: each answer's share of the vote's weight, the largest first. confidence: the
+    probability that the answer is the majority (`voting.beta_confidence`). traces: those that were started, and
+    states: what became of each (finished, pruned, stopped). tokens: the reasoner's, as Pruning.tokens; judge_tokens: of
+    the judge's prompts. seconds: from asking to the answer.
+    """
+
+    answer: str | None
+    votes: dict[str, float]
+    confidence: float
+    traces: list[Trace]
+    states: list[str]
+    tokens: dict[str, int]
+    judge_calls: int
+    judge_tokens: int
+    seconds: float
+
+
+class Answerer:
+    """One reasoner (and judge) that answers questions by one method; several at once share both.
+
+    method: a name of METHODS; options: its settings (default: its defaults). n: most traces a question. in_flight: most
+    requests at once, over all questions; questions: most questions at once. Opens the reasoner on entering (`async
+    with`), and closes it and the judge on leaving. A call that is cancelled stops its requests. Raises UserError for a
+    method that does not exist, or needs a judge and has none.
+    """
+
+    def __init__(
+        self,
+        reasoner: Reasoner,
+        judge: Judge | None = None,
+        *,
+        method: str = "adaptive",
+        options: Any = None,
+        n: int = 64,
+        sampling: Sampling | None = None,
+        truncation: Truncation | None = None,
+        suffix: str = LivePruneSettings.suffix,
+        system: str | None = None,
+        in_flight: int = 64,
+        questions: int = 4,
+    ):
+        if method not in METHODS:
+            raise UserError(f"method should be one of {', '.join(METHODS)}, found {method!r}")
+        if METHODS[method].needs_judge and judge is None:
+            raise UserError(f"the method {method!r} needs a judge")
+        cut = truncation or Truncation(LivePruneSettings.truncation, LivePruneSettings.truncation_k)
+        self.settings = LiveSettings(n, cut, method, options, sampling or Sampling(), suffix, system)
+        self.reasoner, self.judge = reasoner, judge
+        self.queue = JudgeQueue(judge) if METHODS[method].needs_judge else None
+        self.slots, self.room = asyncio.Semaphore(in_flight), asyncio.Semaphore(questions)
+
+    async def __aenter__(self) -> Answerer:
+        await self.reasoner.open()
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        await self.reasoner.close()
+        if self.judge:
+            self.judge.close()
+
+    async def answer(self, question: str, answer_type: str = "math") -> Answer:
+        """Answer a question. answer_type: math, choice or text. Raises ReasonerLost, JudgeLost."""
+        problem = dataclasses.replace(Problem.new("question", question, ""), answer_type=answer_type)
+        async with self.room:
+            started = time.monotonic()
+            live = LiveQuestion(problem, self.reasoner, self.queue, self.settings, self.slots, self.reasoner.tokenizer)
+            pruning = await live.run()
+            seconds = time.monotonic() - started
+        votes, confidence = _votes(live)
+        arrived = live.traces.arrived
+        return Answer(
+            pruning.answer,
+            votes,
+            confidence,
+            [live.traces.record(trace) for trace in arrived],
+            [trace.state for trace in arrived],
+            pruning.tokens,
+            pruning.judge_calls,
+            pruning.judge_tokens,
+            seconds,
+        )
+
+    async def answer_many(self, questions: Sequence[str], answer_type: str = "math") -> list[Answer]:
+        """Answer several questions, a few at a time; one that fails stops the others."""
+        tasks = [asyncio.create_task(self.answer(question, answer_type)) for question in questions]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _votes(live: LiveQuestion) -> tuple[dict[str, float], float]:
+    """Each answer's share of the votes, and the probability that the leading one is the majority."""
+    given = [live.traces.all[number].record.answer for number in live.votes]
+    labels = answers.classes(given, live.problem.answer_type)
+    totals = voting.totals(zip(labels, live.votes.values(), strict=True))
+    confidence = voting.beta_confidence(*voting.leading(list(totals.values()))) if totals else 0.0
+    whole = sum(totals.values())
+    shares = {given[labels.index(label)]: weight / whole for label, weight in totals.items()}
+    return dict(sorted(shares.items(), key=lambda share: -share[1])), confidence
