@@ -1,6 +1,7 @@
 """Every method live, with a made-up reasoner: what is generated, stopped and counted; a replay decides alike."""
 
 import asyncio
+import contextlib
 
 import pytest
 from test_live import PROBLEM, MadeUp, Noisy, texts
@@ -10,7 +11,7 @@ from deepprune.data.confidence import Windows
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
 from deepprune.judges import Request
-from deepprune.prune import clustering
+from deepprune.prune import clustering, live_flights
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import RULES, FinishSettings
 from deepprune.prune.live import LiveQuestion
@@ -125,6 +126,25 @@ def test_deepconf_stops_a_trace_whose_confidence_falls():
     assert stopped == {number for number in unsure if number >= 6} and pruning.answer == "4"
     assert all(len(t.token_ids) in (4, 5, 6) for t in question.traces.all if t.number in stopped)
     assert pruning.tokens["stopped"] == sum(len(question.traces.all[number].token_ids) for number in stopped)
+
+
+def test_a_request_that_gives_no_token_any_more_is_cancelled(monkeypatch):
+    class Stuck(MadeUp):
+        """Its last trace never gets past its third word."""
+
+        async def stream(self, *request):
+            words = []
+            async with contextlib.aclosing(super().stream(*request)) as chunks:
+                async for chunk in chunks:
+                    words.append(chunk.text)
+                    if words[0] == f"T{N - 1}" and len(words) == 4:
+                        await asyncio.Event().wait()
+                    yield chunk
+
+    monkeypatch.setattr(live_flights, "SECONDS_TO_STOP", 0.05)
+    question, pruning, _ = run("consensus", ConsensusSettings(early=True), Stuck(texts(N)), slots=N)
+    last = question.traces.all[N - 1]
+    assert pruning.answer == "4" and last.state == "stopped" and pruning.tokens["stopped"] >= len(last.token_ids) == 3
 
 
 def test_traces_that_reach_the_limit_have_no_answer():

@@ -135,6 +135,8 @@ class LiveTraces:
         """Stop what still runs and wait until its requests are gone from the engine."""
         await self.flights.end()
         for trace in self.all:
+            if trace.state in ("started", "resumed"):  # its request had to be cancelled, or nobody waited for its end
+                trace.state = "finished" if trace.whole else "stopped"
             if trace.whole or trace.state == "stopped":
                 self._settle(trace)
 
