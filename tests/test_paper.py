@@ -1,14 +1,10 @@
 """The paper's figures stand once in code, and the pages say the same."""
 
 import itertools
-import re
 
-import pandas as pd
-import pytest
 from conftest import ROOT
 
 from deepprune.evaluate import ablation, methods_table, paper
-from deepprune.evaluate import tables as cells
 
 PAGE = (ROOT / "docs/paper_numbers.md").read_text()
 RESULTS = (ROOT / "docs" / "results.md").read_text()
@@ -81,46 +77,3 @@ def test_our_rows_on_the_page_are_our_results():
         for shown, value in zip(numbers, expected, strict=True):
             digits = len(shown.partition(".")[2])
             assert abs(float(shown) - value) <= 0.51 * 10**-digits, (name, shown, value)
-
-
-def tables_of(section):
-    """The tables of a section of docs/results.md."""
-    text = RESULTS[RESULTS.index(section) :].split("\n## ")[0]
-    return re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-
-
-def test_the_tables_of_judges_on_the_page_hold_figures_of_our_results():
-    for name, table in zip(("r1", "miniature"), tables_of("## The judge, beside the paper"), strict=False):
-        rows = pd.read_csv(ROOT / f"Offline/results/{name}.csv").to_dict("records")
-        known = {
-            cells.interval(row, metric) for row in rows for metric in ("AUROC", "AUROC within problems", "TNR@0.2")
-        }
-        shown = re.findall(r"\d\.\d{3} \[[^\]]*\]", table)
-        assert len(shown) >= 18 and not [cell for cell in shown if cell not in known], name
-
-
-@pytest.mark.parametrize(
-    ("section", "names"),
-    [
-        ("## Pruning, on the paper's kind of traces", ("r1", "r1-8")),
-        ("## Is the judge worth its cost?", ("aime",)),
-        ("## Pruning 512 traces of a small reasoner", ("deep-64", "deep")),
-    ],
-)
-def test_the_tables_of_methods_on_the_page_hold_rows_of_our_results(section, names):
-    """Accuracy with its interval, both reductions and coverage of every row are those of one setting of the sweep."""
-    tables = tables_of(section)
-    assert len(tables) == len(names)
-    for name, table in zip(names, tables, strict=True):
-        known = {
-            (
-                cells.interval(row, "accuracy"),
-                f"{row['reduction_no_judge']:.1%}",
-                f"{row['reduction']:.1%}",
-                f"{row['coverage']:.3f}",
-            )
-            for _, row in methods_table.read(ROOT / f"Online/results/{name}.csv").iterrows()
-        }
-        rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()[2:]]
-        assert len(rows) > 10
-        assert not [row[0] for row in rows if (row[1], row[5], row[6], row[8]) not in known], name
