@@ -1,8 +1,11 @@
-"""The shape of the code: floors without upward imports or circles, commands that exist."""
+"""The shape of the code: floors without upward imports or circles, functions on one screen, commands that exist."""
 
 import ast
 import re
 from pathlib import Path
+
+import pytest
+from conftest import LONGEST as LONGEST_TESTS
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ["base", "data", "engines", "judges", "prune", "evaluate"]
@@ -15,6 +18,8 @@ MODULES = {
     for path in (ROOT / "deepprune").rglob("*.py")
     if path.name != "__init__.py"
 }
+# Lines of a function, a class and a file; of a line ruff sees to.
+LONGEST = {"function": 60, "class": 150, "file": 350}
 # A module outside base/ that more than two other subpackages import, and why.
 SHARED = {
     "deepprune.data.truncation": "a prefix is what the judge is trained on, asked about and what live pruning stops at",
@@ -70,6 +75,22 @@ def test_subpackages_say_what_is_in_them():
         assert "nothing else of deepprune" in text if floor == "base" else "Stands on" in text
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_functions_classes_and_files_are_not_too_long(folder):
+    too_long = []
+    for path in FILES:
+        if path.relative_to(ROOT).parts[0] != folder:
+            continue
+        text = path.read_text()
+        sizes = [("file", path.name, text.count("\n"))]
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                kind = "class" if isinstance(node, ast.ClassDef) else "function"
+                sizes.append((kind, f"{path.name}: {node.name}", node.end_lineno - node.lineno + 1))
+        too_long += [size for size in sizes if size[2] > LONGEST[size[0]]]
+    assert not too_long
+
+
 def test_commands_in_pages_scripts_and_docstrings_exist():
     for path in TEXTS:
         text = path.read_text()
@@ -86,3 +107,8 @@ def test_every_script_has_help():
         text = path.read_text()
         if "__main__" in text and path.relative_to(ROOT).parts[0] not in ("deepprune", "tests"):
             assert re.search(r"config\.parse|ArgumentParser|config\.Parser|--help", text), path
+
+
+def test_the_longest_test_files_are_there():
+    missing = [name for name in LONGEST_TESTS if not (ROOT / "tests" / f"{name}.py").is_file()]
+    assert not missing

@@ -53,7 +53,7 @@ def test_both_ways_are_counted_as_the_engine_does_and_go_on_after_a_kill(smol, t
         if run["way"] == "consensus":  # everything is generated in one piece, by no judge
             assert row["prefix_tokens"] == row["tokens"] and row["finished"] == N and row["judge_calls"] == 0
             assert row["tokens"] / N <= row["sequential_tokens"] <= 100
-        else:  # K2 = K3 = 1: one trace is finished; the others have their 20 tokens, and what was made until they were held
+        else:  # K2 = K3 = 1: one trace is finished; the others have their 20 tokens and what came until they were held
             assert row["finished"] == 1 <= row["clusters"] <= N
             assert N * 20 <= row["prefix_tokens"] <= row["tokens"] <= N * 100
     found = json.loads((tmp_path / "live.manifest.json").read_text())["result"]
