@@ -143,7 +143,7 @@ def test_a_run_that_was_killed_knows_its_judge(sixteen, monkeypatch, telltale, s
 
 def test_a_judge_of_unknown_size_is_unknown_in_the_comparison(sixteen, monkeypatch, telltale, smol):
     folder, _, _ = sixteen
-    monkeypatch.setattr(judges, "parameters_of", lambda kind, model=None: None)
+    monkeypatch.setattr(judges.opening, "parameters_of", lambda kind, model=None: None)
     run(
         monkeypatch,
         COMPARE,
