@@ -25,7 +25,9 @@ class ProblemSettings:
     level: str = setting(
         "short", "how many steps reasoning-gym's problems take: short or long", choices=tuple(problems.LEVELS)
     )
-    families: list[str] = setting([], "reasoning-gym families (default: all of the level)")
+    families: list[str] = setting(
+        [], "reasoning-gym families (default: all of the level)", choices=problems.ALL_FAMILIES
+    )
     per_family: int = setting(24, "problems of each family", at_least=1)
     seed: int = setting(1, "seed of the generator", at_least=0, at_most=config.LARGEST_SEED)
     exclude: list[str] = setting([], "problem files whose questions must not come again")

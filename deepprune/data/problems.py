@@ -42,6 +42,8 @@ LEVELS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+ALL_FAMILIES = tuple(dict.fromkeys(family for families in LEVELS.values() for family in families))
+
 # name -> (hub id, config, split, question field, gold field). AIME years are picked out of one data set.
 BENCHMARKS: dict[str, tuple[str, str | None, str, str, str]] = {
     "AIME22": ("AI-MO/aimo-validation-aime", None, "train", "problem", "answer"),
