@@ -54,8 +54,10 @@ def test_each_command_is_one_that_its_stage_takes(commands, monkeypatch):
         module = load(script)
         if script.endswith("train.py"):
             module.import_llamafactory()
-            args = module.read_recipe(Path(arguments[0]), arguments[1:])
-            module.take_loss_settings(args, module.check_keys(args, Path(arguments[0]), arguments[1:]))
+            recipe = module.Recipe.read(Path(arguments[0]), arguments[1:])
+            recipe.check_keys()
+            recipe.take_ours()
+            args = recipe.args
             made.add(args["output_dir"])
             assert f"{args['dataset_dir']}/finetune_data/{args['dataset']}.jsonl" in made
             continue

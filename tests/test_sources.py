@@ -26,7 +26,7 @@ DEFAULTS = {"model": "m", "dataset": "d", "answer_type": "math"}
 
 def packed(data: bytes, ending: str) -> bytes:
     if ending == ".gz":
-        return gzip.compress(data)
+        return gzip.compress(data, mtime=0)
     return pa.Codec("zstd").compress(data, asbytes=True) if ending == ".zst" else data
 
 
@@ -127,7 +127,7 @@ def test_missing_values_of_a_parquet_file(tmp_path):
         ("a.csv", b"gold,gold\n1,2\n", r"a\.csv: two columns of the header have one name"),
         ("a.jsonl", b'{"question": "x"}\n{"question"\n', r"a\.jsonl:2: not valid JSON"),
         ("a.jsonl.zst", pa.Codec("zstd").compress(b"x" * 99, asbytes=True)[:-3], r"a\.jsonl\.zst:1: cannot be read"),
-        ("a.jsonl.gz", gzip.compress(b'{"question": "x"}\n' * 9)[:-9], r"a\.jsonl\.gz:\d+: cannot be read"),
+        ("a.jsonl.gz", gzip.compress(b'{"question": "x"}\n' * 9, mtime=0)[:-9], r"a\.jsonl\.gz:\d+: cannot be read"),
         ("a.json", b'[{"question": "x"}, {"question" 2}]', r"a\.json, row 2 \(line 1\): not valid JSON"),
         ("a.json", b'[{"question": "x"}, 3]', r"a\.json, row 2: expected a JSON object, found int"),
         ("a.json", b'[{"question": "x"}, {"question":', r"a\.json, row 2 \(line 1\): not valid JSON"),
@@ -146,12 +146,12 @@ def test_what_cannot_be_read_is_named(tmp_path, name, data, message):
 def test_a_folder_of_files_of_several_kinds(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "a.jsonl").write_bytes(content(".jsonl", ROWS[:1]))
-    (tmp_path / "b" / "c.csv.gz").write_bytes(gzip.compress(content(".csv", ROWS[1:])))
+    (tmp_path / "b" / "c.csv.gz").write_bytes(gzip.compress(content(".csv", ROWS[1:]), mtime=0))
     for other in ("README.md", ".hidden.jsonl", "a.manifest.json"):
         (tmp_path / other).write_text("no rows")
     traces, _ = imported(tmp_path)
     assert [(t.answer, t.sampling["imported_from"]) for t in traces] == [("6", "a.jsonl"), ("7", "c.csv.gz")]
-    (tmp_path / "b" / "c.csv.gz").write_bytes(gzip.compress(content(".csv", [ROWS[1] | {"gold": "8"}])))
+    (tmp_path / "b" / "c.csv.gz").write_bytes(gzip.compress(content(".csv", [ROWS[1] | {"gold": "8"}]), mtime=0))
     with pytest.raises(UserError, match=r"c\.csv\.gz, row 1: .* has the gold '8' here and '6' in line 1 of a\.jsonl"):
         imported(tmp_path)
     (tmp_path / "empty").mkdir()
