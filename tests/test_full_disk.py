@@ -169,7 +169,7 @@ def test_a_file_and_its_manifest_are_written_both_or_not(tmp_path):
 
 
 def test_an_import_goes_on_after_room_is_made(tmp_path, monkeypatch, capsys):
-    """Its problems are written whole before its traces find the disk full."""
+    """A stage on a full disk leaves no half of its two outputs."""
     rows = [
         {"question": "What is 1 + 1?", "gold": "2", "text": "So \\boxed{2}" + " " * 300, "n_tokens": 5, "i": i}
         for i in range(30)
@@ -192,9 +192,7 @@ def test_an_import_goes_on_after_room_is_made(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert stop.value.code == 2 and "t.jsonl: larger than a file may be" in said.splitlines()[-1], said
     locks._release_all()  # that process would have ended
-    assert (tmp_path / "p.jsonl").exists() and not (tmp_path / "t.jsonl").exists()
-    other = run_stage(*args, "--dataset", "another")
-    assert other.returncode == 2 and "p.jsonl was made differently" in other.stderr
+    assert not (tmp_path / "p.jsonl").exists() and not (tmp_path / "t.jsonl").exists()
     assert run_stage(*args).returncode == 0
     assert len(list(records.read(records.Trace, tmp_path / "t.jsonl"))) == 30
     assert "exists; delete it" in run_stage(*args).stderr
@@ -257,8 +255,9 @@ def test_a_training_that_did_not_end_is_no_judge(adapter):
 
 
 def test_training_on_a_full_disk_is_one_line(tmp_path, capsys):
-    train = load_script("LLaMA-Factory/train.py")
-    watch = train.make_watch(None)
+    from deepprune.judges.training.watch import Watch, refusals
+
+    watch = Watch(None)
     watch.on_step_begin(None, None, None)
     for error in (
         OSError(errno.ENOSPC, "No space left on device"),
@@ -268,7 +267,7 @@ def test_training_on_a_full_disk_is_one_line(tmp_path, capsys):
             UserError,
             match="judge( or .*)?: no space left.*; the last whole checkpoint is kept, the same command goes on",
         ):
-            with train.refusals(tmp_path / "r.yaml", watch, tmp_path / "judge"):
+            with refusals(tmp_path / "r.yaml", watch, tmp_path / "judge"):
                 raise error
 
 

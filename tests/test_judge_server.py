@@ -124,7 +124,7 @@ def test_labels_of_several_tokens_are_asked_token_by_token(tiny, monkeypatch, tm
     server = MadeUpServer({token: math.log(share) for token, share in shares.items()})
     monkeypatch.setattr(openai, "OpenAI", lambda **_: server)
     judge = ServerJudge(
-        tiny, judges.JudgeOptions(url="http://127.0.0.1:1/v1", judge_profile=str(tmp_path / "own.yaml"))
+        tiny, judges.JudgeOptions(judge_url=["http://127.0.0.1:1/v1"], judge_profile=str(tmp_path / "own.yaml"))
     )
     (score,) = judge.score(requests()[:1])
     assert score.p_same == pytest.approx(0.6) and score.label_mass == pytest.approx(0.2 * 0.4 + 0.3 * 0.4)

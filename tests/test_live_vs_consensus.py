@@ -50,21 +50,21 @@ def test_both_ways_are_counted_as_the_engine_does_and_go_on_after_a_kill(smol, t
     for run in runs:
         (row,) = run["questions"]
         assert row["tokens"] == pytest.approx(run["engine_tokens"], rel=0.01)
-        if run["way"] == "consensus":  # everything is generated in one piece, by no judge
-            assert row["prefix_tokens"] == row["tokens"] and row["finished"] == N and row["judge_calls"] == 0
+        if run["way"] == "consensus":  # everything is generated in one piece, without prefixes, by no judge
+            assert row["prefix_tokens"] == 0 and row["finished"] == N and row["judge_calls"] == 0
             assert row["tokens"] / N <= row["sequential_tokens"] <= 100
         else:  # K2 = K3 = 1: one trace is finished; the others have their 20 tokens and what came until they were held
             assert row["finished"] == 1 <= row["clusters"] <= N
             assert N * 20 <= row["prefix_tokens"] <= row["tokens"] <= N * 100
-    found = json.loads((tmp_path / "live.manifest.json").read_text())["result"]
+    result = json.loads((tmp_path / "live.manifest.json").read_text())["result"]
     for way in ("consensus", "live"):
         mine = [run["questions"][0] for run in runs if run["way"] == way]
-        assert found[way]["tokens"] == sum(row["tokens"] for row in mine)
-        assert found[way]["accuracy"][0] == sum(row["correct"] for row in mine) / 2
-    value, low, high = found["ratios"]["token reduction"]
-    assert value == pytest.approx(1 - found["live"]["tokens"] / found["consensus"]["tokens"]) and low <= value <= high
+        assert result[way]["tokens"] == sum(row["tokens"] for row in mine)
+        assert result[way]["accuracy"][0] == sum(row["correct"] for row in mine) / 2
+    value, low, high = result["ratios"]["token reduction"]
+    assert value == pytest.approx(1 - result["live"]["tokens"] / result["consensus"]["tokens"]) and low <= value <= high
     # A judge without parameters costs nothing.
-    assert found["ratios"]["token reduction, judge counted"] == found["ratios"]["token reduction"]
+    assert result["ratios"]["token reduction, judge counted"] == result["ratios"]["token reduction"]
     # A killed run: the last group's second half is missing, and a line was cut off. Only that half is run again.
     lines = output.read_text().splitlines(keepends=True)
     output.write_text("".join(lines[:3]) + lines[3][:40])

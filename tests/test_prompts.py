@@ -160,6 +160,10 @@ class Engine:
         monkeypatch.setattr(engine, "shutdown", lambda llm: setattr(self, "stopped", True))
 
 
+class Manifest:
+    data: dict = {}
+
+
 def stage_01():
     spec = importlib.util.spec_from_file_location("stage_01", ROOT / "scripts" / "01_sample_traces.py")
     module = importlib.util.module_from_spec(spec)
@@ -170,7 +174,7 @@ def stage_01():
 def test_stage_01_asks_with_token_ids_and_every_parameter(smol, tokenizer, tmp_path, monkeypatch):
     stage, fake, problem = stage_01(), Engine(monkeypatch), make_problem()
     settings = stage.SampleSettings(system="Be brief.", suffix=" Go.", top_k=20, repetition_penalty=1.1)
-    stage.sample(settings, smol, "m", [(problem, 0), (problem, 1)], 0, None)
+    stage.sample(settings, {}, smol, stage.Traces(settings, "m", None), [(problem, 0), (problem, 1)], 0, Manifest())
     (name, prompt, params), _ = fake.asked
     assert name == f"{problem.problem_id}/0" and fake.stopped
     assert prompt == {"prompt_token_ids": prompts.reasoner_prompt_ids(tokenizer, problem.question, "Be brief.", " Go.")}
@@ -180,7 +184,8 @@ def test_stage_01_asks_with_token_ids_and_every_parameter(smol, tokenizer, tmp_p
 def test_an_error_after_the_engine_has_started_ends_it(smol, monkeypatch):
     stage, fake = stage_01(), Engine(monkeypatch, longest=10)
     with pytest.raises(UserError, match=r"its prompt is \d+ tokens, m reads 9 at most: raise --max-model-len"):
-        stage.sample(stage.SampleSettings(), smol, "m", [(make_problem(), 0)], 0, None)
+        settings = stage.SampleSettings()
+        stage.sample(settings, {}, smol, stage.Traces(settings, "m", None), [(make_problem(), 0)], 0, None)
     assert fake.stopped
 
 

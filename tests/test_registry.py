@@ -67,6 +67,8 @@ def test_stage_05_takes_a_new_judge_and_a_new_rule(toys, sample, tmp_path, monke
             str(output),
         ],
     )
+    # The choices of --judge are read when this is imported: here, after the line was added.
+    monkeypatch.delitem(sys.modules, "deepprune.prune.recorded", raising=False)
     load_script("Online/greedy_cluster_threshold.py").main()
     rows = [json.loads(line) for line in open(output)]
     assert len(rows) == 6 and {row["judge"] for row in rows} == {"length"}
