@@ -234,6 +234,26 @@ def test_an_error_after_an_engine_has_started_ends_it(tmp_path):
     assert child.returncode == 1 and "ZeroDivisionError: after the engine has started" in err
 
 
+DEAF = """
+import multiprocessing, signal
+from deepprune.engines import engine
+def tell():
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+if __name__ == "__main__":
+    with engine.starting("model"):
+        for _ in range(2):
+            process = multiprocessing.get_context("spawn").Process(target=tell)
+            process.start()
+            process.join()
+"""
+
+
+def test_an_engines_process_is_deaf_to_ctrl_c_the_first_one_too(tmp_path):
+    (tmp_path / "deaf.py").write_text(DEAF)
+    done = subprocess.run([sys.executable, tmp_path / "deaf.py"], capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+
+
 @pytest.mark.parametrize("kind", ["fake", "vLLM"])
 def test_ctrl_c_ends_an_engine_quietly(tmp_path, request, kind):
     child = start_engine(tmp_path, "fake" if kind == "fake" else request.getfixturevalue("tiny"), "wait")

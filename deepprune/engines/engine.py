@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 from deepprune.base import runtime
@@ -111,6 +112,7 @@ def starting(model: str) -> Iterator[None]:
     start_process = multiprocessing.process.BaseProcess.start
 
     def deaf(process):
+        resource_tracker.ensure_running()  # its start, which is part of the first process's, unblocks SIGINT again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit what is blocked
         try:
             start_process(process)
