@@ -14,11 +14,13 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, TypeVar
 
 from deepprune.base.errors import UserError
+from deepprune.base.tasks import cancel
 from deepprune.data import reasoning
 from deepprune.data.sampling import NEUTRAL, Sampling
-from deepprune.engines.servers import NO_MODELS, Fleet, Server, ServerLost, ServerSettings, passing
+from deepprune.engines.servers import NO_MODELS, Fleet, Server, ServerSettings, passing
 
 Key = TypeVar("Key")
+GO_ON = ". What was finished is on disk: run the same command again to continue"
 TAKE_ALL = ("vllm", "sglang")  # take every parameter, and fill what is left out from the model's generation_config
 
 
@@ -73,7 +75,7 @@ class ChatServers:
             try:
                 server.choose(await self.clients[server].models.list())
             except (openai.APIError, *NO_MODELS) as error:
-                self._lose(server, server.lost(error))
+                self.fleet.go_on_without(server, server.lost(error), GO_ON)
         names = {server.served for server in self.fleet.servers}
         if len(names) > 1:
             raise UserError(f"the servers offer different models ({', '.join(sorted(names))}): give --served-model")
@@ -81,14 +83,6 @@ class ChatServers:
     async def close(self) -> None:
         for client in self.clients.values():
             await client.close()
-
-    def _lose(self, server: Server, error: Exception) -> None:
-        if not isinstance(error, ServerLost):
-            raise error
-        try:
-            self.fleet.lose(server, error)
-        except ServerLost as last:
-            raise UserError(f"{last}. What was finished is on disk: run the same command again to continue") from error
 
     def body(self, server: Server, request: ChatRequest) -> dict[str, Any]:
         """A request's fields beside model and messages."""
@@ -118,7 +112,7 @@ class ChatServers:
                     refused = UserError(
                         f"{refused} (--request-args NAME=null leaves a field out that it does not know)"
                     )
-                self._lose(server, refused)
+                self.fleet.go_on_without(server, refused, GO_ON)
             finally:
                 self.fleet.give(server)
 
@@ -137,10 +131,8 @@ class ChatServers:
                 for task in sorted(done, key=lambda task: task.exception() is not None):  # what is there goes first
                     yield open_requests.pop(task), task.result()
         finally:
-            for task in open_requests:
-                task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*open_requests, return_exceptions=True)
+                await cancel(open_requests)
 
 
 def reply_of(reply: Any, server: Server) -> Reply:

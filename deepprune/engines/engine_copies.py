@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from deepprune.base.errors import UserError
+from deepprune.base.tasks import cancel
 
 SHUTDOWN_SECONDS = 60
 
@@ -106,10 +107,7 @@ class Copies:
         """Abort open requests; when this returns, their names can be used again."""
 
         async def abort() -> None:
-            tasks = [self.tasks[name] for name in names if name in self.tasks]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(self.tasks[name] for name in names if name in self.tasks)
 
         self._in_loop(abort())
         self.held = []

@@ -274,13 +274,7 @@ class FleetReasoner(Reasoner):
             try:
                 await member.open()
             except ServerLost as error:
-                self._lose(member, error)
-
-    def _lose(self, member: ServerReasoner, error: ServerLost, kind: type[Exception] = UserError) -> None:
-        try:
-            self.fleet.lose(member, error)
-        except ServerLost as last:
-            raise kind(str(last)) from error
+                self.fleet.go_on_without(member, error)
 
     async def stream(self, prompt, sampling, max_tokens, stop):
         tokens: list[int] = []
@@ -298,7 +292,7 @@ class FleetReasoner(Reasoner):
                         yield chunk
                 return
             except ServerLost as error:
-                self._lose(member, error, ReasonerLost)
+                self.fleet.go_on_without(member, error, kind=ReasonerLost)
                 if stop.is_set():
                     yield Chunk("", [], "abort")
                     return

@@ -137,6 +137,18 @@ class Fleet(Generic[T]):
             del self.servers[at], self.under_way[at]
         print(f"{error}; the other servers go on ({len(self.servers)} left)", file=console.errors())
 
+    def go_on_without(self, server: T, error: Exception, hint: str = "", kind: type[Exception] = UserError) -> None:
+        """Leave out a server that is lost; if it was the last, raise its error as `kind`, with a hint.
+
+        What is no ServerLost, a refusal say, is raised as it is.
+        """
+        if not isinstance(error, ServerLost):
+            raise error
+        try:
+            self.lose(server, error)
+        except ServerLost as last:
+            raise kind(f"{last}{hint}") from error
+
     def run(self, ask: Callable[[T], R]) -> R:
         """ask(server), of another server where one is lost. Raises ServerLost of the last, and what else ask raises."""
         while True:

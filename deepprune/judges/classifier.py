@@ -127,12 +127,8 @@ class VLLMClassifierJudge(Classifier):
         super().__init__(model, options)
         self.llm = engine.start(
             self.folder,
-            dtype=options.dtype,
+            **options.of_engine(),
             max_model_len=self.limit,
-            max_num_seqs=options.batch,
-            tensor_parallel=options.tensor_parallel,
-            data_parallel=options.data_parallel,
-            gpu_memory_utilization=options.gpu_memory_utilization,
             extra={
                 "runner": "pooling",
                 "convert": "classify",

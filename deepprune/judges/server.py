@@ -90,16 +90,7 @@ class ServerJudge(LabelJudge):
             try:
                 server.choose(client.models.list())
             except (openai.APIError, *NO_MODELS) as error:
-                self._lose(server, server.lost(error))
-
-    def _lose(self, server: Server, error: Exception) -> None:
-        """Go on without a server that is lost. Raises UserError for a refusal, and if it was the last."""
-        if not isinstance(error, ServerLost):
-            raise error
-        try:
-            self.fleet.lose(server, error)
-        except ServerLost as last:
-            raise UserError(str(last)) from error
+                self.fleet.go_on_without(server, server.lost(error))
 
     def _stream(self, requests):
         requests = iter(requests)
@@ -112,7 +103,7 @@ class ServerJudge(LabelJudge):
                     self.calls_beside += 2
                     self._check_server(server, first)
                 except ServerLost as error:
-                    self._lose(server, error)
+                    self.fleet.go_on_without(server, error)
             self.checked = True
         futures = {self.pool.submit(self._one, r): p for p, r in enumerate(itertools.chain([first], requests))}
         try:

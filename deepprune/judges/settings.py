@@ -74,6 +74,16 @@ class JudgeOptions(JudgeSettings, JudgeServerSettings):
     cache: str | Path | None = None
     gpu_memory_utilization: float = 0.9
 
+    def of_engine(self) -> dict[str, Any]:
+        """The options of a judge's vLLM engine, whatever kind of judge it is (engine.start)."""
+        return {
+            "dtype": self.dtype,
+            "max_num_seqs": self.batch,
+            "tensor_parallel": self.tensor_parallel,
+            "data_parallel": self.data_parallel,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+        }
+
     @classmethod
     def of(cls, settings: Any, **changes: Any) -> JudgeOptions:
         """The options of these names among a stage's settings (None: the defaults), with changes."""

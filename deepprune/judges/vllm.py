@@ -27,13 +27,9 @@ class VLLMJudge(LabelJudge):
         super().__init__(model, options)
         self.llm = engine.start(
             self.folder,
-            dtype=options.dtype,
+            **options.of_engine(),
             max_model_len=options.max_model_len,
-            max_num_seqs=options.batch,
             prefix_caching=options.prefix_caching,
-            tensor_parallel=options.tensor_parallel,
-            data_parallel=options.data_parallel,
-            gpu_memory_utilization=options.gpu_memory_utilization,
             max_logprobs=TOP,
             extra={"hf_overrides": {"head_dtype": "float32"}} | options.engine_arguments(),
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from deepprune.base.errors import UserError
 from deepprune.base.records import Problem, Trace
+from deepprune.base.tasks import together
 from deepprune.data import answers
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
@@ -111,13 +112,7 @@ class Answerer:
 
     async def answer_many(self, questions: Sequence[str], answer_type: str = "math") -> list[Answer]:
         """Answer several questions, a few at a time; one that fails stops the others."""
-        tasks = [asyncio.create_task(self.answer(question, answer_type)) for question in questions]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return await together(self.answer(question, answer_type) for question in questions)
 
 
 def _votes(live: LiveQuestion) -> tuple[dict[str, float], float]:

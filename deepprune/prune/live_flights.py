@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deepprune.base.records import Trace
+from deepprune.base.tasks import cancel
 from deepprune.data import confidence
 from deepprune.data.confidence import Windows
 from deepprune.data.sampling import Sampling
@@ -117,9 +118,7 @@ class Flights:
         self.stop(list(self.last))
         if tasks:
             await asyncio.wait(tasks, timeout=SECONDS_TO_STOP)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
 
     def put(self, event: Any) -> None:
         """Queue an event that no trace brought, or what ended its source."""

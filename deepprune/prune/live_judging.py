@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from deepprune.base.errors import without_credentials
+from deepprune.base.tasks import cancel
 from deepprune.judges import Judge, NotAJudge, Request, Score
 from deepprune.prune.live_traces import LiveTraces
 from deepprune.prune.protocol import Compare, Scored
@@ -90,6 +91,4 @@ class LiveComparisons:
 
     async def end(self) -> None:
         """Wait for no answer any more."""
-        for task in list(self.tasks):
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await cancel(self.tasks)

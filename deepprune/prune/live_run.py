@@ -13,6 +13,7 @@ from deepprune.base import jsonl, records
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.records import Problem, Pruning, Trace
+from deepprune.base.tasks import together
 from deepprune.engines import models
 from deepprune.engines.reasoners import Reasoner, ReasonerLost
 from deepprune.judges import Judge
@@ -108,18 +109,13 @@ class LiveRun:
 
     async def answer_all(self, problems: Sequence[Problem]) -> list[Pruning]:
         """Answer the questions. Raises UserError if reasoner or judge are lost: what ended before is on disk."""
-        tasks = [asyncio.create_task(self._answer(problem)) for problem in problems]
         try:
-            return await asyncio.gather(*tasks)
+            return await together(self._answer(problem) for problem in problems)
         except (ReasonerLost, JudgeLost) as error:
             hint = "; --on-judge-failure consensus would go on without a judge" if isinstance(error, JudgeLost) else ""
             raise UserError(
                 f"{error}{hint}. What ended before is on disk: run the same command again to continue"
             ) from error
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, problem: Problem) -> Pruning:
         async with self.room:

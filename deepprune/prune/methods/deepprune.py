@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Hashable, Sequence
-from typing import Protocol
 
 from deepprune.prune import clustering, finishing
 from deepprune.prune.clustering import ClusterSettings
@@ -20,17 +19,11 @@ class DeepPruneSettings:
     finish: FinishSettings = FinishSettings()  # noqa: RUF009
 
 
-class Clusters(Protocol):
-    """Where the clusters come from. Traces are known by the order in which they were held."""
-
-    clusters: Sequence[Sequence[int]]
-
-    def place(self, arrived: list[int], opened: int) -> Step:
-        """Go on until the first `opened` traces are held (told to `arrived`) and placed."""
-
-
 class Clustering:
-    """The greedy clustering, as far as traces are open: the judge is asked about each as soon as it is held."""
+    """The greedy clustering, as far as traces are open: the judge is asked about each as soon as it is held.
+
+    Traces are known by the order in which they were held.
+    """
 
     def __init__(self, count: int, settings: ClusterSettings, key: Hashable = ""):
         self.clusters: list[list[int]] = []
@@ -38,6 +31,7 @@ class Clustering:
         self.pairs = next(self.running, None)  # that it waits for, by arrival; None: all are placed
 
     def place(self, arrived: list[int], opened: int) -> Step:
+        """Go on until the first `opened` traces are held (told to `arrived`) and placed."""
         commands: Sequence[Command] = [Generate(tuple(range(len(arrived), opened)), PREFIX)]
         asking = False
         while len(arrived) < opened or (self.pairs and self.pairs[0][1] < opened):
@@ -58,21 +52,16 @@ class Clustering:
             self.pairs = None
 
 
-class KnownClusters:
+class KnownClusters(Clustering):
     """Clusters of recorded traces that are known already, so that many finish rules share one clustering."""
 
     def __init__(self, placed: Sequence[int]):
-        self.clusters = finishing.clusters_of(placed)
-
-    def place(self, arrived: list[int], opened: int) -> Step:
-        commands: Sequence[Command] = [Generate(tuple(range(len(arrived), opened)), PREFIX)]
-        while len(arrived) < opened:
-            event = yield commands
-            commands = WAIT
-            arrived.append(event.trace)
+        self.clusters, self.pairs = finishing.clusters_of(placed), None
 
 
-def deepprune(count: int, settings: DeepPruneSettings, key: Hashable = "", clusters: Clusters | None = None) -> Method:
+def deepprune(
+    count: int, settings: DeepPruneSettings, key: Hashable = "", clusters: Clustering | None = None
+) -> Method:
     """clusters: where they come from, for callers that look at them (default: a Clustering)."""
     clusters = clusters or Clustering(count, settings.cluster, key)
     rule = finishing.rule(count, settings.finish, key)
