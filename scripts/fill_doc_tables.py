@@ -12,57 +12,55 @@ from the head of the table. Rows and columns are chosen by hand; columns of the 
 """
 
 import argparse
-import csv
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
+from deepprune.evaluate import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = re.compile(r"<!-- filled from (?P<file>\S+?)(?:: (?P<options>.*))? -->")
-Row = Mapping[str, str]
+Row = Mapping[str, object]
+Options = Mapping[str, str]
+Cell = Callable[[Row, Options], str]
 
 
-def interval(row: Row, name: str, sign: str = "", digits: int = 3) -> str:
-    """'0.720 [0.568, 0.857]'; a method that is set against itself is 0."""
-    value, low, high = (float(row[f"{name}{end}"]) for end in ("", " low", " high"))
-    if sign and value == low == high == 0 and row["method"].startswith("cons@"):
-        return "0"
-    value, low, high = (f"{x:{sign}.{digits}f}" for x in (value, low, high))
-    return f"{value} [{low}, {high}]"
+def over_cons(row: Row, _: Options) -> str:
+    """A difference with its sign; 0 of the vote that is set against itself."""
+    itself = row["method"].startswith("cons@") and not any(row[f"over_cons{end}"] for end in ("", " low", " high"))
+    return "0" if itself else tables.interval(row, "over_cons", "+.3f")
 
 
-def tokens(row: Row, name: str, options: Mapping[str, str]) -> str:
+def tokens(name: str) -> Cell:
     """Tokens; thousands of them where the table says so (with one digit after the point: `tenths of sequential`)."""
-    value = float(row[name])
-    if "thousands" not in options:
-        return f"{value:,.0f}"
-    return f"{value / 1000:,.{1 if f'tenths of {name}' in options else 0}f}"
+
+    def cell(row: Row, options: Options) -> str:
+        if "thousands" not in options:
+            return tables.number(row[name], ",.0f")
+        return tables.number(row[name] / 1000, f",.{1 if f'tenths of {name}' in options else 0}f")
+
+    return cell
 
 
-def percent(row: Row, name: str) -> str:
-    """'52.5%'"""
-    return f"{float(row[name]):.1%}"
-
-
-Cell = Callable[[Row, Mapping[str, str]], str]
 METHOD_CELLS: dict[str, Cell] = {
-    "accuracy": lambda row, _: interval(row, "accuracy"),
-    "over cons@m with the same total tokens": lambda row, _: interval(row, "over_cons", sign="+"),
-    "reasoner tokens": lambda row, options: tokens(row, "tokens", options),
-    "with the judge": lambda row, options: tokens(row, "total", options),
-    "reduction, judge not counted": lambda row, _: percent(row, "reduction_no_judge"),
-    "judge counted": lambda row, _: percent(row, "reduction"),
-    "sequential tokens": lambda row, options: tokens(row, "sequential", options),
-    "coverage": lambda row, _: f"{float(row['coverage']):.3f}",
+    "accuracy": lambda row, _: tables.interval(row, "accuracy"),
+    "over cons@m with the same total tokens": over_cons,
+    "reasoner tokens": tokens("tokens"),
+    "with the judge": tokens("total"),
+    "reduction, judge not counted": lambda row, _: tables.number(row["reduction_no_judge"], ".1%"),
+    "judge counted": lambda row, _: tables.number(row["reduction"], ".1%"),
+    "sequential tokens": tokens("sequential"),
+    "coverage": lambda row, _: tables.number(row["coverage"]),
 }
 METRICS = {"AUROC": "AUROC", "within problems": "AUROC within problems", "TNR@0.2": "TNR@0.2"}
 ASKS = {"only needed comparisons": ("needed", "best"), "largest first until likely": ("likely", "largest")}
 
 
-def method_of(label: str, options: Mapping[str, str]) -> dict[str, str]:
+def method_of(label: str, options: Options) -> dict[str, str]:
     """The columns of a comparison's row that a line's first cell asks for.
 
     'staged rule, K1 = 1, largest first until likely, judge of AUROC 0.87' -> method staged, K1 1, asks likely ...;
@@ -88,26 +86,21 @@ def method_of(label: str, options: Mapping[str, str]) -> dict[str, str]:
     return where
 
 
-def same(value: str, wanted: str) -> bool:
-    """Whether a CSV cell is what is asked for; numbers as numbers (10.0 is 10)."""
-    try:
-        return float(value) == float(wanted)
-    except ValueError:
-        return value == wanted
+def only(rows: pd.DataFrame, where: Options, label: str) -> Row:
+    """The one row with these columns; what is a number there is compared as one. Raises UserError."""
+    match = pd.Series(True, index=rows.index)
+    for name, wanted in where.items():
+        column = rows.get(name, pd.Series("", index=rows.index))
+        match &= column == (float(wanted) if pd.api.types.is_numeric_dtype(column) else wanted)
+    if match.sum() != 1:
+        raise UserError(f"{label!r}: {match.sum()} rows have {dict(where)}")
+    return rows[match].iloc[0]
 
 
-def only(rows: list[Row], where: Mapping[str, str], label: str) -> Row:
-    """The one row with these columns. Raises UserError."""
-    matches = [row for row in rows if all(same(row.get(k, ""), v) for k, v in where.items())]
-    if len(matches) != 1:
-        raise UserError(f"{label!r}: {len(matches)} rows have {dict(where)}")
-    return matches[0]
-
-
-def method_cells(rows: list[Row], head: list[str], cells: list[str], options: Mapping[str, str]) -> list[str]:
+def method_cells(rows: pd.DataFrame, head: list[str], cells: list[str], options: Options) -> list[str]:
     """A line of a table of methods."""
     where = method_of(cells[0], options)
-    if where.get("judge") == "oracle" and not any(row["judge"] == "oracle" for row in rows):
+    if where.get("judge") == "oracle" and "oracle" not in set(rows["judge"]):
         where["judge"] = "AUROC 1"  # in simulation
     row = only(rows, where, cells[0])
     filled = [
@@ -117,13 +110,13 @@ def method_cells(rows: list[Row], head: list[str], cells: list[str], options: Ma
     return [cells[0], *filled[1:]]
 
 
-def judge_cells(rows: list[Row], head: list[str], cells: list[str], options: Mapping[str, str]) -> list[str]:
+def judge_cells(rows: pd.DataFrame, head: list[str], cells: list[str], options: Options) -> list[str]:
     """A line of a table of judges: heads are metrics, after 'seen reasoner: ' of that group (an option names it).
 
     How many rows a judge was trained on ('..., 720 rows') is no part of its name.
     """
     filled, group, judge = [cells[0]], "all", without_rows(cells[0])
-    rows = [{"method": "", **row, "judge": without_rows(row["judge"])} for row in rows]
+    rows = rows.assign(judge=rows["judge"].map(without_rows))
     for name, cell in zip(head[1:], cells[1:], strict=False):
         place, colon, metric = name.rpartition(": ")
         if colon:
@@ -131,7 +124,7 @@ def judge_cells(rows: list[Row], head: list[str], cells: list[str], options: Map
         if metric not in METRICS or not group:
             filled.append(cell)
             continue
-        filled.append(interval(only(rows, {"group": group, "judge": judge}, cells[0]), METRICS[metric]))
+        filled.append(tables.interval(only(rows, {"group": group, "judge": judge}, cells[0]), METRICS[metric]))
     return filled
 
 
@@ -160,8 +153,7 @@ def fill(text: str, page: str = "page", root: Path = ROOT) -> str:
     for number, line in enumerate(lines):
         mark = MARK.fullmatch(line.strip())
         if mark:
-            with open(root / mark["file"], newline="", encoding="utf-8") as file:
-                table = (list(csv.DictReader(file)), options_of(mark["options"]), None)
+            table = (pd.read_csv(root / mark["file"]), options_of(mark["options"]), None)
         elif table and line.startswith("|"):
             rows, options, head = table
             cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
@@ -170,7 +162,7 @@ def fill(text: str, page: str = "page", root: Path = ROOT) -> str:
                 table = (rows, options, check_head(cells, page, number + 1))
             elif not line.startswith("|---"):
                 try:
-                    cells = (judge_cells if "group" in rows[0] else method_cells)(rows, head, cells, options)
+                    cells = (judge_cells if "group" in rows else method_cells)(rows, head, cells, options)
                 except UserError as error:
                     raise UserError(f"{page}:{number + 1}: {error}") from error
                 lines[number] = f"| {' | '.join(cells)} |\n"

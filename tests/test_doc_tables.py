@@ -1,16 +1,11 @@
 """The result tables of docs/ show what the CSV files hold."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+from conftest import ROOT, load_script
 
 from deepprune.base.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
-_spec = importlib.util.spec_from_file_location("fill_doc_tables", ROOT / "scripts/fill_doc_tables.py")
-tables = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tables)
+tables = load_script("scripts/fill_doc_tables.py")
 
 HEAD = "method,judge,tau,K1,K2,asks,assign,tokens,accuracy,accuracy low,accuracy high,over_cons"
 CSV = (
