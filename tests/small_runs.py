@@ -59,7 +59,16 @@ def prune(monkeypatch, folder, name, *more, judge="oracle"):
     return list(records.read(Pruning, folder / name))
 
 
-def reported(monkeypatch, folder, *names):
+def compared(monkeypatch, folder, n, *more):
+    """The rows of a comparison of the judge's own rule on the first n traces."""
+    output = folder / "compare.jsonl"
+    arguments = f"--n {n} --orders 1 --taus 0.5 --k2s 3 --asks all --rules paper --sbert none --resamples 5".split()
+    files = ["--problems", folder / "problems.jsonl", "--traces", folder / "traces.jsonl", "--output", output]
+    run(monkeypatch, COMPARE, *files, *arguments, *CUT, *more)
+    return [json.loads(line) for line in open(output)]
+
+
+def report(monkeypatch, folder, *more):
     run(
         monkeypatch,
         REPORT,
@@ -67,12 +76,14 @@ def reported(monkeypatch, folder, *names):
         folder / "problems.jsonl",
         "--traces",
         folder / "traces.jsonl",
-        "--pruning",
-        *(folder / name for name in names),
-        "--resamples",
-        "20",
         "--output",
         folder / "report",
+        *more,
     )
+
+
+def reported(monkeypatch, folder, *names):
+    """(pruning's numbers, page) of a report on these Pruning files."""
+    report(monkeypatch, folder, "--pruning", *(folder / name for name in names), "--resamples", "20")
     page = (folder / "report/report.md").read_text()
     return json.loads((folder / "report/report.json").read_text())["pruning"], page

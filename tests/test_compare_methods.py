@@ -1,13 +1,12 @@
 """The comparison script on a small file: what it writes, that it resumes, and that each pair is scored once."""
 
 import csv
-import importlib.util
 import json
 import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_stage
+from conftest import load_script, run_stage
 
 from deepprune import judges
 
@@ -85,9 +84,7 @@ class CountingJudge(judges.Judge):
 
 def test_a_sweep_over_tau_asks_no_more_than_its_first_value(sample, tmp_path, monkeypatch, smol):
     """Five values of tau, three of K1: each unordered pair is asked about once, and a later sweep asks nothing."""
-    spec = importlib.util.spec_from_file_location("compare_methods", ROOT / SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(SCRIPT)
     asked: list = []
     monkeypatch.setattr(CountingJudge, "asked", asked)
     monkeypatch.setattr(script.judges, "open_judge", lambda *a, **k: CountingJudge())

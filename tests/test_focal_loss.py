@@ -139,7 +139,7 @@ def test_first_targets_are_the_label_tokens_also_when_samples_are_packed():
     assert batch["labels"].ne(IGNORE).sum() == 3 and (batch["input_ids"] == labels).all()
 
 
-def tiny_model():
+def tiny_model(**more):
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -148,6 +148,7 @@ def tiny_model():
         num_hidden_layers=1,
         num_attention_heads=2,
         max_position_embeddings=32,
+        **more,
     )
     return LlamaForCausalLM(config)
 

@@ -6,7 +6,7 @@ import random
 import pytest
 import toys
 from conftest import load_script
-from small_runs import COMPARE, CUT, prune, reported, run, write_sixteen
+from small_runs import compared, prune, reported, run, write_sixteen
 
 from deepprune import judges
 from deepprune.base import manifest
@@ -58,45 +58,12 @@ def test_what_a_cache_saves_is_one_number_whatever_was_measured(sixteen, monkeyp
     telltale.cached = 3
     second = prune(monkeypatch, folder, "second.jsonl", *model, "--store", folder / "shared.sqlite", judge="vllm")
     assert [p.judge_cached_tokens for p in first] == [p.judge_cached_tokens for p in second]
-    run(
-        monkeypatch,
-        COMPARE,
-        "--problems",
-        folder / "problems.jsonl",
-        "--traces",
-        folder / "traces.jsonl",
-        "--output",
-        folder / "compare.jsonl",
-        "--judges",
-        f"mine={smol}",
-        "--n",
-        "8",
-        "--orders",
-        "1",
-        "--taus",
-        "0.5",
-        "--ks",
-        "32",
-        "--k1s",
-        "10",
-        "--k2s",
-        "3",
-        "--asks",
-        "all",
-        "--rules",
-        "paper",
-        "--sbert",
-        "none",
-        "--resamples",
-        "5",
-        *CUT,
-    )
-    compared = {}
-    for line in open(folder / "compare.jsonl"):
-        row = json.loads(line)
-        (compared[row["problem_id"]],) = [m for m in row["methods"] if m["judge"] == "mine"]
+    rows = compared(monkeypatch, folder, 8, "--judges", f"mine={smol}", "--ks", "32", "--k1s", "10")
+    of_problem = {}
+    for row in rows:
+        (of_problem[row["problem_id"]],) = [m for m in row["methods"] if m["judge"] == "mine"]
     for p in first:
-        row = compared[p.problem_id]
+        row = of_problem[p.problem_id]
         # Members are sampled by another key there, but of 8 traces K1 = 10 takes all.
         assert (p.judge_calls, p.judge_tokens, p.judge_cached_tokens, p.tokens["total"]) == (
             row["judge_calls"],
@@ -144,38 +111,7 @@ def test_a_run_that_was_killed_knows_its_judge(sixteen, monkeypatch, telltale, s
 def test_a_judge_of_unknown_size_is_unknown_in_the_comparison(sixteen, monkeypatch, telltale, smol):
     folder, _, _ = sixteen
     monkeypatch.setattr(judges.opening, "parameters_of", lambda kind, model=None: None)
-    run(
-        monkeypatch,
-        COMPARE,
-        "--problems",
-        folder / "problems.jsonl",
-        "--traces",
-        folder / "traces.jsonl",
-        "--output",
-        folder / "compare.jsonl",
-        "--judges",
-        f"mine={smol}",
-        "--n",
-        "6",
-        "--orders",
-        "1",
-        "--taus",
-        "0.5",
-        "--k1s",
-        "1",
-        "--k2s",
-        "3",
-        "--asks",
-        "all",
-        "--rules",
-        "paper",
-        "--sbert",
-        "none",
-        "--resamples",
-        "5",
-        *CUT,
-    )
-    rows = [json.loads(line) for line in open(folder / "compare.jsonl")]
+    rows = compared(monkeypatch, folder, 6, "--judges", f"mine={smol}", "--k1s", "1")
     (mine,) = [m for m in rows[0]["methods"] if m["judge"] == "mine"]
     assert mine["total"] is None and mine["total_uncached"] is None and mine["judge_prompt"] > 0 and mine["tokens"] > 0
     page = (folder / "compare.md").read_text()

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from small_runs import REPORT, prune, reported, run, write_sixteen
+from small_runs import prune, report, reported, write_sixteen
 
 from deepprune.base import records
 from deepprune.base.errors import UserError
@@ -191,24 +191,8 @@ def test_one_problem_and_pairs_of_one_class_have_no_nan_in_their_report(sixteen,
     pair = records.Pair("pair", problems[0].problem_id, "a", "b", "x", "y", {"strategy": "words", "k": 2}, 1, "q")
     records.write(folder / "pairs.jsonl", [pair])
     records.write(folder / "scores.jsonl", [records.PairScore("pair", "judge", 0.7, True, 10, 0)])
-    run(
-        monkeypatch,
-        REPORT,
-        "--problems",
-        folder / "problems.jsonl",
-        "--traces",
-        folder / "traces.jsonl",
-        "--pruning",
-        folder / "one.jsonl",
-        "--pairs",
-        folder / "pairs.jsonl",
-        "--scores",
-        folder / "scores.jsonl",
-        "--resamples",
-        "20",
-        "--output",
-        folder / "report",
-    )
+    files = ["--pruning", folder / "one.jsonl", "--pairs", folder / "pairs.jsonl", "--scores", folder / "scores.jsonl"]
+    report(monkeypatch, folder, *files, "--resamples", "20")
 
     def refuse(constant):
         raise AssertionError(constant)
@@ -227,16 +211,6 @@ def test_a_report_of_an_empty_file_is_one_line(sixteen, monkeypatch, capsys, wha
     (folder / "empty.jsonl").write_text("")
     given = ["--pruning", "empty.jsonl"] if what == "pruning" else ["--pairs", "empty.jsonl", "--scores", "empty.jsonl"]
     with pytest.raises(SystemExit) as ended:
-        run(
-            monkeypatch,
-            REPORT,
-            "--problems",
-            folder / "problems.jsonl",
-            "--traces",
-            folder / "traces.jsonl",
-            "--output",
-            folder / "report",
-            *(folder / x if x.endswith(".jsonl") else x for x in given),
-        )
+        report(monkeypatch, folder, *(folder / x if x.endswith(".jsonl") else x for x in given))
     said = capsys.readouterr().err
     assert ended.value.code == 2 and "empty.jsonl: no" in said and said.count("\n") == 1

@@ -1,6 +1,5 @@
 """The commands at paper scale (docs/gpu.md): every one is parsed, so that only the hub and the GPUs are missing."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -8,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, load_script
 
 from deepprune.base import config
 
-ROOT = Path(__file__).resolve().parent.parent
 SAY = "import json, sys; print(json.dumps(sys.argv[1:]))"
 
 
@@ -31,14 +30,6 @@ class Parsed(Exception):
     """A stage has read its settings."""
 
 
-def load(script):
-    spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_each_command_is_one_that_its_stage_takes(commands, monkeypatch):
     """Settings are in range, and what a command reads an earlier one has written."""
     monkeypatch.chdir(ROOT)
@@ -51,7 +42,7 @@ def test_each_command_is_one_that_its_stage_takes(commands, monkeypatch):
     for command in commands:
         script = next(argument for argument in command if argument.endswith(".py"))
         arguments = command[command.index(script) + 1 :]
-        module = load(script)
+        module = load_script(script)
         if script.endswith("train.py"):
             module.import_llamafactory()
             recipe = module.Recipe.read(Path(arguments[0]), arguments[1:])

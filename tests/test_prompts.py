@@ -1,12 +1,11 @@
 """Prompts as token ids: what a text may not do, templates of every kind, one first token; training rows too."""
 
 import copy
-import importlib.util
 import types
 
 import pytest
 import toys
-from conftest import ROOT, make_problem
+from conftest import load_script, make_problem
 from transformers import AutoTokenizer
 
 from deepprune.base.errors import UserError
@@ -165,10 +164,7 @@ class Manifest:
 
 
 def stage_01():
-    spec = importlib.util.spec_from_file_location("stage_01", ROOT / "scripts" / "01_sample_traces.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("scripts/01_sample_traces.py")
 
 
 def test_stage_01_asks_with_token_ids_and_every_parameter(smol, tokenizer, tmp_path, monkeypatch):

@@ -2,11 +2,12 @@
 
 import dataclasses
 import itertools
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_problem, make_trace, run_stage
+from conftest import load_script, make_problem, make_trace, run_stage
 from sklearn.metrics import roc_auc_score
 
 from deepprune.base import metrics, records
@@ -160,14 +161,7 @@ def test_the_ablations_table_and_effects(tmp_path):
 
 def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkeypatch):
     """Which commands, with which options; the stages themselves have their own tests."""
-    import importlib.util
-    import sys
-
-    from conftest import ROOT
-
-    spec = importlib.util.spec_from_file_location("run_ablation", ROOT / "scripts/run_ablation.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("scripts/run_ablation.py")
     ran = []
     monkeypatch.setattr(script, "stage", lambda name, *arguments: ran.append((name, [str(a) for a in arguments])))
     monkeypatch.setattr(

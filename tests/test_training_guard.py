@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_focal_loss import VOCABULARY, pad, samples
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from test_focal_loss import pad, samples
+from test_focal_loss import tiny_model as plain_model
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from deepprune.base.errors import UserError
 from deepprune.judges.training.guard import MAX_SKIPPED, guarded, weights_problem
@@ -32,17 +33,7 @@ class BadGradient(torch.autograd.Function):
 
 def tiny_model(poison=None):
     """poison: 'loss' or 'gradient' is NaN for rows with POISON."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=32,
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config)
+    model = plain_model(tie_word_embeddings=False)
     if poison == "loss":
         model.model.embed_tokens.weight.data[POISON] = math.nan
         model.model.embed_tokens.weight.requires_grad_(False)  # a frozen base: what is trained is finite
