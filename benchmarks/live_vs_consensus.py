@@ -37,11 +37,12 @@ def main() -> None:
     settings = config.parse(live_setup.LivePruneSettings, "live", __doc__)
     if not settings.problems or not settings.output:
         raise UserError("--problems and --output are required")
+    if not settings.judged:
+        raise UserError("this compares pruning with cons@n: benchmarks/live_methods.py compares methods")
     live_setup.check(settings)
     problems = spread(list(records.read_problems(*settings.problems).values()), settings.limit)
     groups = [problems[i : i + settings.questions] for i in range(0, len(problems), settings.questions)]
     made_from = settings.made_from(live_setup.describe_judge(settings)["prompt_version"])
-    made_from.pop("problems"), made_from.pop("judge_model")
     manifest = Manifest.open(
         settings.output,
         "live against consensus",

@@ -14,6 +14,7 @@ from deepprune.data.truncation import Truncation
 from deepprune.engines import reasoners
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
+from deepprune.prune.live_judging import JudgeLost
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
 
@@ -44,6 +45,42 @@ def test_an_answer_says_what_it_cost_and_how_sure_it_is():
     assert result.tokens["total"] == reasoner.count and result.judge_calls == judge.asked > 0 and result.seconds > 0
     assert 0.5 <= result.confidence <= 1 and set(result.states) <= {"finished", "pruned"}
     assert len(result.traces) == len(result.states) and result.judge_tokens == 50 * judge.asked
+
+
+def test_what_happens_is_told_while_it_does_and_what_breaks_is_raised():
+    async def main(reasoner, judge=None, **more):
+        told = []
+        async with Answerer(reasoner, judge, n=16, **more) as answerer:
+            return (await answerer.answer("What is 2 + 2?", tell=told.append)), told
+
+    result, told = asyncio.run(main(MadeUp(texts(16)), options=AdaptiveSettings(batch=4, rolling=True)))
+    kinds = [event["event"] for event in told]
+    assert kinds[:4] == ["started"] * 4 and kinds[-1] == "answered" and told[-1]["answer"] == result.answer
+    assert kinds.count("finished") == result.states.count("finished")
+    assert max(e["tokens"] for e in told if "tokens" in e) == max(t.n_tokens for t in result.traces)
+    broken = MadeUp(texts(16), fail_at=40)
+    with pytest.raises(reasoners.ReasonerLost, match="the engine died"):
+        asyncio.run(main(broken))
+    assert broken.open_now == 0
+    with pytest.raises(JudgeLost, match="noisy failed"):
+        asyncio.run(main(MadeUp(texts(16)), Noisy(fail_after=2), method="deepprune", truncation=Truncation("words", 2)))
+
+
+def test_a_reasoner_that_does_not_open_leaves_no_judge_open():
+    class Shut(MadeUp):
+        async def open(self):
+            raise UserError("nobody answers there")
+
+    judge, closed = Noisy(), []
+    judge.close = lambda: closed.append(True)
+
+    async def main():
+        async with Answerer(Shut([]), judge):
+            pass
+
+    with pytest.raises(UserError, match="nobody answers"):
+        asyncio.run(main())
+    assert closed == [True]
 
 
 def test_many_questions_share_the_reasoner_and_one_that_is_cancelled_leaves_nothing():

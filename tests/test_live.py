@@ -52,7 +52,7 @@ class MadeUp(Reasoner):
         self.fail_at, self.plans, self.rng = fail_at, {}, random.Random(seed)
         self.start = None
 
-    async def stream(self, prompt, sampling, max_tokens, stop):
+    async def stream(self, prompt, sampling, max_tokens, stop, top=0):
         self.start = self.start or len(prompt)
         begun = tuple(prompt[self.start :])
         text = self.plans.get(begun) if begun else self.texts.pop(0)
@@ -72,7 +72,7 @@ class MadeUp(Reasoner):
                 last = i + 1 == len(left)
                 reason = ("stop" if len(begun) + len(left) == len(words) else "length") if last else None
                 piece = word if len(generated) == 1 else " " + word
-                likely = [[-self.sureness(text, len(generated))]] if self.top else []
+                likely = [[-self.sureness(text, len(generated))]] if top else []
                 yield Chunk(piece, [generated[-1]], reason, likely)
                 if stop.is_set() and not last:
                     yield Chunk("", [], "abort")

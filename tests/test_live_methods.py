@@ -132,9 +132,9 @@ def test_a_request_that_gives_no_token_any_more_is_cancelled(monkeypatch):
     class Stuck(MadeUp):
         """Its last trace never gets past its third word."""
 
-        async def stream(self, *request):
+        async def stream(self, *request, **more):
             words = []
-            async with contextlib.aclosing(super().stream(*request)) as chunks:
+            async with contextlib.aclosing(super().stream(*request, **more)) as chunks:
                 async for chunk in chunks:
                     words.append(chunk.text)
                     if words[0] == f"T{N - 1}" and len(words) == 4:

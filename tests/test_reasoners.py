@@ -88,16 +88,15 @@ def test_the_engine_is_asked_with_the_same_parameters(smol):
     assert AsyncEngineArgs(**reasoner.options).generation_config == "vllm"  # not the model's own
     reasoner.engine = Engine()
 
-    async def work():
-        return [c async for c in reasoner.stream([1, 2], Sampling(top_k=20, min_p=0.1), 5, asyncio.Event())]
+    async def work(*more):
+        return [c async for c in reasoner.stream([1, 2], Sampling(top_k=20, min_p=0.1), 5, asyncio.Event(), *more)]
 
     assert [c.token_ids for c in asyncio.run(work())] == [[7]]
     ((prompt, params),) = asked
     assert prompt == {"prompt_token_ids": [1, 2]} and params.max_tokens == 5
     assert (params.top_k, params.min_p, params.repetition_penalty, params.temperature) == (20, 0.1, 1.0, 0.6)
     assert params.logprobs is None
-    reasoner.top = 2
-    assert [c.likely for c in asyncio.run(work())] == [[[-0.1, -2.5]]] and asked[1][1].logprobs == 2
+    assert [c.likely for c in asyncio.run(work(2))] == [[[-0.1, -2.5]]] and asked[1][1].logprobs == 2
 
 
 def test_further_arguments_reach_the_engine_and_the_chat_template(smol):

@@ -252,7 +252,8 @@ class Parser(argparse.ArgumentParser):
 def parse(kind: type[Settings], section: str | None, doc: str, argv: list[str] | None = None) -> Settings:
     """Resolve a stage's settings: defaults, then the recipe's section (--config), then the command line.
 
-    section: None for a script that has none, and then takes no --config.
+    section: None for a script that has none, and then takes no --config. What was set, and where, is the attribute
+    `given` of what is returned: name -> --option, or the recipe.
     Raises UserError for unknown or mistyped values, those outside their range, and missing required ones.
     """
     parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -281,11 +282,14 @@ def parse(kind: type[Settings], section: str | None, doc: str, argv: list[str] |
     args = vars(parser.parse_args(argv))
     config = args.pop("config", None)
     values = load_section(kind, section, config) if config else {}
+    given = dict.fromkeys(values, config)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key, value in args.items():
         if value is not None:
-            values[key] = _check("--" + key.replace("_", "-"), value, hints[key], fields[key])
+            given[key] = "--" + key.replace("_", "-")
+            values[key] = _check(given[key], value, hints[key], fields[key])
     settings = kind(**values)
+    vars(settings)["given"] = given
     for field in dataclasses.fields(kind):
         if field.metadata["choices"] == DTYPES:
             setattr(settings, field.name, runtime.compute_dtype(getattr(settings, field.name)))

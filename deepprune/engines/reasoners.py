@@ -27,7 +27,7 @@ LAST_TOKENS_SECONDS = 0.5  # how long a server that was left may take to notice
 class Chunk:
     """Newly generated text and token ids. finish_reason: None while it goes on, then stop, length or abort.
 
-    likely: log-probabilities of the likeliest tokens at each of them, where the reasoner's `top` asks for some.
+    likely: log-probabilities of the likeliest tokens at each of them, where they are asked for.
     """
 
     text: str
@@ -45,18 +45,18 @@ class Reasoner(abc.ABC):
 
     name: str
     tokenizer: object
-    top: int = 0  # so many log-probabilities are brought with each token (DeepConf)
 
     async def open(self) -> None:  # noqa: B027 - a server is open already
         """Start what must be started, inside the running event loop."""
 
     @abc.abstractmethod
     def stream(
-        self, prompt: list[int], sampling: Sampling, max_tokens: int, stop: asyncio.Event
+        self, prompt: list[int], sampling: Sampling, max_tokens: int, stop: asyncio.Event, top: int = 0
     ) -> AsyncIterator[Chunk]:
         """Generate at most max_tokens after the prompt. Setting `stop` aborts the request in the engine.
 
-        The last chunk has a finish_reason. Raises ReasonerLost.
+        top: so many log-probabilities are brought with each token (DeepConf). The last chunk has a finish_reason.
+        Raises ReasonerLost.
         """
 
     @abc.abstractmethod
@@ -115,11 +115,11 @@ class EngineReasoner(Reasoner):
             self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self.options))
         engine.end_with_process(self.engine, shut_down)
 
-    async def stream(self, prompt, sampling, max_tokens, stop):
+    async def stream(self, prompt, sampling, max_tokens, stop, top=0):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        options = sampling.recorded() | {"max_tokens": max_tokens, "logprobs": self.top or None}
+        options = sampling.recorded() | {"max_tokens": max_tokens, "logprobs": top or None}
         params = SamplingParams(**options, output_kind=RequestOutputKind.DELTA)
         request = f"trace-{next(self.ids)}"
         outputs = self.engine.generate({"prompt_token_ids": prompt}, params, request)
@@ -204,12 +204,12 @@ class ServerReasoner(Reasoner):
                 "give the model that is served"
             )
 
-    async def stream(self, prompt, sampling, max_tokens, stop):
+    async def stream(self, prompt, sampling, max_tokens, stop, top=0):
         import openai
 
         options = sampling.recorded() | {"max_tokens": max_tokens, "return_token_ids": True}
-        if self.top:  # by token id, as two tokens may have one text
-            options |= {"logprobs": self.top, "return_tokens_as_token_ids": True}
+        if top:  # by token id, as two tokens may have one text
+            options |= {"logprobs": top, "return_tokens_as_token_ids": True}
         try:
             reply = await self.client.completions.create(
                 model=self.server.served,
@@ -276,17 +276,16 @@ class FleetReasoner(Reasoner):
             except ServerLost as error:
                 self.fleet.go_on_without(member, error)
 
-    async def stream(self, prompt, sampling, max_tokens, stop):
+    async def stream(self, prompt, sampling, max_tokens, stop, top=0):
         tokens: list[int] = []
         while True:
             member = self.fleet.take()
-            member.top = self.top
             try:
                 left = max_tokens - len(tokens)
                 if left < 1:
                     yield Chunk("", [], "length")
                     return
-                async with contextlib.aclosing(member.stream(prompt + tokens, sampling, left, stop)) as chunks:
+                async with contextlib.aclosing(member.stream(prompt + tokens, sampling, left, stop, top)) as chunks:
                     async for chunk in chunks:
                         tokens += chunk.token_ids
                         yield chunk

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from deepprune.base.errors import UserError
-from deepprune.base.records import Problem, Trace
+from deepprune.base.records import Problem, Pruning, Trace
 from deepprune.base.tasks import together
 from deepprune.data import answers
 from deepprune.data.sampling import Sampling
@@ -22,6 +22,12 @@ from deepprune.prune.live_judging import JudgeQueue
 from deepprune.prune.live_setup import LivePruneSettings
 from deepprune.prune.live_traces import LiveSettings
 from deepprune.prune.methods import METHODS
+
+Tell, Keep = Callable[[dict], None], Callable[[Trace], None]
+
+
+def nobody(_: Any) -> None:
+    """Who listens to what happens, where nobody does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,27 +81,53 @@ class Answerer:
             raise UserError(f"the method {method!r} needs a judge")
         cut = truncation or Truncation(LivePruneSettings.truncation, LivePruneSettings.truncation_k)
         self.settings = LiveSettings(n, cut, method, options, sampling or Sampling(), suffix, system)
-        self.reasoner, self.judge = reasoner, judge
+        self.reasoner, self.judge, self.tokenizer = reasoner, judge, reasoner.tokenizer
         self.queue = JudgeQueue(judge) if METHODS[method].needs_judge else None
         self.slots, self.room = asyncio.Semaphore(in_flight), asyncio.Semaphore(questions)
 
+    @classmethod
+    def of(
+        cls,
+        reasoner: Reasoner,
+        judge: Judge | None,
+        settings: LiveSettings,
+        *,
+        tokenizer: Any = None,
+        in_flight: int,
+        questions: int,
+    ) -> Answerer:
+        """One whose settings are there already. tokenizer: cuts, in truncation by tokens (default: the reasoner's)."""
+        how = {"method": settings.method, "in_flight": in_flight, "questions": questions}
+        answerer = cls(reasoner, judge, **how)
+        answerer.settings = settings
+        answerer.tokenizer = tokenizer or answerer.tokenizer
+        return answerer
+
     async def __aenter__(self) -> Answerer:
-        await self.reasoner.open()
+        try:
+            await self.reasoner.open()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_) -> None:
-        await self.reasoner.close()
-        if self.judge:
-            self.judge.close()
+        try:
+            await self.reasoner.close()
+        finally:
+            if self.judge:
+                self.judge.close()
 
-    async def answer(self, question: str, answer_type: str = "math") -> Answer:
-        """Answer a question. answer_type: math, choice or text. Raises ReasonerLost, JudgeLost."""
+    async def answer(self, question: str, answer_type: str = "math", tell: Tell = nobody) -> Answer:
+        """Answer a question. answer_type: math, choice or text. Raises ReasonerLost, JudgeLost, NotAJudge.
+
+        tell: gets what happens, when it does, as a dict of time, event (started, held, judged, resumed, finished,
+        stopped, pruned, answered), problem_id and, of a trace, trace (its number) and tokens. It must return at once.
+        """
         problem = dataclasses.replace(Problem.new("question", question, ""), answer_type=answer_type)
-        async with self.room:
-            started = time.monotonic()
-            live = LiveQuestion(problem, self.reasoner, self.queue, self.settings, self.slots, self.reasoner.tokenizer)
-            pruning = await live.run()
-            seconds = time.monotonic() - started
+        started: list[float] = []
+        live, pruning = await self.run(problem, lambda _: started.append(time.monotonic()), tell)
+        seconds = time.monotonic() - started[0]
         votes, confidence = _votes(live)
         arrived = live.traces.arrived
         return Answer(
@@ -113,6 +145,22 @@ class Answerer:
     async def answer_many(self, questions: Sequence[str], answer_type: str = "math") -> list[Answer]:
         """Answer several questions, a few at a time; one that fails stops the others."""
         return await together(self.answer(question, answer_type) for question in questions)
+
+    async def run(
+        self,
+        problem: Problem,
+        begin: Callable[[LiveQuestion], None] = nobody,
+        tell: Tell = nobody,
+        keep: Keep = nobody,
+    ) -> tuple[LiveQuestion, Pruning]:
+        """Answer a Problem, when there is room. begin: gets the question when its turn comes; tell, keep: its events
+        and whole traces (LiveQuestion). Errors as of `answer`."""
+        async with self.room:
+            live = LiveQuestion(
+                problem, self.reasoner, self.queue, self.settings, self.slots, self.tokenizer, tell, keep
+            )
+            begin(live)
+            return live, await live.run()
 
 
 def _votes(live: LiveQuestion) -> tuple[dict[str, float], float]:

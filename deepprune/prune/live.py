@@ -17,12 +17,10 @@ from deepprune.data import answers
 from deepprune.engines.reasoners import Reasoner
 from deepprune.prune import finishing, rules
 from deepprune.prune.live_judging import JudgeLost, JudgeQueue, LiveComparisons
-from deepprune.prune.live_traces import LiveSettings, LiveTraces
+from deepprune.prune.live_traces import NO_JUDGE, LiveSettings, LiveTraces
 from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.deepprune import Clustering
 from deepprune.prune.protocol import Command, Compare, Event, Generate, Method, Stop, Votes
-
-NO_JUDGE = "none"  # in records of methods without one
 
 
 class LiveQuestion:
@@ -49,8 +47,6 @@ class LiveQuestion:
         self.log: list[Event] = []
         self.votes: Votes = {}
         self.judge_failed: str | None = None
-        if METHODS[settings.method].needs_confidence:
-            reasoner.top = max(reasoner.top, settings.windows.top_k)
 
     async def run(self) -> Pruning:
         """Answer the question. Raises ReasonerLost, and JudgeLost unless the settings go on without a judge."""
@@ -74,13 +70,17 @@ class LiveQuestion:
         finally:
             await self._end()
 
+    @property
+    def _options(self) -> Any:
+        """The method's settings."""
+        return METHODS[self.settings.method].settings() if self.settings.options is None else self.settings.options
+
     def _method(self) -> Method:
-        s, kind, key = self.settings, METHODS[self.settings.method], self.problem.problem_id
-        if not kind.needs_judge:
-            return kind.start(s.n, s.options, key)
-        options = kind.settings() if s.options is None else s.options
-        self.clustering = Clustering(s.n, options.cluster, key)
-        return kind.start(s.n, options, key, clusters=self.clustering)
+        n, kind, key, options = self.settings.n, METHODS[self.settings.method], self.problem.problem_id, self._options
+        if not kind.clusters:
+            return kind.start(n, options, key)
+        self.clustering = Clustering(n, options.cluster, key)
+        return kind.start(n, options, key, clusters=self.clustering)
 
     async def _answer(self, method: Method) -> Pruning:
         """Do what the method wants, until it returns its votes."""
@@ -134,12 +134,15 @@ class LiveQuestion:
         )
 
     def _recorded(self) -> dict[str, Any]:
-        """The settings, as Pruning.settings holds them."""
-        s, kind = self.settings, METHODS[self.settings.method]
-        options = kind.settings() if s.options is None else s.options
-        if kind.needs_judge:
-            return rules.recorded(options.cluster, options.finish, s.truncation, s.n, "held")
-        return {"method": s.method} | dataclasses.asdict(options) | {"n": s.n, "order": "started"}
+        """The method and its settings, as Pruning.settings holds them."""
+        s, kind, options = self.settings, METHODS[self.settings.method], self._options
+        how = dataclasses.asdict(options)
+        if kind.clusters:  # what the recorded path has too is named as there
+            how = {name: value for name, value in how.items() if name not in ("cluster", "finish")}
+            how |= rules.recorded(options.cluster, options.finish, s.truncation, s.n, "held")
+        elif kind.needs_judge:
+            how |= s.truncation.as_dict()
+        return {"method": s.method} | how | {"n": s.n, "order": "held" if kind.needs_judge else "started"}
 
     def tokens(self) -> dict[str, int]:
         """Tokens by kind, as Pruning.tokens; stopped: of traces that were stopped on their way, where there are some.

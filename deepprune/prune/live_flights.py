@@ -18,7 +18,7 @@ from deepprune.data import confidence
 from deepprune.data.confidence import Windows
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
-from deepprune.engines.reasoners import Reasoner, ReasonerLost
+from deepprune.engines.reasoners import Chunk, Reasoner, ReasonerLost
 from deepprune.prune.protocol import PREFIX, Dropped, Ended, Generate, Held
 
 STATES = ("waiting", "started", "held", "resumed", "finished", "stopped", "pruned")
@@ -73,7 +73,7 @@ class Flights:
     """What is in flight of one question's traces. tell: gets the kind of what happened, and the trace.
 
     slots: as many requests as may run at once, over all questions; tokenizer: cuts, in truncation by tokens;
-    windows: of confidence.
+    windows: of the tokens' confidence (None: not asked for).
     """
 
     def __init__(
@@ -85,10 +85,11 @@ class Flights:
         slots: asyncio.Semaphore,
         tokenizer: Any,
         tell: Callable[[str, LiveTrace], None],
-        windows: Windows,
+        windows: Windows | None,
     ):
         self.reasoner, self.prompt, self.sampling, self.truncation = reasoner, prompt, sampling, truncation
         self.slots, self.tokenizer, self.tell, self.windows = slots, tokenizer, tell, windows
+        self.more = {"top": windows.top_k} if windows else {}  # of each request
         self.last: dict[int, Flight] = {}  # of each trace
         self.happened: asyncio.Queue[tuple[Flight | None, Any]] = asyncio.Queue()
 
@@ -167,6 +168,14 @@ class Flights:
             if flight.below is not None:  # a trace that is shorter than a window is one
                 flight.dropped = confidence.lowest_group(self.windows.summarise(trace.confidences)) < flight.below
 
+    def _fell(self, flight: Flight, chunk: Chunk) -> bool:
+        """Note the confidence of new tokens; whether it fell below what the flight's command allows."""
+        if not self.windows:
+            return False
+        confidences, known = flight.trace.confidences, len(flight.trace.confidences)
+        confidences += self.windows.of(chunk.likely)
+        return flight.below is not None and self.windows.fell_below(confidences, known, flight.below)
+
     async def _generate(self, flight: Flight, state: str) -> None:
         """Generate until the prefix is complete, the trace ends or it is stopped."""
         trace, stop = flight.trace, flight.stop
@@ -174,29 +183,32 @@ class Flights:
         if left < 1:
             trace.finish_reason = "length"
             return
-        watch, reason = self.truncation.watch(self.tokenizer), None
-        if trace.pieces and flight.goal == PREFIX:  # it was stopped on the way
-            watch.add(trace.text)
+        watch = reason = None
         async with self.slots:
             flight.running, trace.state = True, state
             self.tell(state, trace)
             # aclosing: a cancelled task must end its request in the engine now, not when the generator is collected.
-            stream = self.reasoner.stream(self.prompt + trace.token_ids, self.sampling, left, stop)
+            stream = self.reasoner.stream(self.prompt + trace.token_ids, self.sampling, left, stop, **self.more)
             async with contextlib.aclosing(stream):
                 async for chunk in stream:
                     trace.pieces.append(chunk.text)
                     trace.token_ids += chunk.token_ids
                     flight.tokens += len(chunk.token_ids)
-                    known = len(trace.confidences)
-                    trace.confidences += self.windows.of(chunk.likely)
                     reason = chunk.finish_reason
+                    fell = self._fell(flight, chunk)
                     if reason in ("stop", "length"):
                         trace.finish_reason = reason
-                    elif watch.add(chunk.text) and flight.goal == PREFIX:
-                        stop.set()
-                    elif flight.below is not None and self.windows.fell_below(trace.confidences, known, flight.below):
-                        flight.dropped = True
-                        stop.set()
+                    elif flight.goal == PREFIX:
+                        seen = chunk.text
+                        if watch is None:  # of what was generated on an earlier way too
+                            watch, seen = self.truncation.watch(self.tokenizer), trace.text
+                        if watch.add(seen):
+                            stop.set()
+                    else:
+                        watch = None
+                        if fell:
+                            flight.dropped = True
+                            stop.set()
         if not trace.whole and not stop.is_set():
             raise ReasonerLost(
                 f"{self.reasoner.name}: a request ended before its trace did ({reason or 'no reason given'})"

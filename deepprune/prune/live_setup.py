@@ -9,35 +9,68 @@ from deepprune import judges
 from deepprune.base import config, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
+from deepprune.data.confidence import Windows
 from deepprune.data.sampling import SamplingSettings, check_context
 from deepprune.engines.reasoners import EngineReasoner, FleetReasoner, Reasoner, ServerReasoner
+from deepprune.prune import live_options
 from deepprune.prune.clustering import ClusterSettings
-from deepprune.prune.live_traces import ON_JUDGE_FAILURE, LiveSettings
-from deepprune.prune.methods.deepprune import DeepPruneSettings
+from deepprune.prune.live_options import MethodSettings
+from deepprune.prune.live_traces import NO_JUDGE, ON_JUDGE_FAILURE, LiveSettings
+from deepprune.prune.methods import METHODS
 from deepprune.prune.rules import RuleSettings
 
 
 @dataclasses.dataclass
-class LivePruneSettings(RuleSettings, SamplingSettings, judges.JudgeServerSettings):
+class JudgedSettings(RuleSettings):
+    """Of methods that need a judge."""
+
+    judge: str = setting("vllm", "kind of judge", choices=judges.kinds(needs_labels=False))
+    judge_model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
+    judge_served_model: str | None = setting(
+        None, "the judge's servers: which of the models that they offer (default: the first)", free=True
+    )
+    tokenizer: str | None = setting(None, "truncation by tokens: model whose tokenizer cuts (default: the reasoner's)")
+    asks: str = config.like(ClusterSettings, "asks", "needed")
+    on_judge_failure: str = setting(
+        "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
+    )
+    judge_memory: float = setting(
+        0.3, "engines on a GPU: share of its memory for the judge", free=True, above=0, at_most=1
+    )
+    judge_dtype: str = config.dtype("engines: the judge's weights' type")
+    judge_profile: str | None = config.like(judges.JudgeSettings, "judge_profile")
+    other_truncation: bool = config.like(judges.JudgeSettings, "other_truncation")
+    least_label_mass: float = config.like(judges.JudgeSettings, "least_label_mass")
+
+
+@dataclasses.dataclass
+class ConfidenceSettings:
+    """Of methods that look at the tokens' confidence."""
+
+    confidence_top_k: int = setting(Windows.top_k, "log-probabilities averaged a token", at_least=1)
+    confidence_window: int = setting(Windows.window, "tokens in a confidence window", at_least=1)
+    confidence_stride: int = setting(Windows.stride, "look at a window's mean every so many tokens", at_least=1)
+
+
+@dataclasses.dataclass
+class LivePruneSettings(
+    MethodSettings, ConfidenceSettings, JudgedSettings, SamplingSettings, judges.JudgeServerSettings
+):
     reasoner: str = setting(
         config.REQUIRED, "the reasoner's model: folder or hub id (its tokenizer, with --reasoner-url)"
     )
+    method: str = setting("deepprune", "how a question is answered", choices=METHODS)
     output: str | None = setting(None, "JSONL file of Pruning records (not needed with --question)", ends=config.JSONL)
     problems: list[str] = setting([], "JSONL files of Problem records")
     question: str | None = setting(None, "one question instead of --problems")
-    judge: str = setting("vllm", "kind of judge", choices=judges.kinds(needs_labels=False))
-    judge_model: str | None = setting(None, "the judge's model: folder, LoRA adapter folder or hub id")
     reasoner_url: list[str] = setting(
         [],
         "vLLM servers of the reasoner, as http://127.0.0.1:8000/v1; several share the work",
         free=True,
         is_url=True,
     )
-    judge_served_model: str | None = setting(
-        None, "the judge's servers: which of the models that they offer (default: the first)", free=True
-    )
     reasoner_name: str | None = setting(None, "name to record instead of --reasoner (for local folders)")
-    n: int = setting(64, "traces a question", at_least=1)
+    n: int = setting(64, "most traces a question", at_least=1)
     limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True, at_least=1)
     questions: int = setting(4, "questions in progress at once", free=True, at_least=1)
     max_num_seqs: int = setting(64, "traces generated at once, over all questions", free=True, at_least=1)
@@ -45,39 +78,69 @@ class LivePruneSettings(RuleSettings, SamplingSettings, judges.JudgeServerSettin
     suffix: str = setting(
         "\n\nThink step by step, then give the final answer in \\boxed{}.", "appended to each question"
     )
-    tokenizer: str | None = setting(None, "truncation by tokens: model whose tokenizer cuts (default: the reasoner's)")
-    asks: str = config.like(ClusterSettings, "asks", "needed")
-    on_judge_failure: str = setting(
-        "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
-    )
     reasoner_memory: float = setting(
         0.6, "engines on a GPU: share of its memory for the reasoner", free=True, above=0, at_most=1
     )
-    judge_memory: float = setting(
-        0.3, "engines on a GPU: share of its memory for the judge", free=True, above=0, at_most=1
-    )
     dtype: str = config.dtype("engines: the reasoner's weights' type")
-    judge_dtype: str = config.dtype("engines: the judge's weights' type")
     max_model_len: int | None = setting(
         None, "context length in tokens of both engines (default: the models')", free=True, at_least=2
     )
     engine_args: list[str] = setting(
         [], "further arguments of the reasoner's vLLM engine, as NAME=VALUE, passed on unread"
     )
-    judge_profile: str | None = config.like(judges.JudgeSettings, "judge_profile")
-    other_truncation: bool = config.like(judges.JudgeSettings, "other_truncation")
-    least_label_mass: float = config.like(judges.JudgeSettings, "least_label_mass")
     overwrite: bool = setting(False, "replace an existing output")
+
+    @property
+    def judged(self) -> bool:
+        """Whether the method needs a judge."""
+        return METHODS[self.method].needs_judge
+
+    def not_used(self) -> set[str]:
+        """The names of the settings that the method has no use for."""
+        others = {name for method in METHODS if method != self.method for name in live_options.own(method)}
+        judge = {field.name for field in dataclasses.fields(JudgedSettings)} - {"seed"} | {"judge_url"}
+        confidence = {field.name for field in dataclasses.fields(ConfidenceSettings)}
+        needs_confidence = METHODS[self.method].needs_confidence
+        return others | (set() if self.judged else judge) | (set() if needs_confidence else confidence)
+
+    def made_from(self, prompt_version: str | None) -> dict[str, Any]:
+        """The settings that tell what an output is, for its manifest: those that the method uses."""
+        skip = self.not_used() | {"problems", "judge_model"}  # these are known by what they hold
+        skip |= set() if self.judged else {"prompt_version"}
+        return {name: value for name, value in super().made_from(prompt_version).items() if name not in skip}
 
 
 def check(settings: LivePruneSettings) -> None:
     """Raise UserError for settings that do not go together; start the process again if vLLM needs it."""
-    settings.judge = settings.kind_of_judge(settings.judge)
+    unused = unused_of_recipe(settings)
+    live_options.options(settings.method, settings)
     settings.template_args(), config.arguments("--engine-args", settings.engine_args)
     if settings.reasoner_url and settings.engine_args:
         raise UserError("--engine-args are of an engine in this process, not of --reasoner-url")
     if not settings.reasoner_url:
         check_context(settings.max_tokens, settings.max_model_len)
+    if settings.judged:
+        check_judge(settings)
+    if not settings.reasoner_url or settings.judged and judges.KINDS[settings.judge].needs_vllm:
+        runtime.ensure()
+    if unused:
+        print(unused)
+
+
+def unused_of_recipe(settings: LivePruneSettings) -> str:
+    """A line on the recipe's settings that the method has no use for, or ''. Raises UserError for such options."""
+    given = vars(settings).get("given", {})
+    unused = {name: given[name] for name in sorted(settings.not_used() & given.keys())}
+    options = [where for where in unused.values() if where.startswith("--")]
+    if options:
+        raise UserError(f"the method {settings.method} has no use for {', '.join(options)} (--help says what has)")
+    recipes = "".join(set(unused.values()))
+    return f"{recipes}: the method {settings.method} has no use for {', '.join(unused)}" if unused else ""
+
+
+def check_judge(settings: LivePruneSettings) -> None:
+    """Raise UserError for a judge that does not go with the other settings."""
+    settings.judge = settings.kind_of_judge(settings.judge)
     if runtime.has_gpu() and not settings.reasoner_url and judges.KINDS[settings.judge].needs_vllm:
         if settings.reasoner_memory + settings.judge_memory > 1:
             raise UserError(
@@ -86,8 +149,6 @@ def check(settings: LivePruneSettings) -> None:
             )
     profile = judges.profile_of(settings.judge, settings.judge_model, settings.judge_profile)
     profile.check_truncation([settings.cut().as_dict()], settings.other_truncation)
-    if not settings.reasoner_url or judges.KINDS[settings.judge].needs_vllm:
-        runtime.ensure()
 
 
 def one_server(settings: LivePruneSettings) -> bool:
@@ -97,7 +158,9 @@ def one_server(settings: LivePruneSettings) -> bool:
 
 
 def describe_judge(settings: LivePruneSettings) -> dict[str, Any]:
-    """judges.describe of the judge, known without opening it."""
+    """judges.describe of the judge, known without opening it; of a method without one its name ('none') and size."""
+    if not settings.judged:
+        return {"name": NO_JUDGE, "parameters": 0, "prompt_version": None}
     return judges.describe(settings.judge, settings.judge_model, settings.seed, settings.judge_profile)
 
 
@@ -106,14 +169,15 @@ def how(settings: LivePruneSettings) -> LiveSettings:
     return LiveSettings(
         settings.n,
         settings.cut(),
-        "deepprune",
-        DeepPruneSettings(settings.cluster_rule(), settings.finish_rule()),
+        settings.method,
+        live_options.options(settings.method, settings),
         settings.sampling(),
         settings.suffix,
         settings.system,
         settings.on_judge_failure,
         settings.seed,
         template=settings.template_args(),
+        windows=Windows(settings.confidence_top_k, settings.confidence_window, settings.confidence_stride),
     )
 
 

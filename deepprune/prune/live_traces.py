@@ -21,6 +21,7 @@ from deepprune.prune.methods import METHODS
 from deepprune.prune.protocol import PREFIX, Dropped, Ended, Event, Generate, Held
 
 ON_JUDGE_FAILURE = ("stop", "consensus")
+NO_JUDGE = "none"  # in records of methods without one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,8 @@ class LiveTraces:
             reasoner.tokenizer, problem.question, settings.system, settings.suffix, **settings.template
         )
         sampling, cut = settings.sampling, settings.truncation
-        self.flights = Flights(reasoner, prompt, sampling, cut, slots, tokenizer, self.event, settings.windows)
+        windows = settings.windows if METHODS[settings.method].needs_confidence else None
+        self.flights = Flights(reasoner, prompt, sampling, cut, slots, tokenizer, self.event, windows)
         self.all = [LiveTrace(number) for number in range(settings.n)]
         self.arrived: list[LiveTrace] = []  # in the order of being held, or of ending
         self.ended: list[LiveTrace] = []  # told to the method, in that order

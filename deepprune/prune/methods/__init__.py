@@ -19,11 +19,15 @@ from deepprune.prune.protocol import Method
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A method. where: 'module:function'. needs_judge: it compares prefixes; needs_confidence: of tokens."""
+    """A method. where: 'module:function'. needs_judge: it compares prefixes; needs_confidence: of tokens.
+
+    clusters: its settings are those of a clustering and a finish rule, and it takes the Clustering to use.
+    """
 
     where: str
     needs_judge: bool = False
     needs_confidence: bool = False
+    clusters: bool = False
 
     @property
     def settings(self) -> type:
@@ -40,5 +44,5 @@ METHODS = {
     "adaptive": Kind("deepprune.prune.methods.adaptive:adaptive"),
     "esc": Kind("deepprune.prune.methods.esc:esc"),
     "deepconf": Kind("deepprune.prune.methods.deepconf:deepconf", needs_confidence=True),
-    "deepprune": Kind("deepprune.prune.methods.deepprune:deepprune", needs_judge=True),
+    "deepprune": Kind("deepprune.prune.methods.deepprune:deepprune", needs_judge=True, clusters=True),
 }
