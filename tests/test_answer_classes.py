@@ -1,6 +1,7 @@
 """A problem's answers in classes, and the vote: in any order the same, and bounded where comparisons never end."""
 
 import random
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -128,6 +129,47 @@ def test_the_vote_does_not_depend_on_the_order():
     for seed in range(30):
         random.Random(seed).shuffle(stated)
         assert answers.majority(stated) in ("25", "25%") and answers.same(answers.majority(stated), "25")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["1/2", "0.5", "2", "2.0", "-3", r"\frac{2}{1}", "x", None]), max_size=12))
+def test_one_after_the_other_they_are_in_the_same_classes(stated):
+    grouped = answers.Classes()
+    assert [grouped.add(answer) for answer in stated] == answers.classes(stated)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(NOT_TRANSITIVE).flatmap(st.permutations))
+def test_one_after_the_other_no_class_holds_answers_that_differ(stated):
+    """5 m and 5 cm, though a bare 5 came first, which is both; and what was told of an answer stays."""
+    grouped = answers.Classes()
+    told = [grouped.add(answer) for answer in stated]
+    assert [grouped.add(answer) for answer in stated] == told
+    for label in set(told):
+        names = [a for a, of in zip(stated, told, strict=True) if of == label and re.search(r"[a-z_£€$]", a)]
+        numbers = {a for a, of in zip(stated, told, strict=True) if of == label} & {"25", "0.25"}
+        values = [a.split("=")[-1] for a in names]
+        assert len(numbers) < 2 and all(answers.same(a, b) is not False for a in values for b in values)
+
+
+def test_each_spelling_is_compared_with_each_class_once(slow, monkeypatch):
+    compared, really = [], equality._same_math
+    monkeypatch.setattr(equality, "_same_math", lambda a, b, *more: compared.append((a, b)) or really(a, b, *more))
+    stated = [f"{x}+{y}z" for y in range(3) for x in "ab"] + [f"z{y}+{x}" for y in range(3) for x in "ab"]
+    grouped = answers.Classes()
+    for answer in stated * 10:
+        grouped.add(answer)
+    assert len(compared) == len(set(compared)) <= len(set(stated)) * len(grouped.firsts)
+    before = len(compared)
+    for answer in stated:
+        grouped.add(answer)
+    assert len(compared) == before
+
+
+def test_comparisons_that_never_end_are_bounded_one_after_the_other(slow):
+    grouped = answers.Classes()
+    told = [grouped.add(a) for a in ["x+y", "y+x", *(f"monster^{{{i}x}}" for i in range(100))] * 3]
+    assert told[:102] == [0, 0, *range(1, 101)] and len(hung(slow)) == equality.HUNG_COMPARISONS
 
 
 def test_units_and_bases_that_differ_are_in_different_classes():

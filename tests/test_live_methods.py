@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
+from conftest import make_problem
 from test_live import PROBLEM, MadeUp, Noisy, texts
 
 from deepprune.data import answers
+from deepprune.data.answers import equality
+from deepprune.data.answers.math_worker import Outcome, Values
 from deepprune.data.confidence import Windows
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
@@ -104,15 +108,26 @@ def test_the_recorded_traces_of_a_live_run_are_decided_alike(name, options):
     assert (played.tokens, played.sequential) == (pruning.tokens["total"], pruning.tokens["sequential"])
 
 
+class Waiting(MadeUp):
+    """Traces 1 and 2 do not get past their fourth word before they are stopped."""
+
+    async def stream(self, prompt, sampling, max_tokens, stop, top=0):
+        words = []
+        async with contextlib.aclosing(super().stream(prompt, sampling, max_tokens, stop, top)) as chunks:
+            async for chunk in chunks:
+                words.append(chunk.text)
+                if words[0] in ("T1", "T2") and len(words) == 4:
+                    await stop.wait()
+                yield chunk
+
+
 @pytest.mark.parametrize(("name", "options"), AS_THEY_COME)
 def test_what_is_in_flight_is_stopped_when_the_vote_is_decided(name, options):
-    reasoner = MadeUp(texts(N), seed=3)
-    question, pruning, whole = run(name, options, reasoner, slots=N)
-    lengths = {t.number: len(next(x for x in texts(N) if x.startswith(f"T{t.number} ")).split(" ")) for t in
-               question.traces.all if t.token_ids}  # fmt: skip
+    question, pruning, whole = run(name, options, Waiting(texts(N), seed=3), slots=N)
     stopped = [t for t in question.traces.all if t.state == "stopped"]
-    assert stopped and pruning.tokens["stopped"] == sum(len(t.token_ids) for t in stopped)
-    assert all(len(t.token_ids) < lengths[t.number] and t not in question.traces.finished() for t in stopped)
+    assert {1, 2} <= {t.number for t in stopped} and pruning.tokens["stopped"] == sum(len(t.token_ids) for t in stopped)
+    assert [len(question.traces.all[number].token_ids) for number in (1, 2)] == [4, 4]  # at the next token
+    assert not set(stopped) & set(question.traces.finished()) and len(whole) == len(question.traces.ended)
     for trace in stopped:
         record = question.traces.record(trace)
         assert record.finish_reason == "abort" and record.answer is None and record.n_tokens >= len(trace.token_ids)
@@ -175,3 +190,40 @@ def test_a_stopped_trace_goes_on_and_one_in_flight_gets_a_new_goal(monkeypatch):
     question, pruning, whole = run("deepprune", DeepPruneSettings(), reasoner)
     assert pruning.tokens["total"] == reasoner.count and len(whole) == len(pruning.finished) == 3
     assert {t.text for t in whole} <= set(texts(N)) and "stopped" not in pruning.tokens
+
+
+def test_each_answer_is_compared_once_and_the_other_questions_do_not_wait(monkeypatch):
+    """A comparison that takes until another question is answered: neither the event loop nor that question waits."""
+    answered, compared = threading.Event(), []
+
+    class Patient:
+        def values(self, a, seconds):
+            return Values(None)
+
+        def same(self, a, b, seconds):
+            compared.append((a, b))
+            assert answered.wait(60)
+            return Outcome(False)
+
+    monkeypatch.setattr(equality, "_worker", Patient())
+    for name in ("_cache", "_values"):
+        monkeypatch.setattr(equality, name, {})
+    odd = [f"T{i} a so thus \\boxed{{x_{i % 2}+{i % 4}}}" for i in range(N)]
+
+    async def answer(stated, problem):
+        how = LiveSettings(N, CUT, "consensus", None, Sampling(max_tokens=200), " suffix")
+        question = LiveQuestion(problem, MadeUp(stated), None, how, asyncio.Semaphore(8), None)
+        await question.run()
+        return question
+
+    async def main():
+        waiting = asyncio.create_task(answer(odd, make_problem(3, "7")))
+        while not compared:
+            await asyncio.sleep(0.001)
+        question = await answer([f"T{i} a so thus \\boxed{{{i}}}" for i in range(N)], make_problem(4, "8"))
+        answered.set()
+        return question, await waiting
+
+    plain, patient = asyncio.run(main())
+    assert len(set(plain.traces.ended.values())) == N and set(patient.traces.ended.values()) == set(range(4))
+    assert len(compared) == len(set(compared)) == 6 + 4  # the four answers with each other, and each with the right one

@@ -128,7 +128,7 @@ class Answerer:
         started: list[float] = []
         live, pruning = await self.run(problem, lambda _: started.append(time.monotonic()), tell)
         seconds = time.monotonic() - started[0]
-        votes, confidence = _votes(live)
+        votes, confidence = await asyncio.to_thread(_votes, live)
         arrived = live.traces.arrived
         return Answer(
             pruning.answer,

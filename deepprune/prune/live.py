@@ -96,7 +96,7 @@ class LiveQuestion:
             event = await self.traces.next()
             self.log.append(event)
         await self._end()
-        return self._pruning()
+        return await self._pruning()
 
     def _do(self, command: Command) -> None:
         if isinstance(command, Generate):
@@ -110,23 +110,28 @@ class LiveQuestion:
         await self.comparisons.end()
         await self.traces.end()
 
-    def _pruning(self) -> Pruning:
+    def _decision(self) -> tuple[str | None, bool | None]:
+        """The answer that the votes give, and whether it is right (None: not graded)."""
+        problem, records = self.problem, [self.traces.all[number].record for number in self.votes]
+        answer = answers.majority([r.answer for r in records], problem.answer_type, list(self.votes.values()))
+        return answer, answers.same(answer, problem.gold, problem.answer_type) if problem.gold else None
+
+    async def _pruning(self) -> Pruning:
         """The Pruning record of the votes."""
-        problem, traces = self.problem, self.traces
+        traces = self.traces
         traces.prune()
-        voted = [traces.all[number].record.answer for number in self.votes]
-        answer = answers.majority(voted, problem.answer_type, list(self.votes.values()))
+        answer, correct = await asyncio.to_thread(self._decision)
         traces.event("answered", answer=answer)
         ids = [traces.record(t).trace_id for t in traces.arrived]
         clusters = self.clustering.clusters if self.clustering else []
         return Pruning(
-            problem.problem_id,
+            self.problem.problem_id,
             self.judge.judge.name if self.judge else NO_JUDGE,
             self._recorded() | {"live": True, "judge_failed": self.judge_failed},
             [[ids[i] for i in c] for c in finishing.first(clusters, len(ids))],
             [traces.record(t).trace_id for t in traces.finished()],
             answer,
-            answers.same(answer, problem.gold, problem.answer_type) if problem.gold else None,
+            correct,
             self.tokens(),
             self.comparisons.calls,
             self.comparisons.prompt_tokens,

@@ -1,4 +1,8 @@
-"""One question's traces while they are generated: what a method wants of them, what it is told, their records."""
+"""One question's traces while they are generated: what a method wants of them, what it is told, their records.
+
+Answers are read, graded and compared in threads: a comparison may take seconds of the math worker, and the other
+questions' tokens do not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +85,8 @@ class LiveTraces:
         self.flights = Flights(reasoner, prompt, sampling, cut, slots, tokenizer, self.event, windows)
         self.all = [LiveTrace(number) for number in range(settings.n)]
         self.arrived: list[LiveTrace] = []  # in the order of being held, or of ending
-        self.ended: list[LiveTrace] = []  # told to the method, in that order
+        self.ended: dict[int, int | None] = {}  # those told to the method: their answers' classes
+        self.classes = answers.Classes(problem.answer_type)
         self.wanted: dict[int, None] = {}  # to be generated to the end, in the order in which that was asked for
         self.depth = 0
         self.holds = METHODS[settings.method].needs_judge
@@ -109,28 +114,27 @@ class LiveTraces:
         self.depth = max(self.depth, flight.depth + flight.tokens)
         state = trace.state
         trace.state = "stopped" if event is Dropped else "finished" if trace.whole else "held"
-        self._settle(trace)
+        await self._settle(trace)
         if state != trace.state:
             self.event(trace.state, trace, **({} if trace.arrival is None else {"arrival": trace.arrival}))
         if event is Held:
             return Held(trace.number)
         if event is Dropped:
             return Dropped(trace.number)
-        if trace not in self.ended:
-            self.ended.append(trace)
-        labels = answers.classes([t.record.answer for t in self.ended], self.problem.answer_type)
+        if trace.number not in self.ended:
+            self.ended[trace.number] = await asyncio.to_thread(self.classes.add, trace.record.answer)
         summary = trace.record.confidence
         lowest = None if summary is None else confidence.lowest_group(summary)
-        return Ended(trace.number, labels[self.ended.index(trace)], lowest)
+        return Ended(trace.number, self.ended[trace.number], lowest)
 
-    def _settle(self, trace: LiveTrace) -> None:
+    async def _settle(self, trace: LiveTrace) -> None:
         """Give a trace that is held or at its end its place, and keep it if it is whole."""
         if trace not in self.arrived:
             if self.holds:
                 trace.arrival = len(self.arrived)
             self.arrived.append(trace)
         if trace.whole and trace.record is None:
-            trace.record = self.record(trace)
+            trace.record = await asyncio.to_thread(self.record, trace)
             self.keep(trace.record)
 
     async def end(self) -> None:
@@ -140,7 +144,7 @@ class LiveTraces:
             if trace.state in ("started", "resumed"):  # its request had to be cancelled, or nobody waited for its end
                 trace.state = "finished" if trace.whole else "stopped"
             if trace.whole or trace.state == "stopped":
-                self._settle(trace)
+                await self._settle(trace)
 
     def prune(self) -> None:
         """Tell of the held traces that nobody went on with."""
@@ -151,14 +155,17 @@ class LiveTraces:
 
     def finished(self) -> list[LiveTrace]:
         """The traces that were generated to the end, in the order in which that was asked for."""
-        return [self.all[number] for number in self.wanted if self.all[number] in self.ended]
+        return [self.all[number] for number in self.wanted if number in self.ended]
 
     def record(self, trace: LiveTrace) -> Trace:
         """The Trace record. Its sample index is its place in the order of being held, or else of starting."""
         if trace.record:
             return trace.record
-        record = traces.make(
+        # A prefix that happens to hold an answer has not been finished.
+        answer = answers.extract(trace.text, self.problem.answer_type) if trace.whole else None
+        return traces.graded(
             self.problem,
+            answer,
             self.reasoner.name,
             trace.number if trace.arrival is None else trace.arrival,
             trace.text,
@@ -167,6 +174,3 @@ class LiveTraces:
             self.settings.recorded_sampling(),
             self.settings.windows.summarise(trace.confidences),
         )
-        if not trace.whole:  # a prefix that happens to hold an answer has not been finished
-            record.answer = record.correct = None
-        return record

@@ -5,8 +5,8 @@ letters.py, mathematics.py and readers.py. Comparing: equality.py on top of spel
 math_worker.py. Both stand on latex.py, decoration.py, characters.py and sentences.py.
 """
 
-from deepprune.data.answers.equality import classes, majority, normalise, readable, right_class, same
+from deepprune.data.answers.equality import Classes, classes, majority, normalise, readable, right_class, same
 from deepprune.data.answers.extraction import extract
 from deepprune.data.answers.latex import last_boxed
 
-__all__ = ["classes", "extract", "last_boxed", "majority", "normalise", "readable", "right_class", "same"]
+__all__ = ["Classes", "classes", "extract", "last_boxed", "majority", "normalise", "readable", "right_class", "same"]

@@ -198,6 +198,46 @@ def _rank(reading: Reading) -> int:
     return 2 if reading.unit == "%" else 0 if reading.unit else 1
 
 
+class Classes:
+    """A problem's answers in classes, one answer after the other: the class that is told of an answer stays its.
+
+    An answer joins the first class whose first spelling is the `same`. A spelling with a unit takes that place from one
+    without, as a bare 5 is the same as 5 m and as 5 cm; one without takes it from a percentage. So the answers of a
+    class are the same even where `same` is not transitive, but which of two classes a bare 5 joins depends on what came
+    before it. Each spelling is compared with each class once at most; 2 x HUNG_COMPARISONS never end.
+    """
+
+    def __init__(self, answer_type: str = "math") -> None:
+        self.answer_type = answer_type
+        self.budget = _Budget(strict=True)
+        self.firsts: list[Reading] = []  # of each class
+        self.place: dict[Reading | str, int] = {}  # of each spelling
+
+    def spell(self, answer: str) -> Reading | str:
+        """The spelling that an answer is known by here."""
+        return read(answer) if self.answer_type == "math" else normalise(answer, self.answer_type)
+
+    def add(self, answer: str | None) -> int | None:
+        """The answer's class: 0, 1, 2 ... by first appearance; None: unknown."""
+        return None if answer is None else self.join(self.spell(answer))
+
+    def join(self, spelling: Reading | str) -> int:
+        """The class of a spelling."""
+        if spelling not in self.place:
+            is_math = self.answer_type == "math"
+            self.place[spelling] = self._compared(spelling) if is_math else len(self.place)
+        return self.place[spelling]
+
+    def _compared(self, spelling: Reading) -> int:
+        for index, first in enumerate(self.firsts):
+            if _same_math(spelling, first, (self.budget,)):
+                if _rank(spelling) < _rank(first):
+                    self.firsts[index] = spelling
+                return index
+        self.firsts.append(spelling)
+        return len(self.firsts) - 1
+
+
 def classes(answers: Sequence[str | None], answer_type: str = "math") -> list[int | None]:
     """Equivalence class of each answer: 0, 1, 2 ... by first appearance, None where the answer is unknown.
 
@@ -209,27 +249,16 @@ def classes(answers: Sequence[str | None], answer_type: str = "math") -> list[in
     A problem with n traces and c distinct answers costs at most (distinct spellings) x c comparisons, not n^2, and
     2 x HUNG_COMPARISONS that never end. An answer that cannot be compared with anything opens a class of its own.
     """
-    if answer_type == "math":
-        spellings = [None if answer is None else read(answer) for answer in answers]
-    else:
-        spellings = [None if answer is None else normalise(answer, answer_type) for answer in answers]
+    grouped = Classes(answer_type)
+    spellings = [None if answer is None else grouped.spell(answer) for answer in answers]
     counts = collections.Counter(s for s in spellings if s is not None)
-    place: dict = {}
+    order = list(counts)
     if answer_type == "math":
-        budget = _Budget(strict=True)
-        firsts: list[Reading] = []
-        for spelling in sorted(counts, key=lambda r: (_rank(r), -counts[r], len(r.value), r.value, r.unit)):
-            for index, first in enumerate(firsts):
-                if _same_math(spelling, first, (budget,)):
-                    place[spelling] = index
-                    break
-            else:
-                place[spelling] = len(firsts)
-                firsts.append(spelling)
-    else:
-        place = {spelling: index for index, spelling in enumerate(counts)}
+        order.sort(key=lambda r: (_rank(r), -counts[r], len(r.value), r.value, r.unit))
+    for spelling in order:
+        grouped.join(spelling)
     numbers: dict[int, int] = {}
-    return [None if s is None else numbers.setdefault(place[s], len(numbers)) for s in spellings]
+    return [None if s is None else numbers.setdefault(grouped.join(s), len(numbers)) for s in spellings]
 
 
 def majority(
