@@ -56,8 +56,9 @@ def test_what_happens_is_told_while_it_does_and_what_breaks_is_raised():
     result, told = asyncio.run(main(MadeUp(texts(16)), options=AdaptiveSettings(batch=4, rolling=True)))
     kinds = [event["event"] for event in told]
     assert kinds[:4] == ["started"] * 4 and kinds[-1] == "answered" and told[-1]["answer"] == result.answer
-    assert kinds.count("finished") == result.states.count("finished")
-    assert max(e["tokens"] for e in told if "tokens" in e) == max(t.n_tokens for t in result.traces)
+    assert 0 < kinds.count("finished") <= result.states.count("finished")  # one may end while the vote is decided
+    ended = {e["trace"]: e["tokens"] for e in told if e["event"] == "finished"}
+    assert {t.n_tokens for t in result.traces} >= set(ended.values())
     broken = MadeUp(texts(16), fail_at=40)
     with pytest.raises(reasoners.ReasonerLost, match="the engine died"):
         asyncio.run(main(broken))

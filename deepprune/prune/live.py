@@ -132,7 +132,7 @@ class LiveQuestion:
             [traces.record(t).trace_id for t in traces.finished()],
             answer,
             correct,
-            self.tokens(),
+            self.traces.tokens(),
             self.comparisons.calls,
             self.comparisons.prompt_tokens,
             self.comparisons.cached_tokens,
@@ -148,29 +148,3 @@ class LiveQuestion:
         elif kind.needs_judge:
             how |= s.truncation.as_dict()
         return {"method": s.method} | how | {"n": s.n, "order": "held" if kind.needs_judge else "started"}
-
-    def tokens(self) -> dict[str, int]:
-        """Tokens by kind, as Pruning.tokens; stopped: of traces that were stopped on their way, where there are some.
-
-        What cons@n would have cost is an estimate: not all traces ended.
-        """
-        everything = self.traces.all
-        prefix, total = sum(t.prefix_tokens for t in everything), self.spent()
-        stopped = sum(len(t.token_ids) - t.prefix_tokens for t in everything if t.state == "stopped")
-        return {
-            "prefix": prefix,
-            "rest": total - prefix - stopped,
-            **({"stopped": stopped} if stopped else {}),
-            "total": total,
-            "consensus": self.consensus_tokens(),
-            "sequential": self.traces.depth,
-        }
-
-    def spent(self) -> int:
-        """Tokens generated so far."""
-        return sum(len(t.token_ids) for t in self.traces.all)
-
-    def consensus_tokens(self) -> int:
-        """An estimate of cons@n's tokens: n times the mean length of the traces that ended; 0 while none has."""
-        whole = [len(t.token_ids) for t in self.traces.all if t.whole]
-        return round(self.settings.n * sum(whole) / len(whole)) if whole else 0

@@ -53,7 +53,7 @@ class Display:
             table.add_column(column)
         for question in list(self.questions.values()):
             states = Counter(trace.state for trace in question.traces.all)
-            spent, consensus = question.spent(), question.consensus_tokens()
+            spent, consensus = question.traces.spent(), question.traces.consensus_tokens()
             sizes = sorted(map(len, question.clustering.clusters if question.clustering else []), reverse=True)
             table.add_row(
                 question.problem.question.strip().replace("\n", " ")[:40],

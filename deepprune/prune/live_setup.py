@@ -17,7 +17,7 @@ from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.live_options import MethodSettings
 from deepprune.prune.live_traces import NO_JUDGE, ON_JUDGE_FAILURE, LiveSettings
 from deepprune.prune.methods import METHODS
-from deepprune.prune.rules import RuleSettings
+from deepprune.prune.rules import CutSettings, RuleSettings
 
 
 @dataclasses.dataclass
@@ -98,10 +98,14 @@ class LivePruneSettings(
     def not_used(self) -> set[str]:
         """The names of the settings that the method has no use for."""
         others = {name for method in METHODS if method != self.method for name in live_options.own(method)}
-        judge = {field.name for field in dataclasses.fields(JudgedSettings)} - {"seed"} | {"judge_url"}
-        confidence = {field.name for field in dataclasses.fields(ConfidenceSettings)}
-        needs_confidence = METHODS[self.method].needs_confidence
-        return others | (set() if self.judged else judge) | (set() if needs_confidence else confidence)
+        cut, rules, judge, confidence = (
+            {field.name for field in dataclasses.fields(kind)}
+            for kind in (CutSettings, RuleSettings, JudgedSettings, ConfidenceSettings)
+        )
+        kind = METHODS[self.method]
+        needs = [(kind.clusters, rules - cut - {"seed"}), (kind.needs_confidence, confidence)]
+        needs.append((kind.needs_judge, judge - {"seed"} | {"judge_url"}))
+        return others.union(*(names for needed, names in needs if not needed))
 
     def made_from(self, prompt_version: str | None) -> dict[str, Any]:
         """The settings that tell what an output is, for its manifest: those that the method uses."""

@@ -174,3 +174,29 @@ class LiveTraces:
             self.settings.recorded_sampling(),
             self.settings.windows.summarise(trace.confidences),
         )
+
+    def tokens(self) -> dict[str, int]:
+        """Tokens by kind, as Pruning.tokens; stopped: of traces that were stopped on their way, where there are some.
+
+        What cons@n would have cost is an estimate: not all traces ended.
+        """
+        everything = self.all
+        prefix, total = sum(t.prefix_tokens for t in everything), self.spent()
+        stopped = sum(len(t.token_ids) - t.prefix_tokens for t in everything if t.state == "stopped")
+        return {
+            "prefix": prefix,
+            "rest": total - prefix - stopped,
+            **({"stopped": stopped} if stopped else {}),
+            "total": total,
+            "consensus": self.consensus_tokens(),
+            "sequential": self.depth,
+        }
+
+    def spent(self) -> int:
+        """Tokens generated so far."""
+        return sum(len(t.token_ids) for t in self.all)
+
+    def consensus_tokens(self) -> int:
+        """An estimate of cons@n's tokens: n times the mean length of the traces that ended; 0 while none has."""
+        whole = [len(t.token_ids) for t in self.all if t.whole]
+        return round(self.settings.n * sum(whole) / len(whole)) if whole else 0
