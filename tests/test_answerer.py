@@ -1,6 +1,7 @@
 """Questions answered from Python: the example of docs/live.md, several at once, and what is refused or cancelled."""
 
 import asyncio
+import itertools
 import re
 
 import pytest
@@ -15,6 +16,7 @@ from deepprune.engines import reasoners
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.live_judging import JudgeLost
+from deepprune.prune.live_slots import Slots
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
 
@@ -86,7 +88,7 @@ def test_a_reasoner_that_does_not_open_leaves_no_judge_open():
 
 def test_many_questions_share_the_reasoner_and_one_that_is_cancelled_leaves_nothing():
     async def main():
-        reasoner = MadeUp(texts(40))
+        reasoner = MadeUp([text for text in texts(80) if "{4}" in text])
         async with Answerer(reasoner, options=AdaptiveSettings(batch=4, rolling=True), n=8, questions=2) as answerer:
             results = await answerer.answer_many(["one", "two", "three"])
             assert reasoner.open_now == 0 and sum(r.tokens["total"] for r in results) == reasoner.count
@@ -100,6 +102,68 @@ def test_many_questions_share_the_reasoner_and_one_that_is_cancelled_leaves_noth
         return results
 
     assert [r.answer for r in asyncio.run(main())] == ["4"] * 3
+
+
+def test_a_free_place_goes_to_the_question_with_the_fewest_requests():
+    async def main():
+        slots, order, leave = Slots(4), [], asyncio.Event()
+        one, two, three = (slots.share() for _ in range(3))
+
+        async def request(name, share, until):
+            async with share:
+                order.append(name)
+                await until.wait()
+
+        first = asyncio.Event()
+        tasks = [asyncio.create_task(request("one", one, first if i == 0 else leave)) for i in range(9)]
+        tasks += [asyncio.create_task(request("two", two, leave)) for _ in range(3)]
+        tasks += [asyncio.create_task(request("three", three, leave)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert order == ["one"] * 4 and slots.free == 0
+        tasks[9].cancel()  # one that waits leaves nothing behind
+        await asyncio.sleep(0)
+        first.set()
+        await asyncio.sleep(0.01)
+        assert order == ["one"] * 4 + ["two"] and (one.running, two.running) == (3, 1)
+        leave.set()
+        await asyncio.wait(tasks)
+        assert order[5] == "three" and sorted(order[4:]) == ["one"] * 5 + ["three"] * 2 + ["two"] * 2
+        assert slots.free == 4 and not slots.waiting and one.running == two.running == three.running == 0
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_cancelled_when_its_turn_comes_gives_its_place_back():
+    async def main():
+        slots = Slots(1)
+        share = slots.share()
+
+        async def request():
+            async with share:
+                pass
+
+        await share.__aenter__()
+        waiting = [asyncio.create_task(request()) for _ in range(2)]
+        await asyncio.sleep(0)
+        await share.__aexit__()  # the first one's turn, of which it has not heard
+        waiting[0].cancel()
+        await asyncio.wait(waiting)
+        assert waiting[0].cancelled() and not waiting[1].cancelled() and slots.free == 1 and share.running == 0
+
+    asyncio.run(main())
+
+
+def test_many_questions_do_not_starve_each_other():
+    """With one place in the engine and 8 traces each, the second question is asked before the first has its answer."""
+
+    async def main():
+        reasoner, told = MadeUp(texts(16)), []
+        async with Answerer(reasoner, method="consensus", n=8, in_flight=1, questions=2) as answerer:
+            await asyncio.gather(*(answerer.answer(q, tell=told.append) for q in ("one", "two")))
+        return [e["problem_id"] for e in told if e["event"] == "started"]
+
+    started = asyncio.run(main())
+    assert all(a != b for a, b in itertools.pairwise(started[1:-1]))
 
 
 def test_what_makes_no_sense_is_refused():

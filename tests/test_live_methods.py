@@ -127,7 +127,7 @@ def test_what_is_in_flight_is_stopped_when_the_vote_is_decided(name, options):
     stopped = [t for t in question.traces.all if t.state == "stopped"]
     assert {1, 2} <= {t.number for t in stopped} and pruning.tokens["stopped"] == sum(len(t.token_ids) for t in stopped)
     assert [len(question.traces.all[number].token_ids) for number in (1, 2)] == [4, 4]  # at the next token
-    assert not set(stopped) & set(question.traces.finished()) and len(whole) == len(question.traces.ended)
+    assert not set(stopped) & set(question.traces.finished()) and len(whole) >= len(question.traces.ended)
     for trace in stopped:
         record = question.traces.record(trace)
         assert record.finish_reason == "abort" and record.answer is None and record.n_tokens >= len(trace.token_ids)

@@ -10,7 +10,7 @@ from deepprune.base import registry
 from deepprune.base.errors import UserError
 from deepprune.data import confidence
 from deepprune.evaluate import simulation
-from deepprune.prune import clustering
+from deepprune.prune import clustering, voting
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import RULES, FinishSettings
 from deepprune.prune.methods import METHODS
@@ -53,6 +53,53 @@ def test_stopping_early_changes_no_answer(traces):
     whole, early = done("consensus", traces), done("consensus", traces, ConsensusSettings(early=True))
     assert early.answer == whole.answer and early.tokens <= whole.tokens and early.sequential <= whole.sequential
     assert early.opened == len(traces.labels) and early.rest == sum(traces.lengths[t] for t in early.finished)
+
+
+@given(recorded, st.integers(1, 9))
+def test_windows_that_start_early_change_no_answer(traces, window):
+    whole, early = (done("esc", traces, EscSettings(window, early)) for early in (False, True))
+    assert (early.answer, early.opened) == (whole.answer, whole.opened)
+    assert early.tokens <= whole.tokens and early.sequential <= whole.sequential
+
+
+def test_the_next_window_starts_when_the_last_one_cannot_agree():
+    """0 and 1 differ at tick 2; 3, 4 and 5 agree at tick 5; trace 2 cannot change it."""
+    traces = Recorded([0, 1, 0, 1, 1, 1, 1, 2, 2], [1, 2, 90, 3, 3, 3, 7, 7, 7])
+    early, whole = (done("esc", traces, EscSettings(3, early)) for early in (True, False))
+    assert (early.answer, early.sequential, early.opened) == (1, 5, 6) and (whole.answer, whole.sequential) == (1, 93)
+    assert early.tokens == 1 + 2 + 3 * 3 + early.stopped == 12 + 5
+
+
+@given(recorded, st.sampled_from([0.7, 0.95]), st.integers(1, 9))
+def test_a_wave_is_stopped_when_the_vote_is_decided(traces, threshold, batch):
+    whole, early = (
+        done("adaptive", traces, AdaptiveSettings(threshold, batch, early=early)) for early in (False, True)
+    )
+    assert early.opened <= whole.opened and early.tokens <= whole.tokens and early.sequential <= whole.sequential
+    votes = voting.totals((traces.labels[trace], 1.0) for trace in early.votes)
+    assert voting.decided(votes, threshold) or len(early.votes) == len(traces.labels)
+    if early.stopped:  # it was not decided before the last one ended
+        first, second = voting.leading(list(votes.values()))
+        assert voting.beta_confidence(first - 1, second) < threshold <= voting.beta_confidence(first, second)
+
+
+@given(recorded, st.sampled_from(list(RULES)), st.integers(0, 3))
+def test_a_finish_batch_is_stopped_when_the_vote_is_decided(traces, rule, seed):
+    n = len(traces.labels)
+    finish = FinishSettings(rule, 12, 6, batch=5, start=8)
+    clusters = np.random.default_rng(seed).integers(0, 3, n)
+    placed = [sorted(set(clusters.tolist()), key=clusters.tolist().index).index(c) for c in clusters.tolist()]
+    whole, early = (
+        done("deepprune", traces, DeepPruneSettings(ClusterSettings(), finish, early), clusters=KnownClusters(placed))
+        for early in (False, True)
+    )
+    assert early.tokens <= whole.tokens and early.sequential <= whole.sequential and early.opened <= whole.opened
+    assert set(early.votes) <= set(early.finished)
+    if rule in ("paper", "weighted"):  # the rest cannot change the answer
+        assert early.answer == whole.answer
+    else:
+        votes = voting.totals((traces.labels[trace], weight) for trace, weight in early.votes.items())
+        assert voting.decided(votes, finish.threshold) or outcome(early) == outcome(whole)
 
 
 @given(recorded, st.sampled_from([0.7, 0.95, 1.0]), st.integers(1, 9))

@@ -27,13 +27,15 @@ LAST_TOKENS_SECONDS = 0.5  # how long a server that was left may take to notice
 class Chunk:
     """Newly generated text and token ids. finish_reason: None while it goes on, then stop, length or abort.
 
-    likely: log-probabilities of the likeliest tokens at each of them, where they are asked for.
+    likely: log-probabilities of the likeliest tokens at each of them, where they are asked for. cached: of a request's
+    first chunk: tokens of its prompt that the engine had in its prefix cache (None: it does not say).
     """
 
     text: str
     token_ids: list[int]
     finish_reason: str | None = None
     likely: list[list[float]] = dataclasses.field(default_factory=list)
+    cached: int | None = None
 
 
 class ReasonerLost(Exception):
@@ -128,7 +130,8 @@ class EngineReasoner(Reasoner):
             async for output in outputs:
                 part = output.outputs[0]
                 likely = [[at.logprob for at in token.values()] for token in part.logprobs or ()]
-                yield Chunk(part.text, list(part.token_ids), part.finish_reason, likely)
+                cached = getattr(output, "num_cached_tokens", None)
+                yield Chunk(part.text, list(part.token_ids), part.finish_reason, likely, cached)
                 if stop.is_set() and not aborted and not output.finished:
                     aborted = True
                     await self.engine.abort(request)  # the stream then ends with finish_reason "abort"

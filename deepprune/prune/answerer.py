@@ -20,6 +20,7 @@ from deepprune.prune import voting
 from deepprune.prune.live import LiveQuestion
 from deepprune.prune.live_judging import JudgeQueue
 from deepprune.prune.live_setup import LivePruneSettings
+from deepprune.prune.live_slots import Slots
 from deepprune.prune.live_traces import LiveSettings
 from deepprune.prune.methods import METHODS
 
@@ -83,7 +84,7 @@ class Answerer:
         self.settings = LiveSettings(n, cut, method, options, sampling or Sampling(), suffix, system)
         self.reasoner, self.judge, self.tokenizer = reasoner, judge, reasoner.tokenizer
         self.queue = JudgeQueue(judge) if METHODS[method].needs_judge else None
-        self.slots, self.room = asyncio.Semaphore(in_flight), asyncio.Semaphore(questions)
+        self.slots, self.room = Slots(in_flight), asyncio.Semaphore(questions)
 
     @classmethod
     def of(
@@ -156,9 +157,8 @@ class Answerer:
         """Answer a Problem, when there is room. begin: gets the question when its turn comes; tell, keep: its events
         and whole traces (LiveQuestion). Errors as of `answer`."""
         async with self.room:
-            live = LiveQuestion(
-                problem, self.reasoner, self.queue, self.settings, self.slots, self.tokenizer, tell, keep
-            )
+            slots = self.slots.share()
+            live = LiveQuestion(problem, self.reasoner, self.queue, self.settings, slots, self.tokenizer, tell, keep)
             begin(live)
             return live, await live.run()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 
 from deepprune.base import config, registry
 from deepprune.base.config import setting
@@ -37,11 +37,20 @@ class Open:
     count: int
 
 
+Answers = Mapping[int, int | None]  # of finished traces: their classes (None: unknown)
+STOPPED = -1  # in place of a class: the trace was not needed any more
+
+
 @dataclasses.dataclass(frozen=True)
 class Finish:
-    """Generate these traces to the end, all in parallel. Answered with their answer classes (None: unknown)."""
+    """Generate these traces to the end, all in parallel. Answered with their answer classes (None: unknown).
+
+    enough: whether, with the answers so far of these traces, the rule returns its votes: whoever runs it may then stop
+    the others, and answers STOPPED for them.
+    """
 
     traces: tuple[int, ...]
+    enough: Callable[[Answers], bool] | None = None
 
 
 Rule = Generator[Open | Finish, Sequence, dict[int, float]]
@@ -109,8 +118,14 @@ def _paper(count: int, settings: FinishSettings, key: Hashable) -> Rule:
     chosen = _drawn(clusters, count, settings, key)
     if chosen is None:
         chosen = tuple(max(clusters, key=len)[: settings.k2])  # the one opened first among equals
-    yield Finish(chosen)
-    return dict.fromkeys(chosen, 1.0)
+    labels = yield Finish(chosen, lambda answers: _for_good(answers, len(chosen)))
+    return dict.fromkeys((t for t, label in zip(chosen, labels, strict=True) if label != STOPPED), 1.0)
+
+
+def _for_good(answers: Answers, count: int) -> bool:
+    """Whether the leading answer of so many traces, one vote each, cannot be overtaken any more."""
+    first, second = voting.leading(list(voting.totals((answer, 1.0) for answer in answers.values()).values()))
+    return first - second > count - len(answers)
 
 
 def _weighted(count: int, settings: FinishSettings, key: Hashable) -> Rule:
@@ -157,8 +172,8 @@ def _finish_while_undecided(clusters: Clusters, answers: dict, settings: FinishS
         chosen = _next(clusters, answers, min(settings.batch, most - len(answers)))
         if not chosen:
             return
-        labels = yield Finish(chosen)
-        answers.update(zip(chosen, labels, strict=True))
+        labels = yield Finish(chosen, lambda new: _decided(clusters, answers | new, settings))
+        answers.update((t, label) for t, label in zip(chosen, labels, strict=True) if label != STOPPED)
 
 
 def _staged(count: int, settings: FinishSettings, key: Hashable) -> Rule:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from deepprune.base.records import Problem, Pruning, Trace
@@ -35,7 +36,7 @@ class LiveQuestion:
         reasoner: Reasoner,
         judge: JudgeQueue | None,
         settings: LiveSettings,
-        slots: asyncio.Semaphore,
+        slots: AbstractAsyncContextManager,
         tokenizer: Any,
         tell: Callable[[dict], None] = lambda event: None,
         keep: Callable[[Trace], None] = lambda trace: None,

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from deepprune.base.records import Trace
@@ -37,6 +38,8 @@ class LiveTrace:
     read_whole: bool = False  # it ended before its prefix was complete: the judge sees how it ends
     prefix_tokens: int = 0  # generated when it was held: what its prefix cost
     finish_reason: str | None = None  # of the whole trace; None while it is unfinished
+    resumed: int = 0  # prompt tokens of the requests that went on with it
+    cached: int | None = 0  # of these, from the engine's prefix cache (None: it does not say)
     confidences: list[float] = dataclasses.field(default_factory=list)  # of its tokens, where the reasoner brings them
     arrival: int | None = None  # position in the order of being held, where traces are held
     record: Trace | None = None  # set when it is whole
@@ -65,6 +68,7 @@ class Flight:
     stopped: bool = False  # nobody wants to hear of it any more
     running: bool = False  # it has had its turn
     dropped: bool = False  # its confidence fell
+    heard: bool = False  # its first chunk has come
     tokens: int = 0  # received
     task: asyncio.Task | None = None
 
@@ -72,7 +76,7 @@ class Flight:
 class Flights:
     """What is in flight of one question's traces. tell: gets the kind of what happened, and the trace.
 
-    slots: as many requests as may run at once, over all questions; tokenizer: cuts, in truncation by tokens;
+    slots: each request enters it, to run (live_slots.py); tokenizer: cuts, in truncation by tokens;
     windows: of the tokens' confidence (None: not asked for).
     """
 
@@ -82,7 +86,7 @@ class Flights:
         prompt: list[int],
         sampling: Sampling,
         truncation: Truncation,
-        slots: asyncio.Semaphore,
+        slots: AbstractAsyncContextManager,
         tokenizer: Any,
         tell: Callable[[str, LiveTrace], None],
         windows: Windows | None,
@@ -168,13 +172,21 @@ class Flights:
             if flight.below is not None:  # a trace that is shorter than a window is one
                 flight.dropped = confidence.lowest_group(self.windows.summarise(trace.confidences)) < flight.below
 
-    def _fell(self, flight: Flight, chunk: Chunk) -> bool:
-        """Note the confidence of new tokens; whether it fell below what the flight's command allows."""
+    def _receive(self, flight: Flight, chunk: Chunk) -> bool:
+        """Note what was generated; whether its confidence fell below what the flight's command allows."""
+        trace = flight.trace
+        if trace.token_ids and not flight.heard:  # it goes on
+            trace.resumed += len(self.prompt) + len(trace.token_ids)
+            trace.cached = None if None in (trace.cached, chunk.cached) else trace.cached + chunk.cached
+        flight.heard = True
+        trace.pieces.append(chunk.text)
+        trace.token_ids += chunk.token_ids
+        flight.tokens += len(chunk.token_ids)
         if not self.windows:
             return False
-        confidences, known = flight.trace.confidences, len(flight.trace.confidences)
-        confidences += self.windows.of(chunk.likely)
-        return flight.below is not None and self.windows.fell_below(confidences, known, flight.below)
+        known = len(trace.confidences)
+        trace.confidences += self.windows.of(chunk.likely)
+        return flight.below is not None and self.windows.fell_below(trace.confidences, known, flight.below)
 
     async def _generate(self, flight: Flight, state: str) -> None:
         """Generate until the prefix is complete, the trace ends or it is stopped."""
@@ -191,11 +203,7 @@ class Flights:
             stream = self.reasoner.stream(self.prompt + trace.token_ids, self.sampling, left, stop, **self.more)
             async with contextlib.aclosing(stream):
                 async for chunk in stream:
-                    trace.pieces.append(chunk.text)
-                    trace.token_ids += chunk.token_ids
-                    flight.tokens += len(chunk.token_ids)
-                    reason = chunk.finish_reason
-                    fell = self._fell(flight, chunk)
+                    fell, reason = self._receive(flight, chunk), chunk.finish_reason
                     if reason in ("stop", "length"):
                         trace.finish_reason = reason
                     elif flight.goal == PREFIX:

@@ -111,6 +111,7 @@ class LivePruneSettings(
         """The settings that tell what an output is, for its manifest: those that the method uses."""
         skip = self.not_used() | {"problems", "judge_model"}  # these are known by what they hold
         skip |= set() if self.judged else {"prompt_version"}
+        skip |= set() if self.deepprune_early else {"deepprune_early"}  # outputs of before it was there go on
         return {name: value for name, value in super().made_from(prompt_version).items() if name not in skip}
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from deepprune.base.errors import UserError
@@ -71,7 +72,7 @@ class LiveTraces:
         problem: Problem,
         reasoner: Reasoner,
         settings: LiveSettings,
-        slots: asyncio.Semaphore,
+        slots: AbstractAsyncContextManager,
         tokenizer: Any,
         tell: Callable[[dict], None],
         keep: Callable[[Trace], None],
@@ -176,13 +177,15 @@ class LiveTraces:
         )
 
     def tokens(self) -> dict[str, int]:
-        """Tokens by kind, as Pruning.tokens; stopped: of traces that were stopped on their way, where there are some.
+        """Tokens by kind, as Pruning.tokens.
 
-        What cons@n would have cost is an estimate: not all traces ended.
+        What cons@n would have cost is an estimate: not all traces ended. Where there are some, stopped: of traces that
+        were stopped on their way; resumed: of prompts with which traces went on, and resumed_cached: of these, from the
+        engine's prefix cache (if it says).
         """
-        everything = self.all
-        prefix, total = sum(t.prefix_tokens for t in everything), self.spent()
-        stopped = sum(len(t.token_ids) - t.prefix_tokens for t in everything if t.state == "stopped")
+        prefix, total = sum(t.prefix_tokens for t in self.all), self.spent()
+        stopped = sum(len(t.token_ids) - t.prefix_tokens for t in self.all if t.state == "stopped")
+        resumed, cached = sum(t.resumed for t in self.all), [t.cached for t in self.all]
         return {
             "prefix": prefix,
             "rest": total - prefix - stopped,
@@ -190,6 +193,8 @@ class LiveTraces:
             "total": total,
             "consensus": self.consensus_tokens(),
             "sequential": self.depth,
+            **({"resumed": resumed} if resumed else {}),
+            **({"resumed_cached": sum(cached)} if resumed and None not in cached else {}),
         }
 
     def spent(self) -> int:

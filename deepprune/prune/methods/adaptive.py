@@ -5,12 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from deepprune.base import config
 from deepprune.base.config import setting
 from deepprune.prune import voting
-from deepprune.prune.protocol import Generate, Method, to_end
+from deepprune.prune.protocol import WAIT, Command, Generate, Method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class AdaptiveSettings:
         "a new trace starts whenever one ends, and what is in flight is stopped the moment the vote is decided; "
         "otherwise a batch ends whole before the vote is looked at",
     )
+    early: bool = setting(False, "stop what is in flight of a batch, too, the moment the vote is decided")
 
     def __post_init__(self) -> None:
         config.check(self)
@@ -39,12 +40,19 @@ def adaptive(count: int, settings: AdaptiveSettings, key: Hashable = "") -> Meth
 
 
 def _waves(count: int, settings: AdaptiveSettings):
-    votes, used = collections.Counter(), 0
-    while used < count and not voting.decided(votes, settings.threshold):
-        wave = yield from to_end(range(used, min(used + settings.batch, count)))
-        votes.update(event.answer for event in wave.values() if event.answer is not None)
-        used += len(wave)
-    return range(used)
+    votes, ended = collections.Counter(), []
+    while len(ended) < count and not voting.decided(votes, settings.threshold):
+        batch = tuple(range(len(ended), min(len(ended) + settings.batch, count)))
+        commands: Sequence[Command] = [Generate(batch)]
+        for _ in batch:
+            event = yield commands
+            commands = WAIT
+            ended.append(event.trace)
+            if event.answer is not None:
+                votes[event.answer] += 1
+                if settings.early and voting.decided(votes, settings.threshold):
+                    break
+    return ended
 
 
 def _rolling(count: int, settings: AdaptiveSettings):

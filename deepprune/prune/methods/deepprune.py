@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
+from typing import Any
 
+from deepprune.base import config
+from deepprune.base.config import setting
 from deepprune.prune import clustering, finishing
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
-from deepprune.prune.protocol import PREFIX, WAIT, Command, Compare, Event, Generate, Held, Method, to_end
+from deepprune.prune.protocol import PREFIX, WAIT, Command, Compare, Event, Generate, Held, Method
 
-Step = Generator[Sequence[Command], Event, None]
+Step = Generator[Sequence[Command], Event, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class DeepPruneSettings:
     cluster: ClusterSettings = ClusterSettings()  # noqa: RUF009 - frozen
     finish: FinishSettings = FinishSettings()  # noqa: RUF009
+    early: bool = setting(
+        False, "stop what is in flight of the traces to finish the moment the vote is decided (not by rule weighted)"
+    )
+
+    def __post_init__(self) -> None:
+        config.check(self)
 
 
 class Clustering:
@@ -76,6 +85,19 @@ def deepprune(
             yield from clusters.place(arrived, request.count)
             reply = finishing.first(clusters.clusters, request.count)
         else:
-            traces = [arrived[position] for position in request.traces]
-            ended = yield from to_end(traces)
-            reply = [ended[trace].answer for trace in traces]
+            traces = {arrived[position]: position for position in request.traces}
+            ended = yield from _finish(traces, request.enough if settings.early else None)
+            reply = [ended.get(position, finishing.STOPPED) for position in request.traces]
+
+
+def _finish(traces: dict[int, int], enough: Callable[[finishing.Answers], bool] | None) -> Step:
+    """Generate traces (number -> position) to the end, or until that is enough: the answers by position."""
+    commands: Sequence[Command] = [Generate(tuple(traces))]
+    answers: dict[int, int | None] = {}
+    while len(answers) < len(traces):
+        event = yield commands
+        commands = WAIT
+        answers[traces[event.trace]] = event.answer
+        if enough and enough(answers):
+            break
+    return answers
