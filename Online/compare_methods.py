@@ -21,11 +21,12 @@ import itertools
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deepprune import judges
-from deepprune.base import config, jsonl, progress, records, runtime
+from deepprune.base import config, jsonl, metrics, progress, records, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
@@ -98,6 +99,8 @@ def main() -> None:
     )
     tables = {name: scored(name, model, settings, by_id, groups) for name, model in named.items()}
     sbert = encoded(settings, groups)
+    real = tables | ({"Sentence-BERT": sbert} if sbert else {})
+    manifest.data["judges"] = {name: quality(name, table, groups, by_id, settings) for name, table in real.items()}
     with manifest.appender() as out:
         rows = {r["problem_id"]: r for _, r in jsonl.read(settings.output)}
         todo = [i for i in groups if i not in rows]
@@ -187,6 +190,31 @@ def encoded(settings: CompareSettings, groups: dict) -> dict[str, methods.Judged
         result[i] = methods.Judged(p_same, judge.parameters, tokens[start : start + len(traces)], per_trace=True)
         start += len(traces)
     return result
+
+
+def quality(
+    name: str, table: dict[str, methods.Judged], groups: dict[str, list[Prefixed]], by_id: dict, settings
+) -> dict[str, Any]:
+    """How well a judge tells the pairs apart whose answers are both known (see metrics.judge_table), and how often it
+    says same (p_same of at least 0.5). Printed too; {} without such pairs."""
+    labels, scores, problems = [], [], []
+    for i, traces in groups.items():
+        classes = methods.trace_set(by_id[i], traces).labels
+        for a, b in itertools.combinations(range(len(traces)), 2):
+            if classes[a] is not None and classes[b] is not None:
+                labels.append(int(classes[a] == classes[b]))
+                scores.append(table[i].scores[a][b])
+                problems.append(i)
+    if not labels:
+        return {}
+    numbers = metrics.judge_table(labels, scores, problems, settings.resamples, settings.seed)
+    says, same = float(np.mean(np.asarray(scores) >= 0.5)), float(np.mean(labels))
+    area = numbers["auroc"]
+    print(
+        f"{name}: AUROC {area['value']:.3f} {metrics.in_brackets(area['low'], area['high'])} on {len(labels):,} pairs "
+        f"with known answers; says same of {says:.1%} of them ({same:.1%} are)"
+    )
+    return {"pairs": len(labels), "same": same, "says_same": says, "metrics": numbers}
 
 
 def drawn(traces: methods.TraceSet, number: int, settings: CompareSettings) -> dict[str, methods.Judged]:

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import sqlite3
 import sys
 
 import numpy as np
 import pytest
 from conftest import load_script, run_stage
+from sklearn.metrics import roc_auc_score
 
 from deepprune import judges
 
@@ -133,3 +135,26 @@ def test_a_sweep_over_tau_asks_no_more_than_its_first_value(sample, tmp_path, mo
         for k1 in (1, 2, 6)
     ]
     assert calls[0] < calls[1] <= calls[2]
+
+
+def test_the_manifest_says_how_well_each_judge_tells_pairs_apart(sample, tmp_path, monkeypatch, smol, capsys):
+    """Of pairs with two known answers; against scikit-learn on the store's scores."""
+    script = load_script(SCRIPT)
+    monkeypatch.setattr(script.judges, "open_judge", lambda *a, **k: CountingJudge())
+    monkeypatch.setattr(script.runtime, "ensure", lambda: None)
+    output = tmp_path / "c.jsonl"
+    arguments = ["--problems", sample[0], "--traces", sample[1], "--output", output, *OPTIONS, "--sbert", "none"]
+    arguments += ["--judges", f"mine={smol}", "--k1s", "1", "--taus", "0.5"]
+    monkeypatch.setattr(sys, "argv", list(map(str, ["compare", *arguments])))
+    script.main()
+
+    traces = [json.loads(line) for line in open(sample[1])]
+    answer = {row["trace_id"]: row["answer"] for row in traces}
+    with sqlite3.connect(tmp_path / "c.mine.sqlite") as store:
+        rows = [(answer[a], answer[b], p) for a, b, p in store.execute("SELECT a, b, p_same FROM score")]
+    labels, scores = zip(*((a == b, p) for a, b, p in rows if a and b), strict=True)
+    told = json.loads((tmp_path / "c.manifest.json").read_text())["judges"]["mine"]
+    assert told["pairs"] == len(labels) == 6 * 10 and told["same"] == np.mean(labels)
+    assert told["says_same"] == np.mean(np.asarray(scores) >= 0.5)
+    assert told["metrics"]["auroc"]["value"] == pytest.approx(roc_auc_score(labels, scores))
+    assert f"AUROC {told['metrics']['auroc']['value']:.3f}" in capsys.readouterr().out
