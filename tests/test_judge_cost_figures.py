@@ -59,12 +59,3 @@ def test_a_timed_run_shows_its_seconds_and_no_single_point():
     (axis,) = panels(judge_cost_figures.draw(cost(), timed))
     assert [bar.get_width() for bar in axis.patches] == [10.0, 20.0] and not axis.lines
     assert [text.get_text() for text in axis.texts] == [" 10 s, 5 calls", " 20 s, 5 calls"]
-
-
-def test_a_table_with_similarity_and_assign_in_one_column_is_read_with_a_line(tmp_path, capsys):
-    old = cost().rename(columns={"similarity": "reading"}).drop(columns="assign").assign(reading="p_same/best")
-    old.to_csv(tmp_path / "old.csv", index=False)
-    table = judge_cost_figures.read(tmp_path / "old.csv")
-    assert set(table["similarity"]) == {"p_same"} and set(table["assign"]) == {"best"}
-    assert list(table)[:4] == ["mode", "judge", "similarity", "assign"]
-    assert "old.csv: its column 'reading' is read as 'similarity' and 'assign'" in capsys.readouterr().err

@@ -236,19 +236,6 @@ def test_each_way_to_ask_has_its_way_to_assign():
         grid(asks=["all", "likely"], assigns=["best"])
 
 
-def test_a_table_with_asks_and_assign_in_one_column_is_read_with_a_line(tmp_path, capsys):
-    rows = [("cons@1", None, 10.0, 0.5), ("paper", "oracle", 30.0, 0.7), ("staged", "oracle", 20.0, 0.7)]
-    numbers = numbers_of(rows).assign(asks=[None, "all", "likely"], assign=[None, "best", "largest"])
-    numbers.to_csv(tmp_path / "new.csv", index=False)
-    both = [None, "all", "likely/largest"]
-    old = numbers.drop(columns=["asks", "assign"]).assign(comparisons=both)
-    old.to_csv(tmp_path / "old.csv", index=False)
-    expected = methods_table.read(tmp_path / "new.csv")
-    assert capsys.readouterr().err == ""
-    pd.testing.assert_frame_equal(methods_table.read(tmp_path / "old.csv")[list(expected)], expected)
-    assert "old.csv: its column 'comparisons' is read as 'asks' and 'assign'" in capsys.readouterr().err
-
-
 def test_the_digest_is_the_baselines_and_each_judges_main_settings():
     q = trace_set(3)
     judges = {"oracle": Judged(simulation.simulated_scores(q.labels, 1.0, 0, "q3"))}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,24 +25,6 @@ LIKELY = "likely"
 LARGEST = "largest first, likely"
 LEAST = "least possible, exact"
 MODES = (FULL, EXACT, LIKELY, LARGEST)  # older tables hold more
-
-
-def read(path: str | Path) -> pd.DataFrame:
-    """A table as benchmarks/judge_cost.py writes it (CSV).
-
-    Of an older one, which has similarity and assign in one column ('p_same/best'), says so in a line and splits it.
-    """
-    numbers = pd.read_csv(path)
-    if "reading" in numbers:
-        print(
-            f"{path}: its column 'reading' is read as 'similarity' and 'assign', as they are called now",
-            file=sys.stderr,
-        )
-        at = numbers.columns.get_loc("reading")
-        both = numbers.pop("reading").str.split("/", expand=True)
-        numbers.insert(at, "similarity", both[0])
-        numbers.insert(at + 1, "assign", both[1])
-    return numbers
 
 
 def draw(numbers: pd.DataFrame, timed: Sequence[dict] = ()) -> Any:
@@ -166,7 +147,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="+", metavar="NAME.csv")
     for table in map(Path, parser.parse_args().tables):
         timed = json.loads(table.with_suffix(".json").read_text()).get("timed", ())
-        plotting.save(draw(read(table), timed), table.with_suffix(".png"))
+        plotting.save(draw(pd.read_csv(table), timed), table.with_suffix(".png"))
         print(table.with_suffix(".png"))
 
 

@@ -7,7 +7,6 @@ A row a method; columns: KEYS of deepprune/evaluate/methods.py, m (of cons@m), F
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,20 +77,8 @@ def _cons_at_tokens(cons: np.ndarray, length: float, tokens: float) -> np.ndarra
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """A table as Online/compare_methods.py and Online/simulate_paper_scale.py write it (CSV).
-
-    Of an older one, which has asks and assign in one column ('likely/largest'), says so in a line and splits it.
-    """
-    numbers = pd.read_csv(path)
-    if "comparisons" in numbers:
-        print(
-            f"{path}: its column 'comparisons' is read as 'asks' and 'assign', as they are called now", file=sys.stderr
-        )
-        both = numbers.pop("comparisons").str.split("/", expand=True).reindex(columns=[0, 1])
-        at = numbers.columns.get_loc("K2") + 1
-        numbers.insert(at, "asks", both[0])
-        numbers.insert(at + 1, "assign", both[1].fillna("best").where(both[0].notna()))
-    return numbers
+    """A table as Online/compare_methods.py and Online/simulate_paper_scale.py write it (CSV)."""
+    return pd.read_csv(path)
 
 
 def usual(pruned: pd.DataFrame) -> pd.DataFrame:
