@@ -63,7 +63,7 @@ class SampleSettings(SamplingSettings, ServerSettings):
     confidence_top_k: int = setting(20, "log-probabilities averaged a token (DeepConf); 0: no confidence", at_least=0)
     confidence_window: int = setting(2048, "tokens in a confidence window", at_least=1)
     confidence_stride: int = setting(512, "keep a window mean every so many tokens", at_least=1)
-    dtype: str = config.dtype("the weights' type in vLLM")
+    dtype: str = config.dtype("the weights' type in vLLM", "reasoner_url")
     max_model_len: int | None = setting(None, "context length in tokens (default: the model's)", free=True, at_least=1)
     max_num_seqs: int = setting(
         64, "traces generated at once, by each copy of the model and each server", free=True, at_least=1

@@ -5,14 +5,16 @@ import pkgutil
 import typing
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load_script
 
 import deepprune
+from deepprune import judges
 from deepprune.base import config, runtime, yaml_files
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.data.sampling import check_context
 from deepprune.prune.clustering import ClusterSettings
+from deepprune.prune.live_setup import LivePruneSettings
 
 
 @dataclasses.dataclass
@@ -50,6 +52,35 @@ def test_command_line_over_recipe_over_defaults(tmp_path):
     assert settings == Settings("o", 1.0, 9, ["b", "c"], "x", None, False, dtype=settings.dtype)
     assert isinstance(settings.rate, float)
     assert config.free_settings(Settings) == ("count",)
+
+
+@dataclasses.dataclass
+class ServedSettings:
+    judge_url: list[str] = config.setting([], "servers", is_url=True)
+    judge_dtype: str = config.dtype("the judge's weights' type", "judge_url")
+
+
+def test_the_weights_of_servers_are_as_served(capsys):
+    def parse(*argv):
+        return config.parse(ServedSettings, None, "", list(argv))
+
+    here, there = ["--judge-dtype", "float16"], ["--judge-url", "http://127.0.0.1:1/v1"]
+    assert parse(*here).judge_dtype == "float16" and parse(*there).judge_dtype == config.AS_SERVED == "as served"
+    with pytest.raises(UserError, match="--judge-dtype is of an engine of this process, not of --judge-url"):
+        parse(*here, *there)
+
+
+@pytest.mark.parametrize(
+    ("kind", "servers"),
+    [
+        (judges.JudgeSettings, {"dtype": "judge_url"}),
+        (LivePruneSettings, {"dtype": "reasoner_url", "judge_dtype": "judge_url"}),
+        (load_script("scripts/01_sample_traces.py").SampleSettings, {"dtype": "reasoner_url"}),
+    ],
+)
+def test_each_type_of_weights_knows_who_may_serve_them(kind, servers):
+    fields = {field.name: field.metadata for field in dataclasses.fields(kind)}
+    assert {n: m["servers"] for n, m in fields.items() if m["choices"] == config.DTYPES} == servers
 
 
 def test_dtype_auto_is_decided_before_anything_is_written(monkeypatch, tmp_path):

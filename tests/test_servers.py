@@ -203,6 +203,7 @@ def test_stage_01_samples_a_model_that_nobody_can_load(servers, tmp_path, monkey
     assert len({t.text for t in traces}) == 12 and sum(t.correct for t in traces) == 6
     assert traces[0].text.startswith("<think>\n2 + 2\n</think>\n\nso \\boxed{4}")
     manifest = (tmp_path / "traces.manifest.json").read_text()
+    assert json.loads(manifest)["settings"]["dtype"] == "as served"
     assert "127.0.0.1" not in manifest and "sesame" not in manifest and json.loads(manifest)["complete"]
 
 

@@ -43,6 +43,7 @@ SECTIONS = (
 )
 REQUIRED = object()
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+AS_SERVED = "as served"  # the type of weights that servers hold: not known here
 JSONL, PACKED = (".jsonl",), (".jsonl", ".jsonl.gz")  # endings of outputs that are appended to, and written at once
 RENAMED = {"comparisons": "asks"}  # settings of earlier recipes: what they are called now
 LARGEST_SEED = 2**32 - 1  # what NumPy, and so vLLM, takes
@@ -61,11 +62,13 @@ def setting(
     ends: tuple[str, ...] | None = None,
     is_name: bool = False,
     is_url: bool = False,
+    servers: str = "",
 ) -> Any:
     """A settings field. free: may change when a stage resumes (it cannot change the result).
 
     default: the value, or config.REQUIRED. choices, at_least, above, at_most, below: what the value, or each value of a
     list, may be. ends: endings of a file's name. is_name: a file's name without a folder. is_url: an http(s) address.
+    servers: see `dtype`.
     """
     meta = {
         "help": help,
@@ -79,6 +82,7 @@ def setting(
         "ends": ends,
         "is_name": is_name,
         "is_url": is_url,
+        "servers": servers,
     }
     if default is REQUIRED:
         default = None
@@ -87,13 +91,14 @@ def setting(
     return dataclasses.field(default=default, metadata=meta)
 
 
-def dtype(what: str) -> Any:
+def dtype(what: str, servers: str = "") -> Any:
     """A settings field for a type of weights; `parse` puts what 'auto' means on this machine in its place.
 
-    So manifests and score stores name the type that was used, and go on with no other.
+    So manifests and score stores name the type that was used, and go on with no other. servers: the setting of servers
+    that compute instead, in a type of their own: then it is AS_SERVED.
     """
     words = f"{what} (auto: bfloat16 where the GPU or CPU computes in it, else float16 on a GPU, float32 on a CPU)"
-    return setting("auto", words, choices=DTYPES)
+    return setting("auto", words, choices=DTYPES, servers=servers)
 
 
 def seed(help: str) -> Any:
@@ -292,11 +297,22 @@ def parse(kind: type[Settings], section: str | None, doc: str, argv: list[str] |
     vars(settings)["given"] = given
     for field in dataclasses.fields(kind):
         if field.metadata["choices"] == DTYPES:
-            setattr(settings, field.name, runtime.compute_dtype(getattr(settings, field.name)))
+            setattr(settings, field.name, _dtype(settings, field, args[field.name]))
         if field.metadata["required"] and getattr(settings, field.name) in (None, [], ""):
             option = "--" + field.name.replace("_", "-")
             raise UserError(f"{option} is required (or {field.name!r} in section {section!r} of the recipe)")
     return settings
+
+
+def _dtype(settings: Any, field: dataclasses.Field, given: str | None) -> str:
+    """The type of weights that is meant. given: on the command line. Raises UserError for one where servers compute."""
+    servers = field.metadata["servers"]
+    if not getattr(settings, servers or "", None):
+        return runtime.compute_dtype(getattr(settings, field.name))
+    if given:
+        option, url = (f"--{name.replace('_', '-')}" for name in (field.name, servers))
+        raise UserError(f"{option} is of an engine of this process, not of {url}: servers have a type of their own")
+    return AS_SERVED
 
 
 THEN = "--then"

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from deepprune.base import locks, runtime
+from deepprune.base import config, locks, runtime
 from deepprune.base.errors import UserError
 from deepprune.base.records import content_hash
 from deepprune.base.storage import disk_of, storage_trouble, writing
@@ -46,7 +46,7 @@ def identity(judge: Mapping[str, Any], kind: str, dtype: str, truncation: Trunca
         "judge": judge["name"],
         "judge_sha256": judge["sha256"],
         "kind": kind,
-        "dtype": "as served" if kind == "server" else runtime.compute_dtype(dtype),
+        "dtype": config.AS_SERVED if kind == "server" else runtime.compute_dtype(dtype),
         "logits": "float32",
         "prompt_version": judge["prompt_version"],
         "truncation": truncation.strategy,

@@ -16,7 +16,7 @@ from deepprune.engines.servers import ServerSettings
 class JudgeSettings:
     """The options of every stage that asks a judge which is a model."""
 
-    dtype: str = config.dtype("the judge's weights' type")
+    dtype: str = config.dtype("the judge's weights' type", "judge_url")
     max_model_len: int | None = setting(
         None, "the judge's context length in tokens (default: the model's)", free=True, at_least=2
     )

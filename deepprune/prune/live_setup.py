@@ -37,7 +37,7 @@ class JudgedSettings(RuleSettings):
     judge_memory: float = setting(
         0.3, "engines on a GPU: share of its memory for the judge", free=True, above=0, at_most=1
     )
-    judge_dtype: str = config.dtype("engines: the judge's weights' type")
+    judge_dtype: str = config.dtype("engines: the judge's weights' type", "judge_url")
     judge_profile: str | None = config.like(judges.JudgeSettings, "judge_profile")
     other_truncation: bool = config.like(judges.JudgeSettings, "other_truncation")
     least_label_mass: float = config.like(judges.JudgeSettings, "least_label_mass")
@@ -81,7 +81,7 @@ class LivePruneSettings(
     reasoner_memory: float = setting(
         0.6, "engines on a GPU: share of its memory for the reasoner", free=True, above=0, at_most=1
     )
-    dtype: str = config.dtype("engines: the reasoner's weights' type")
+    dtype: str = config.dtype("engines: the reasoner's weights' type", "reasoner_url")
     max_model_len: int | None = setting(
         None, "context length in tokens of both engines (default: the models')", free=True, at_least=2
     )
