@@ -62,7 +62,12 @@ class ImportSettings:
     )
     model: str = setting("unknown", "reasoner, where rows do not name it")
     dataset: str = setting("imported", "data set, where rows do not name it")
-    answer_type: str = setting("math", "answers' type, where rows do not name it", choices=records.ANSWER_TYPES)
+    answer_type: str | None = setting(
+        None,
+        "answers' type, where rows do not name it (default: choice where the gold is a letter of the question's "
+        "options, text where it is yes, no, true or false, else math)",
+        choices=records.ANSWER_TYPES,
+    )
     tokenizer: str | None = setting(None, "model whose tokenizer counts tokens, where rows do not")
     overwrite: bool = setting(False, "replace existing outputs")
 

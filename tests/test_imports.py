@@ -107,6 +107,27 @@ def test_lists_and_booleans_are_no_texts(tmp_path):
     assert problem.gold == "true" and trace.correct is True
 
 
+@pytest.mark.parametrize(
+    ("row", "answer_type", "answer"),
+    [
+        (CHOICE | {"gold": "B"}, "choice", "B"),
+        (CHOICE | {"gold": "(B)"}, "choice", "B"),
+        (CHOICE | {"gold": "Z", "text": r"\boxed{Z}"}, "math", "Z"),  # no option of that name
+        (GOOD | {"gold": "B", "text": r"\boxed{B}"}, "math", "B"),  # no options
+        (GOOD | {"gold": True, "text": '{"decision": true}'}, "text", "true"),
+        (GOOD | {"gold": "No", "text": "Final answer: no"}, "text", "no"),
+        (GOOD, "math", "6"),
+    ],
+)
+def test_a_type_that_nobody_states_is_the_golds_and_that_is_said(tmp_path, row, answer_type, answer):
+    path = write(tmp_path, {name: value for name, value in row.items() if name != "answer_type"})
+    importer = imports.Importer(Fields({}, {"model": "m", "dataset": "d", "answer_type": None}))
+    ((problem, trace),) = importer.read(sources.rows(str(path)))
+    assert (problem.answer_type, trace.answer.lower(), trace.correct) == (answer_type, answer.lower(), True)
+    told = [what for what in importer.counts.doubts if f"read as {answer_type} for its gold" in what]
+    assert len(told) == (answer_type != "math")
+
+
 def test_an_empty_trace_is_imported_without_an_answer(tmp_path):
     read_rows, doubts = read(tmp_path, GOOD, GOOD | {"text": ""}, GOOD | {"text": " \n", "n_tokens": 0})
     assert [(t.answer, t.correct, t.n_tokens) for _, t in read_rows] == [

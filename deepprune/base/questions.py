@@ -150,6 +150,14 @@ def choice_letter(answer: str, question: str) -> str | None:
     return same[0] if len(same) == 1 else None
 
 
+def likely_type(gold: str, question: str) -> str:
+    """The type of an answer where none is stated: choice (a letter of the options), text (yes, no, true, false), math."""
+    if gold.strip().lower() in ("yes", "no", "true", "false"):
+        return "text"
+    letter = gold.strip().strip("().")
+    return "choice" if letter in listed_options(question) else "math"
+
+
 def checked_gold(gold: str, question: str, answer_type: str) -> str:
     """The gold answer; of a multiple-choice question its letter. Raises UserError if that is none of the options."""
     if answer_type != "choice":

@@ -73,8 +73,8 @@ class ProblemIndex:
     def problem(self, row: Row) -> Problem:
         """The row's problem: the first of this question, with which the row must agree."""
         fields = self.fields
-        question, answer_type = fields.needed(row, "question"), fields.text(row, "answer_type") or "math"
-        written = fields.needed(row, "gold")
+        question, written = fields.needed(row, "question"), fields.needed(row, "gold")
+        answer_type = fields.text(row, "answer_type") or questions.likely_type(written, question)
         dataset, family = fields.text(row, "dataset") or "", fields.text(row, "family") or ""
         as_written = (question, written, answer_type, dataset, family)
         if as_written in self.exactly:
@@ -98,6 +98,9 @@ class ProblemIndex:
                 return first.problem  # noted for each such row
             problem = first.problem
         else:
+            if answer_type != (fields.text(row, "answer_type") or "math"):
+                what = f"a problem of no stated type, read as {answer_type} for its gold (--answer-type says otherwise)"
+                self.counts.note(what, row, f": {gold!r}")
             if answer_type == "math" and not answers.readable(gold):
                 what = "a gold answer that is no readable mathematics (only the same spelling is right)"
                 self.counts.note(what, row, f": {gold!r:.60}")
