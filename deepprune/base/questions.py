@@ -151,7 +151,7 @@ def choice_letter(answer: str, question: str) -> str | None:
 
 
 def likely_type(gold: str, question: str) -> str:
-    """The type of an answer where none is stated: choice (a letter of the options), text (yes, no, true, false), math."""
+    """The answer type where none is stated: choice (a letter of the options), text (yes, no, true, false), math."""
     if gold.strip().lower() in ("yes", "no", "true", "false"):
         return "text"
     letter = gold.strip().strip("().")
