@@ -39,6 +39,7 @@ SECTIONS = (
     "simulate",
     "compare",
     "live",
+    "serve",
     "report",
 )
 REQUIRED = object()

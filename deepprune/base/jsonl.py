@@ -62,9 +62,7 @@ def _row(line: str, where: str, strict: bool) -> dict[str, Any]:
     """The object of a line. Raises UserError that begins with `where`."""
     remedy = "remove the line, or run the stage that writes this file again"
     try:
-        row = _STRICT.decode(line) if strict else LENIENT.decode(line)
-        if strict and "\\ud" in line.lower():
-            _utf8(row)
+        row = strictly(line) if strict else LENIENT.decode(line)
     except json.JSONDecodeError as error:
         cut = "" if line.endswith("\n") else " (the last line, cut off: the run that wrote it was killed?)"
         raise UserError(f"{where}: not valid JSON{cut}: {error.msg}; {remedy}") from error
@@ -79,10 +77,19 @@ def _row(line: str, where: str, strict: bool) -> dict[str, Any]:
     return row
 
 
-def _utf8(row: dict[str, Any]) -> None:
+def strictly(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for what is no JSON, a key twice in one object, a number that JSON
+    does not know and half a surrogate pair, RecursionError for what is nested too deep."""
+    value = _STRICT.decode(text)
+    if "\\ud" in text.lower():
+        _utf8(value)
+    return value
+
+
+def _utf8(value: Any) -> None:
     """Raise ValueError for text that UTF-8 cannot hold."""
     try:
-        json.dumps(row, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])
         raise ValueError(f"half a surrogate pair ({half}: a character cut in two) in a text") from error

@@ -110,6 +110,10 @@ class EngineReasoner(Reasoner):
         self.engine = None
 
     async def open(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Start the engine, in whatever thread."""
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 

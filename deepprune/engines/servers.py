@@ -51,6 +51,7 @@ class Server:
         self.root = self.base.removesuffix("/v1")
         self.served: str | None = None
         self.owner: str | None = None  # what runs it, as it says itself: vllm, sglang ...
+        self.context: int | None = None  # its context length in tokens, where it says so
 
     @property
     def headers(self) -> dict[str, str]:
@@ -65,12 +66,13 @@ class Server:
         """Note which model is asked for, of the answer to a question for all. Raises UserError if it is not offered."""
         try:
             owners = {model.id: getattr(model, "owned_by", None) for model in offered.data}
+            lengths = {model.id: getattr(model, "max_model_len", None) for model in offered.data}
             self.served = self.settings.served_model or list(owners)[0]
         except NO_MODELS as error:
             raise UserError(self.refusal(error)) from error
         if self.served not in owners:
             raise UserError(f"{self.shown}: offers {', '.join(owners)}, not --served-model {self.served}")
-        self.owner = owners[self.served]
+        self.owner, self.context = owners[self.served], lengths[self.served]
 
     def lost(self, error: Exception) -> Exception:
         """What an error of the client is to us: ServerLost if another server may do better, else UserError."""
@@ -136,6 +138,13 @@ class Fleet(Generic[T]):
             at = self.servers.index(server)
             del self.servers[at], self.under_way[at]
         print(f"{error}; the other servers go on ({len(self.servers)} left)", file=console.errors())
+
+    def restore(self, server: T) -> None:
+        """Take a server in again that was lost and is back."""
+        with self.lock:
+            if server not in self.servers:
+                self.servers.append(server)
+                self.under_way.append(0)
 
     def go_on_without(self, server: T, error: Exception, hint: str = "", kind: type[Exception] = UserError) -> None:
         """Leave out a server that is lost; if it was the last, raise its error as `kind`, with a hint.

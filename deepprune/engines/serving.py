@@ -30,12 +30,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(model: str, log: str | Path, *more: str) -> Iterator[tuple[str, subprocess.Popen]]:
+def serve(model: str, log: str | Path, *more: str, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen]]:
     """(URL, process) of a vLLM server on loopback, in float32, when it answers; killed when the block is left.
 
-    log: file of what it prints; more: further options of `vllm serve`. Raises UserError if it ends before it answers.
+    log: file of what it prints; more: further options of `vllm serve`; port: a free one unless given. Raises UserError
+    if it ends before it answers.
     """
-    port = free_port()
+    port = port or free_port()
     options = f"--host 127.0.0.1 --port {port} --max-model-len 2048 --max-num-seqs 8 --dtype float32 --enforce-eager"
     # What `vllm serve` runs; the CPU build's command line looks for its version under the other package name.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *options.split()]

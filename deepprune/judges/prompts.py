@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from deepprune.base.errors import UserError
@@ -36,21 +37,31 @@ def plain(text: str, tokenizer: Any = None) -> str:
 
 
 def reasoner_prompt_ids(
-    tokenizer: Any, question: str, system: str | None = None, suffix: str = "", **options: Any
+    tokenizer: Any,
+    question: str,
+    system: str | None = None,
+    suffix: str = "",
+    earlier: Sequence[tuple[str, str]] = (),
+    **options: Any,
 ) -> list[int]:
     """Token ids of the prompt that a trace goes on from: the question with the suffix, in the reasoner's chat template.
 
-    options: arguments of the template, as enable_thinking. Raises UserError as `templated`.
+    earlier: (role, text) of turns before the question; options: arguments of the template, as enable_thinking. Raises
+    UserError as `templated`.
     """
     user = plain(question, tokenizer) + suffix
-    return list(tokenizer.encode(templated(tokenizer, system, user, **options), add_special_tokens=False))
+    turns = [(role, plain(text, tokenizer)) for role, text in earlier]
+    return list(tokenizer.encode(templated(tokenizer, system, user, turns, **options), add_special_tokens=False))
 
 
-def templated(tokenizer: Any, system: str | None, user: str, **options: Any) -> str:
-    """The two messages in the tokenizer's chat template, up to where the answer begins. options: of the template.
+def templated(
+    tokenizer: Any, system: str | None, user: str, earlier: Sequence[tuple[str, str]] = (), **options: Any
+) -> str:
+    """The messages in the tokenizer's chat template, up to where the answer begins. options: of the template.
 
     Where the template knows no system role (Gemma) or leaves it out, the system text stands before the user's, an empty
-    line between. Raises UserError if the tokenizer has no chat template or its template takes no question.
+    line between. earlier: turns before, (role, text), the user's first. Raises UserError if the tokenizer has no chat
+    template or its template takes no question.
     """
     from jinja2 import TemplateError
 
@@ -61,16 +72,17 @@ def templated(tokenizer: Any, system: str | None, user: str, **options: Any) -> 
     name = getattr(tokenizer, "name_or_path", "the model")
     if getattr(tokenizer, "chat_template", "") is None:
         raise UserError(f"{name} has no chat template: take an instruct model")
+    turns = [*earlier, ("user", user)]
     if system:
         try:
-            text = write(("system", system), ("user", user))
+            text = write(("system", system), *turns)
             if system.strip() in text:
                 return text
         except TemplateError:
             pass
-        user = f"{system}\n\n{user}"
+        turns[0] = ("user", f"{system}\n\n{turns[0][1]}")
     try:
-        return write(("user", user))
+        return write(*turns)
     except (TemplateError, ValueError) as error:
         raise UserError(
             f"{name}: its chat template takes no question ({error}): take another instruct model"

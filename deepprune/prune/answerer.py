@@ -83,7 +83,7 @@ class Answerer:
         cut = truncation or Truncation(LivePruneSettings.truncation, LivePruneSettings.truncation_k)
         self.settings = LiveSettings(n, cut, method, options, sampling or Sampling(), suffix, system)
         self.reasoner, self.judge, self.tokenizer = reasoner, judge, reasoner.tokenizer
-        self.queue = JudgeQueue(judge) if METHODS[method].needs_judge else None
+        self.queue = JudgeQueue(judge) if judge else None
         self.slots, self.room = Slots(in_flight), asyncio.Semaphore(questions)
 
     @classmethod
@@ -119,15 +119,23 @@ class Answerer:
             if self.judge:
                 self.judge.close()
 
-    async def answer(self, question: str, answer_type: str = "math", tell: Tell = nobody) -> Answer:
+    async def answer(
+        self,
+        question: str,
+        answer_type: str = "math",
+        tell: Tell = nobody,
+        settings: LiveSettings | None = None,
+    ) -> Answer:
         """Answer a question. answer_type: math, choice or text. Raises ReasonerLost, JudgeLost, NotAJudge.
+
+        settings: of this question alone, another method say (default: those of all).
 
         tell: gets what happens, when it does, as a dict of time, event (started, held, judged, resumed, finished,
         stopped, pruned, answered), problem_id and, of a trace, trace (its number) and tokens. It must return at once.
         """
         problem = dataclasses.replace(Problem.new("question", question, ""), answer_type=answer_type)
         started: list[float] = []
-        live, pruning = await self.run(problem, lambda _: started.append(time.monotonic()), tell)
+        live, pruning = await self.run(problem, lambda _: started.append(time.monotonic()), tell, settings=settings)
         seconds = time.monotonic() - started[0]
         votes, confidence = await asyncio.to_thread(_votes, live)
         arrived = live.traces.arrived
@@ -153,12 +161,14 @@ class Answerer:
         begin: Callable[[LiveQuestion], None] = nobody,
         tell: Tell = nobody,
         keep: Keep = nobody,
+        settings: LiveSettings | None = None,
     ) -> tuple[LiveQuestion, Pruning]:
         """Answer a Problem, when there is room. begin: gets the question when its turn comes; tell, keep: its events
         and whole traces (LiveQuestion). Errors as of `answer`."""
+        how = settings or self.settings
         async with self.room:
-            slots = self.slots.share()
-            live = LiveQuestion(problem, self.reasoner, self.queue, self.settings, slots, self.tokenizer, tell, keep)
+            queue = self.queue if METHODS[how.method].needs_judge else None
+            live = LiveQuestion(problem, self.reasoner, queue, how, self.slots.share(), self.tokenizer, tell, keep)
             begin(live)
             return live, await live.run()
 

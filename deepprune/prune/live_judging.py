@@ -73,13 +73,14 @@ class LiveComparisons:
 
     async def _p_same(self, command: Compare) -> list[float]:
         problem = self.traces.problem
+        question = self.traces.settings.judged(problem.question)
         pairs = [(self.traces.all[a], self.traces.all[b]) for a, b in command.pairs]
 
         def identity(trace) -> str:
             return f"{problem.problem_id}/{trace.arrival}"
 
         scores = await self.judge.score(
-            [Request(problem.question, a.prefix, b.prefix, identity(a), identity(b)) for a, b in pairs]
+            [Request(question, a.prefix, b.prefix, identity(a), identity(b)) for a, b in pairs]
         )
         self.calls += sum(s.calls for s in scores)
         self.prompt_tokens += sum(s.prompt_tokens for s in scores)

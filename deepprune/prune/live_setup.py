@@ -31,9 +31,6 @@ class JudgedSettings(RuleSettings):
     )
     tokenizer: str | None = setting(None, "truncation by tokens: model whose tokenizer cuts (default: the reasoner's)")
     asks: str = config.like(ClusterSettings, "asks", "needed")
-    on_judge_failure: str = setting(
-        "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
-    )
     judge_memory: float = setting(
         0.3, "engines on a GPU: share of its memory for the judge", free=True, above=0, at_most=1
     )
@@ -53,16 +50,12 @@ class ConfidenceSettings:
 
 
 @dataclasses.dataclass
-class LivePruneSettings(
-    MethodSettings, ConfidenceSettings, JudgedSettings, SamplingSettings, judges.JudgeServerSettings
-):
+class SourceSettings(MethodSettings, ConfidenceSettings, JudgedSettings, SamplingSettings, judges.JudgeServerSettings):
+    """Of whatever answers questions live: its reasoner and judge."""
+
     reasoner: str = setting(
         config.REQUIRED, "the reasoner's model: folder or hub id (its tokenizer, with --reasoner-url)"
     )
-    method: str = setting("deepprune", "how a question is answered", choices=METHODS)
-    output: str | None = setting(None, "JSONL file of Pruning records (not needed with --question)", ends=config.JSONL)
-    problems: list[str] = setting([], "JSONL files of Problem records")
-    question: str | None = setting(None, "one question instead of --problems")
     reasoner_url: list[str] = setting(
         [],
         "vLLM servers of the reasoner, as http://127.0.0.1:8000/v1; several share the work",
@@ -70,9 +63,6 @@ class LivePruneSettings(
         is_url=True,
     )
     reasoner_name: str | None = setting(None, "name to record instead of --reasoner (for local folders)")
-    n: int = setting(64, "most traces a question", at_least=1)
-    limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True, at_least=1)
-    questions: int = setting(4, "questions in progress at once", free=True, at_least=1)
     max_num_seqs: int = setting(64, "traces generated at once, over all questions", free=True, at_least=1)
     system: str | None = setting(None, "system message")
     suffix: str = setting(
@@ -87,6 +77,20 @@ class LivePruneSettings(
     )
     engine_args: list[str] = setting(
         [], "further arguments of the reasoner's vLLM engine, as NAME=VALUE, passed on unread"
+    )
+
+
+@dataclasses.dataclass
+class LivePruneSettings(SourceSettings):
+    method: str = setting("deepprune", "how a question is answered", choices=METHODS)
+    output: str | None = setting(None, "JSONL file of Pruning records (not needed with --question)", ends=config.JSONL)
+    problems: list[str] = setting([], "JSONL files of Problem records")
+    question: str | None = setting(None, "one question instead of --problems")
+    n: int = setting(64, "most traces a question", at_least=1)
+    limit: int | None = setting(None, "only so many problems, spread evenly over the file", free=True, at_least=1)
+    questions: int = setting(4, "questions in progress at once", free=True, at_least=1)
+    on_judge_failure: str = setting(
+        "stop", "the judge is lost: stop, or finish every trace and vote", choices=ON_JUDGE_FAILURE, free=True
     )
     overwrite: bool = setting(False, "replace an existing output")
 
@@ -104,7 +108,7 @@ class LivePruneSettings(
         )
         kind = METHODS[self.method]
         needs = [(kind.clusters, rules - cut - {"seed"}), (kind.needs_confidence, confidence)]
-        needs.append((kind.needs_judge, judge - {"seed"} | {"judge_url"}))
+        needs.append((kind.needs_judge, judge - {"seed"} | {"judge_url", "on_judge_failure"}))
         return others.union(*(names for needed, names in needs if not needed))
 
     def made_from(self, prompt_version: str | None) -> dict[str, Any]:
@@ -119,6 +123,13 @@ def check(settings: LivePruneSettings) -> None:
     """Raise UserError for settings that do not go together; start the process again if vLLM needs it."""
     unused = unused_of_recipe(settings)
     live_options.options(settings.method, settings)
+    check_sources(settings)
+    if unused:
+        print(unused)
+
+
+def check_sources(settings: SourceSettings) -> None:
+    """Raise UserError for a reasoner or judge that cannot be; start the process again if vLLM needs it."""
     settings.template_args(), config.arguments("--engine-args", settings.engine_args)
     if settings.reasoner_url and settings.engine_args:
         raise UserError("--engine-args are of an engine in this process, not of --reasoner-url")
@@ -128,8 +139,6 @@ def check(settings: LivePruneSettings) -> None:
         check_judge(settings)
     if not settings.reasoner_url or settings.judged and judges.KINDS[settings.judge].needs_vllm:
         runtime.ensure()
-    if unused:
-        print(unused)
 
 
 def unused_of_recipe(settings: LivePruneSettings) -> str:

@@ -44,6 +44,7 @@ class LiveSettings:
     seed: int = 0  # the engine's
     run: str = dataclasses.field(default_factory=lambda: secrets.token_hex(4))  # no two runs sample the same traces
     template: dict[str, Any] = dataclasses.field(default_factory=dict)  # arguments of the chat template
+    earlier: tuple[tuple[str, str], ...] = ()  # (role, text) of the turns before the question
     windows: Windows = Windows()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
@@ -58,7 +59,13 @@ class LiveSettings:
         """How traces are sampled, as their records hold it."""
         own = {"system": self.system, "suffix": self.suffix, "live": True, "seed": self.seed, "run": self.run}
         template = {"chat_template_args": self.template} if self.template else {}
-        return self.sampling.recorded() | own | template
+        earlier = {"earlier": [list(turn) for turn in self.earlier]} if self.earlier else {}
+        return self.sampling.recorded() | own | template | earlier
+
+    def judged(self, question: str) -> str:
+        """The question as the judge reads it: after earlier turns, all of them with their roles."""
+        turns = [*self.earlier, ("user", question)]
+        return "\n\n".join(f"{role.title()}: {text}" for role, text in turns) if self.earlier else question
 
 
 class LiveTraces:
@@ -79,7 +86,12 @@ class LiveTraces:
     ):
         self.problem, self.reasoner, self.settings, self.tell, self.keep = problem, reasoner, settings, tell, keep
         prompt = prompts.reasoner_prompt_ids(
-            reasoner.tokenizer, problem.question, settings.system, settings.suffix, **settings.template
+            reasoner.tokenizer,
+            problem.question,
+            settings.system,
+            settings.suffix,
+            settings.earlier,
+            **settings.template,
         )
         sampling, cut = settings.sampling, settings.truncation
         windows = settings.windows if METHODS[settings.method].needs_confidence else None
