@@ -88,7 +88,10 @@ def asked(body: Body, catalogue: Catalogue, answerer: Answerer, limits: Limits) 
 
 
 def _longest(body: Body, prompt: int, most: int, context: int | None) -> int:
-    """Most tokens of a trace, of `most` and a context of so many tokens (None: not known). Raises Refusal if they are too many, or do not fit into the context."""
+    """Most tokens of a trace. most: allowed; context: of prompt and trace together (None: not known).
+
+    Raises Refusal if they are too many, or do not fit.
+    """
     wanted = body.longest
     param = "max_tokens" if body.max_tokens is not None else "max_completion_tokens"
     if wanted is not None and wanted > most:
