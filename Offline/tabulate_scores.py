@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from deepprune.base import config, jsonl, metrics, records
+from deepprune.base import config, jsonl, metrics
 from deepprune.base.config import setting
-from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
 from deepprune.evaluate import plotting, study, tables
@@ -54,23 +53,12 @@ def main() -> None:
     if data["reasoner"].nunique() > 1 or settings.traces:
         parts.append(study.table(data, "reasoner", settings.resamples, settings.seed))
     if settings.traces:
-        seen = how_much_is_seen(settings)
-        groups = data["reasoner"] + ", " + data["pair_id"].map(seen).map(dict(enumerate(SEEN)))
+        seen = study.how_much_is_seen(settings.pairs, {path: path for path in settings.traces})
+        groups = data["reasoner"] + ", " + seen["whole"].map(dict(enumerate(SEEN)))
         parts.append(study.table(data.assign(reasoner=groups), "reasoner", settings.resamples, settings.seed))
     numbers = pd.concat(parts, ignore_index=True)
     write(numbers, data, settings)
     manifest.finish(len(data))
-
-
-def how_much_is_seen(settings: TabulateSettings) -> dict[str, int]:
-    """How many of a pair's two prefixes are whole traces, by pair id."""
-    pairs = list(records.read(records.Pair, settings.pairs))
-    wanted = {t for p in pairs for t in (p.trace_a, p.trace_b)}
-    length = {t.trace_id: len(t.text) for t in records.read(records.Trace, *settings.traces) if t.trace_id in wanted}
-    missing = wanted - set(length)
-    if missing:
-        raise UserError(f"{settings.pairs}: trace {min(missing)} is in no --traces file")
-    return {p.pair_id: (len(p.prefix_a) >= length[p.trace_a]) + (len(p.prefix_b) >= length[p.trace_b]) for p in pairs}
 
 
 def write(numbers: pd.DataFrame, data: pd.DataFrame, settings: TabulateSettings) -> None:

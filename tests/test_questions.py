@@ -2,7 +2,13 @@
 
 import pytest
 
-from deepprune.base.questions import checked_gold, choice_letter, listed_options, normalised_question
+from deepprune.base.questions import (
+    checked_gold,
+    choice_letter,
+    listed_options,
+    normalised_question,
+    question_without_numbers,
+)
 
 TWO_QUESTIONS = [
     ("Compute 2 + 2.", "Compute 2 * 2."), ("Solve x^2 = 4", "Solve x - 2 = 4"), ("-3 + 2", "3 + 2"),
@@ -74,3 +80,9 @@ def test_an_option_that_stands_twice_is_no_answer():
     assert (choice_letter("two", text), choice_letter("one", text), choice_letter("D", text)) == ("B", None, None)
     assert choice_letter("MV", "A) mV\nB) MV") == "B"
     assert checked_gold("1/2", text, "math") == "1/2"
+
+
+def test_variants_differ_in_their_numbers_alone():
+    same = ["Sum to $1{,}000$ by 2.5?", "sum to 7 by 10?"]
+    assert question_without_numbers(same[0]) == question_without_numbers(same[1]) == "sum to 0 by 0"
+    assert question_without_numbers("What is 3 - 1?") != question_without_numbers("What is 3 + 1?")

@@ -185,3 +185,12 @@ def test_settings_are_checked():
         Truncation("lines", 3)
     with pytest.raises(UserError, match="at least 1"):
         Truncation("words", 0)
+
+
+def test_a_cut_is_read_as_it_is_written():
+    assert Truncation.read("words:25") == Truncation("words", 25)
+    assert Truncation.read("tokens:500", ("so",)) == Truncation("tokens", 500)
+    assert Truncation.read("words:3", ("so",)) == Truncation("words", 3, ("so",))
+    for wrong in ("25", "words", "words:", "words:-1", "lines:3", "tokens:1.5"):
+        with pytest.raises(UserError, match="words:25 or tokens:500"):
+            Truncation.read(wrong)

@@ -73,6 +73,11 @@ def normalised_question(text: str) -> str:
     return " ".join(filter(None, tokens)) or " ".join(text.split())
 
 
+def question_without_numbers(text: str) -> str:
+    """The normalised question with 0 for every number: variants of one problem are equal here."""
+    return re.sub(r"\d+(?:[. ]+\d+)*", "0", normalised_question(text))
+
+
 def _is_sign(token: str) -> bool:
     return token[0] in _SIGNS or (len(token) == 1 and unicodedata.category(token) == "Sm")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Iterable, Sequence
 
 from deepprune.base.errors import UserError
-from deepprune.base.questions import normalised_question, question_words
+from deepprune.base.questions import normalised_question, question_without_numbers, question_words
 from deepprune.base.records import Pair, Problem, Trace, content_hash
 from deepprune.data import answers
 from deepprune.data.traces import refuse_answer_only
@@ -27,34 +28,31 @@ def build(
     seed: int,
     tokenizer=None,
     balanced: bool = False,
+    partial: bool = False,
 ) -> tuple[list[Pair], int]:
     """All C(n, 2) pairs of one problem's traces, or a seeded sample of `per_problem` of them.
 
     balanced: sample as many same as different pairs, as far as the problem has both.
+    partial: only pairs of which both prefixes end before their traces.
     Returns (pairs, number of pairs dropped because an answer is unknown). Which trace comes first in a pair
     is drawn by the seed, so that position tells a judge nothing. Traces of different models are not paired.
     """
     labels = answers.classes([t.answer for t in traces], problem.answer_type)
     possible = [(i, j) for i, j in itertools.combinations(range(len(traces)), 2) if traces[i].model == traces[j].model]
     known = [(i, j) for i, j in possible if labels[i] is not None and labels[j] is not None]
+
+    @functools.cache
+    def prefix(index: int) -> str:
+        refuse_answer_only(traces[index])
+        return truncation.cut(traces[index].text, tokenizer)
+
+    candidates = known
+    if partial:
+        candidates = [pair for pair in known if all(len(prefix(i)) < len(traces[i].text) for i in pair)]
     rng = random.Random(f"{seed}/{problem.problem_id}")
-    if per_problem is None or len(known) <= per_problem:
-        chosen = known
-    elif balanced:
-        sides = [[pair for pair in known if (labels[pair[0]] == labels[pair[1]]) == same] for same in (False, True)]
-        fewer, more = sorted(sides, key=len)
-        half = min(per_problem // 2, len(fewer))
-        chosen = sorted(rng.sample(fewer, half) + rng.sample(more, per_problem - half))
-    else:
-        chosen = sorted(rng.sample(known, per_problem))
-    prefixes: dict[int, str] = {}
     settings = truncation.as_dict()
     result = []
-    for i, j in chosen:
-        for index in (i, j):
-            if index not in prefixes:
-                refuse_answer_only(traces[index])
-                prefixes[index] = truncation.cut(traces[index].text, tokenizer)
+    for i, j in _sample(candidates, labels, per_problem, balanced, rng):
         a, b = (i, j) if rng.random() < 0.5 else (j, i)
         result.append(
             Pair(
@@ -62,8 +60,8 @@ def build(
                 problem.problem_id,
                 traces[a].trace_id,
                 traces[b].trace_id,
-                prefixes[a],
-                prefixes[b],
+                prefix(a),
+                prefix(b),
                 settings,
                 int(labels[a] == labels[b]),
                 problem.question,
@@ -72,6 +70,20 @@ def build(
             )
         )
     return result, len(possible) - len(known)
+
+
+def _sample(
+    candidates: list[tuple[int, int]], labels: Sequence, most: int | None, balanced: bool, rng: random.Random
+) -> list[tuple[int, int]]:
+    """At most so many of the candidates, in their order; balanced: of both classes alike, as far as they go."""
+    if most is None or len(candidates) <= most:
+        return candidates
+    if not balanced:
+        return sorted(rng.sample(candidates, most))
+    sides = [[pair for pair in candidates if (labels[pair[0]] == labels[pair[1]]) == same] for same in (False, True)]
+    fewer, more = sorted(sides, key=len)
+    half = min(most // 2, len(fewer))
+    return sorted(rng.sample(fewer, half) + rng.sample(more, most - half))
 
 
 def oversample(pairs: Sequence[Pair], factor: int) -> list[Pair]:
@@ -83,17 +95,27 @@ def oversample(pairs: Sequence[Pair], factor: int) -> list[Pair]:
     return [pair for pair in pairs for _ in range(factor if pair.label == minority else 1)]
 
 
-def split(problems: Sequence[Problem], test_share: float, seed: int) -> tuple[list[Problem], list[Problem]]:
+def split(
+    problems: Sequence[Problem],
+    test_share: float,
+    seed: int,
+    tested: Iterable[Problem] = (),
+    variants_together: bool = False,
+) -> tuple[list[Problem], list[Problem]]:
     """Split by problem, the same share of each family: (train, test).
 
-    Problems that ask the same question (normalised) stay together, so no text can be on both sides.
+    Problems that ask the same question (normalised) stay together, so no text can be on both sides; with
+    variants_together also those that differ in their numbers alone. tested: problems of the test side; what asks the
+    same joins them there, and counts in the share.
     """
     if not 0.0 <= test_share < 1.0:
         raise UserError(f"test_share should lie in [0, 1), found {test_share}")
+    key = question_without_numbers if variants_together else normalised_question
+    on_test_side = {key(p.question) for p in tested}
     families: dict[str, dict[str, list[Problem]]] = {}
     owner: dict[str, str] = {}
     for problem in problems:
-        question = normalised_question(problem.question)
+        question = key(problem.question)
         family = owner.setdefault(question, problem.group)
         families.setdefault(family, {}).setdefault(question, []).append(problem)
     train, test = [], []
@@ -101,8 +123,10 @@ def split(problems: Sequence[Problem], test_share: float, seed: int) -> tuple[li
         questions = sorted(families[family], key=lambda q: (question_words(families[family][q][0].question), q))
         random.Random(f"{seed}/{family}").shuffle(questions)
         cut = round(len(questions) * test_share)
+        questions.sort(key=lambda question: question not in on_test_side)
         for index, question in enumerate(questions):
-            (test if index < cut else train).extend(families[family][question])
+            is_tested = index < cut or question in on_test_side
+            (test if is_tested else train).extend(families[family][question])
     check_leak(train, test)
     return train, test
 

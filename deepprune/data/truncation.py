@@ -57,6 +57,14 @@ class Truncation:
         if self.k < 1:
             raise UserError(f"the truncation's k should be at least 1, found {self.k}")
 
+    @classmethod
+    def read(cls, text: str, words: tuple[str, ...] | None = None) -> Truncation:
+        """Of 'words:25' or 'tokens:500'. words: the list where it goes by words. Raises UserError."""
+        strategy, _, k = text.partition(":")
+        if strategy not in STRATEGIES or not k.isdecimal():
+            raise UserError(f"a cut is written words:25 or tokens:500, found {text!r}")
+        return cls(strategy, int(k), words if strategy == "words" else None)
+
     def cut(self, text: str, tokenizer: Any = None) -> str:
         """The prefix of `text`. Strategy 'tokens' needs a fast Hugging Face tokenizer (for its offsets)."""
         if self.strategy == "tokens":

@@ -267,6 +267,46 @@ def _cross(axis: Any, tokens: Sequence[float], accuracy: Sequence[float], **look
     axis.errorbar(x / 1000, y, xerr=x_error, yerr=y_error, **look)
 
 
+def against_length(numbers: pd.DataFrame, column: str, title: str, reference: float = 0.5) -> Any:
+    """Values with their 95 % intervals over problems against the length of a prefix: a panel a source, a line a judge.
+
+    numbers: columns source, judge, characters, pairs, `column`, `column` low and `column` high. reference: a dotted
+    line (chance).
+    """
+    sources, judges = list(dict.fromkeys(numbers["source"])), list(dict.fromkeys(numbers["judge"]))
+    columns = min(4, len(sources))
+    rows = -(-len(sources) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.1 * columns, 2.9 * rows + 0.5), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axis, source in zip(axes.flat, sources, strict=False):
+        of_source = numbers[numbers["source"] == source]
+        for index, judge in enumerate(judges):
+            points = of_source[of_source["judge"] == judge].dropna(subset=[column]).sort_values("characters")
+            shift = 1.025 ** (index - (len(judges) - 1) / 2)  # so that intervals do not cover each other
+            axis.errorbar(
+                points["characters"] * shift,
+                points[column],
+                yerr=[points[column] - points[f"{column} low"], points[f"{column} high"] - points[column]],
+                fmt="o-", markersize=3, linewidth=1, elinewidth=0.7, color=f"C{index}", label=judge,
+            )  # fmt: skip
+        axis.axhline(reference, linestyle=":", color="grey")
+        least, most = of_source["pairs"].min(), of_source["pairs"].max()
+        axis.set_title(f"{source}\n{least} to {most} pairs a point", fontsize=8)
+        axis.set_xscale("log")
+        plain_ticks(axis.xaxis)
+        axis.tick_params(labelsize=7)
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(sources) :]:
+        axis.axis("off")
+    figure.supxlabel("median length of a prefix, characters", fontsize=9)
+    figure.supylabel(column, fontsize=9)
+    handles, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
 def grouped(numbers: pd.DataFrame, column: str, title: str, reference: float | None = None) -> Any:
     """Values with their 95 % intervals over problems: a band a group (first on top), in it the judges side by side.
 

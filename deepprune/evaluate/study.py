@@ -22,11 +22,11 @@ from deepprune.judges import scoring
 from deepprune.prune import voting
 
 METRICS = {"auroc": "AUROC", "within_problem_auroc": "AUROC within problems", "tnr_at_0.2_fnr": "TNR@0.2"}
-ABOUT = ("pair_id", "problem_id", "family", "reasoner", "label")
+ABOUT = ("pair_id", "problem_id", "family", "reasoner", "label", "cut", "source", "whole", "characters", "share")
 
 
 def frame(pairs: str | Path, scores: Mapping[str, str | Path]) -> pd.DataFrame:
-    """One row a pair: pair_id, problem_id, family, reasoner, label, and p_same of each judge.
+    """One row a pair: pair_id, problem_id, family, reasoner, label, cut (as words:25), and p_same of each judge.
 
     scores: the judge's name in tables -> its scores file. Raises UserError if a file does not score exactly
     these pairs.
@@ -40,11 +40,59 @@ def frame(pairs: str | Path, scores: Mapping[str, str | Path]) -> pd.DataFrame:
         "family": [p.family for p in pairs_read],
         "reasoner": [p.model for p in pairs_read],
         "label": [p.label for p in pairs_read],
+        "cut": ["{strategy}:{k}".format(**p.truncation) for p in pairs_read],
     }
     for name, path in scores.items():
         by_id = next(iter(scoring.load([path], pairs_read).values()))
         data[name] = [by_id[p.pair_id].p_same for p in pairs_read]
     return pd.DataFrame(data)
+
+
+def how_much_is_seen(pairs: str | Path, trace_files: Mapping[str, str | Path]) -> pd.DataFrame:
+    """One row a pair, in the file's order: what of its two traces the prefixes hold.
+
+    source: the name under which the file of its traces is given; whole: how many of the two prefixes are whole traces;
+    characters: of a prefix, and share of its trace, the mean of both. Raises UserError for a trace that no file has.
+    """
+    lengths: dict[str, tuple[str, int]] = {}
+    for source, file in trace_files.items():
+        lengths |= {t.trace_id: (source, len(t.text)) for t in records.read(Trace, file)}
+    rows = []
+    for pair in records.read(Pair, pairs):
+        missing = [t for t in (pair.trace_a, pair.trace_b) if t not in lengths]
+        if missing:
+            raise UserError(f"{pairs}: trace {missing[0]} is in no --traces file")
+        cut = [len(pair.prefix_a), len(pair.prefix_b)]
+        full = [lengths[t][1] for t in (pair.trace_a, pair.trace_b)]
+        rows.append(
+            {
+                "source": lengths[pair.trace_a][0],
+                "whole": sum(c >= f for c, f in zip(cut, full, strict=True)),
+                "characters": sum(cut) / 2,
+                "share": sum(c / max(f, 1) for c, f in zip(cut, full, strict=True)) / 2,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def by_prefix(data: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """How early can one tell? `table` for each source and all, at each cut, on partial pairs alone and on all pairs.
+
+    data: `frame` with the columns of `how_much_is_seen`. Further columns: source, cut, seen ("partial", no prefix is a
+    whole trace; or "all"), characters and share (medians). Shortest prefixes first, last all cuts together.
+    """
+    cuts = [*data.groupby("cut")["characters"].median().sort_values().index, "all"]
+    parts = []
+    for source, of_source in [("all", data), *data.groupby("source", sort=False)]:
+        for cut in cuts:
+            at_cut = of_source[of_source["cut"].eq(cut) | (cut == "all")]
+            for seen, pairs in (("partial", at_cut[at_cut["whole"] == 0]), ("all", at_cut)):
+                if len(pairs):
+                    lengths = {name: pairs[name].median() for name in ("characters", "share")}
+                    about = {"source": source, "cut": cut, "seen": seen} | lengths
+                    numbers = table(pairs, None, resamples, seed).drop(columns="group")
+                    parts.append(pd.DataFrame([about] * len(numbers)).join(numbers))
+    return pd.concat(parts, ignore_index=True)
 
 
 def judges_of(data: pd.DataFrame) -> list[str]:
