@@ -261,7 +261,7 @@ def generate(
     from deepprune.engines import engine
 
     top_k, longest = settings.confidence_top_k, llm.llm_engine.model_config.max_model_len
-    channels = reasoning.CHANNEL in tokenizer.get_vocab()  # gpt-oss: told apart by special tokens
+    channels = reasoning.has_channels(tokenizer)
     params = SamplingParams(
         **settings.sampling().recorded(), logprobs=top_k or None, detokenize=True, skip_special_tokens=not channels
     )

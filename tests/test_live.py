@@ -7,6 +7,7 @@ import random
 import pytest
 from conftest import make_problem
 
+from deepprune.data import reasoning
 from deepprune.data.truncation import Truncation
 from deepprune.engines.reasoners import Chunk, Reasoner, ReasonerLost, Sampling
 from deepprune.judges import Judge, Request, Score
@@ -169,6 +170,21 @@ def test_only_what_is_needed_is_generated_and_every_token_is_counted(rule):
         assert question.traces.record(trace).answer is None and question.traces.record(trace).finish_reason == "abort"
     assert {e["event"] for e in events} >= {"started", "held", "judged", "pruned", "answered"}
     assert sum(e["event"] == "started" for e in events) == len(question.traces.arrived)
+
+
+def test_channels_become_a_think_block_as_in_recorded_traces():
+    """gpt-oss: the words of a prefix are counted in the reasoning, and the answer is the final channel's."""
+    start, end = "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"
+    raw = [f"{start}T{i} a first we so add thus \\boxed{{9}} {end}It is \\boxed{{4}}<|return|>" for i in range(6)]
+    plain = [reasoning.plain(text) for text in raw]
+    assert plain[0] == "<think>\nT0 a first we so add thus \\boxed{9}\n</think>\n\nIt is \\boxed{4}"
+    reasoner = MadeUp(raw)
+    reasoner.channels = True
+    question, done, _, traces = run(settings(n=6, finish=FinishSettings(k2=2, k3=2)), Noisy(), reasoner)
+    assert done.answer == "4" and len(traces) == 2 and {t.text for t in traces} <= set(plain)
+    for trace in question.traces.arrived:
+        assert trace.prefix in {Truncation("words", 2).cut(text) for text in plain} and not trace.read_whole
+    assert "<|" not in "".join(question.traces.record(t).text for t in question.traces.arrived)
 
 
 def test_clusters_and_vote_are_those_of_the_recorded_prefixes():

@@ -22,8 +22,10 @@ N, KEY = 4, "open sesame"
 
 @pytest.fixture(scope="module")
 def server(smol, tmp_path_factory):
-    """(URL, process) of a vLLM server with SmolLM2-135M that wants a key."""
-    with serve(smol, tmp_path_factory.mktemp("server") / "log.txt", "--api-key", KEY) as running:
+    """(URL, process) of a vLLM server with SmolLM2-135M that wants a key and knows what marks thinking."""
+    thinks = json.dumps({"reasoning_start_str": "<think>", "reasoning_end_str": "</think>"})
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with serve(smol, log, "--api-key", KEY, "--reasoning-config", thinks) as running:
         yield running
 
 
@@ -199,6 +201,20 @@ def test_stages_sample_from_servers_and_ask_judges_there(server, problems, tmp_p
     assert scores == [pytest.approx(expected, abs=1e-3)] * 2
     for file in tmp_path.rglob("*"):
         assert file.is_dir() or KEY.encode() not in file.read_bytes()
+
+
+def test_thinking_ends_after_its_budget(server, problems, tmp_path):
+    """The prompt opens the thinking; this model would never close it."""
+    sampled = tmp_path / "traces.jsonl"
+    asked = ("--problems", problems, "--model", SMOL, "--reasoner-url", server[0], "--n", "1", "--max-tokens", "30")
+    thinks = ("--suffix", " Think first.\n<think>\n", "--confidence-top-k", "0", "--output", sampled)
+    done = run_stage("scripts/01_sample_traces.py", *asked, *thinks, "--thinking-token-budget", "12")
+    assert done.returncode == 0, done.stderr[-3000:]
+    traces = list(records.read(records.Trace, sampled))
+    assert len(traces) == 2 and all(t.sampling["thinking_token_budget"] == 12 for t in traces)
+    for trace in traces:
+        thinking, closed, _ = trace.text.partition("</think>")
+        assert closed and len(thinking.split()) <= 12
 
 
 def test_without_the_key_one_line_says_that_one_is_needed(server, problems, tmp_path, monkeypatch):

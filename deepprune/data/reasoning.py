@@ -15,6 +15,7 @@ them.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 OPEN, CLOSE = "<think>", "</think>"
 CHANNEL = "<|channel|>"
@@ -50,6 +51,11 @@ def split(text: str) -> tuple[str, str]:
         return before.replace(OPEN, "", 1).strip(), after.lstrip()
     opening, opened, rest = text.partition(OPEN)
     return (rest.strip(), "") if opened and not opening.strip() else ("", text)
+
+
+def has_channels(tokenizer: Any) -> bool:
+    """Whether a model tells reasoning and answer apart by special tokens, which its text must keep (gpt-oss)."""
+    return CHANNEL in tokenizer.get_vocab()
 
 
 def plain(text: str) -> str:

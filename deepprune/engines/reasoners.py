@@ -9,33 +9,16 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
-import dataclasses
 import itertools
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from deepprune.base.errors import UserError
+from deepprune.data import reasoning
 from deepprune.data.sampling import Sampling
 from deepprune.engines import engine, engine_copies, models
 from deepprune.engines.servers import NO_MODELS, Fleet, Server, ServerLost, ServerSettings, broken
-
-LAST_TOKENS_SECONDS = 0.5  # how long a server that was left may take to notice
-
-
-@dataclasses.dataclass(frozen=True)
-class Chunk:
-    """Newly generated text and token ids. finish_reason: None while it goes on, then stop, length or abort.
-
-    likely: log-probabilities of the likeliest tokens at each of them, where they are asked for. cached: of a request's
-    first chunk: tokens of its prompt that the engine had in its prefix cache (None: it does not say).
-    """
-
-    text: str
-    token_ids: list[int]
-    finish_reason: str | None = None
-    likely: list[list[float]] = dataclasses.field(default_factory=list)
-    cached: int | None = None
+from deepprune.engines.streams import Chunk, chunk_of, last_tokens
 
 
 class ReasonerLost(Exception):
@@ -43,10 +26,11 @@ class ReasonerLost(Exception):
 
 
 class Reasoner(abc.ABC):
-    """name: the model's name in records; tokenizer: of the same model, for prompts."""
+    """name: the model's name in records; tokenizer: of the same model, for prompts; channels: `has_channels` of it."""
 
     name: str
     tokenizer: object
+    channels = False
 
     async def open(self) -> None:  # noqa: B027 - a server is open already
         """Start what must be started, inside the running event loop."""
@@ -94,6 +78,7 @@ class EngineReasoner(Reasoner):
         resolved = models.resolve(model)
         self.name, self.path = name or resolved.name, resolved.path
         self.tokenizer = AutoTokenizer.from_pretrained(self.path)
+        self.channels = reasoning.has_channels(self.tokenizer)
         self.options = {
             "model": self.path,
             "seed": seed,
@@ -126,7 +111,8 @@ class EngineReasoner(Reasoner):
         from vllm.sampling_params import RequestOutputKind
 
         options = sampling.recorded() | {"max_tokens": max_tokens, "logprobs": top or None}
-        params = SamplingParams(**options, output_kind=RequestOutputKind.DELTA)
+        options |= {"output_kind": RequestOutputKind.DELTA, "skip_special_tokens": not self.channels}
+        params = SamplingParams(**options)
         request = f"trace-{next(self.ids)}"
         outputs = self.engine.generate({"prompt_token_ids": prompt}, params, request)
         aborted = False
@@ -179,6 +165,7 @@ class ServerReasoner(Reasoner):
         resolved = models.resolve(model)
         self.name = name or resolved.name
         self.tokenizer = AutoTokenizer.from_pretrained(resolved.path)
+        self.channels = reasoning.has_channels(self.tokenizer)
         self.client = self.server.client(AsyncOpenAI)
 
     async def open(self) -> None:
@@ -215,6 +202,7 @@ class ServerReasoner(Reasoner):
         import openai
 
         options = sampling.recorded() | {"max_tokens": max_tokens, "return_token_ids": True}
+        options["skip_special_tokens"] = not self.channels
         if top:  # by token id, as two tokens may have one text
             options |= {"logprobs": top, "return_tokens_as_token_ids": True}
         try:
@@ -274,7 +262,7 @@ class FleetReasoner(Reasoner):
 
     def __init__(self, members: Sequence[ServerReasoner]):
         self.members, self.fleet = list(members), Fleet(members)
-        self.name, self.tokenizer = members[0].name, members[0].tokenizer
+        self.name, self.tokenizer, self.channels = members[0].name, members[0].tokenizer, members[0].channels
 
     async def open(self) -> None:
         for member in self.members:
@@ -318,33 +306,3 @@ class FleetReasoner(Reasoner):
     async def close(self) -> None:
         for member in self.members:
             await member.close()
-
-
-def chunk_of(event) -> Chunk:
-    """What one event of a completions stream brings."""
-    if not event.choices:
-        return Chunk("", [])
-    part = event.choices[0]
-    likely = [list(token.values()) for token in (part.logprobs and part.logprobs.top_logprobs) or () if token]
-    return Chunk(part.text or "", list(getattr(part, "token_ids", None) or []), part.finish_reason, likely)
-
-
-async def last_tokens(reply) -> Chunk:
-    """Close our half of a stream's connection, at which the server aborts the request, and read what was on its way.
-
-    Over TLS nothing is read: closing one half would break the other.
-    """
-    text, token_ids, ended = "", [], "abort"
-    stream = reply.response.extensions.get("network_stream")
-    connection = stream.get_extra_info("socket") if stream else None
-    if connection is not None and stream.get_extra_info("ssl_object") is None:
-        # A stream that is cut off, and one that something between us and the server keeps up, end here alike.
-        with contextlib.suppress(OSError, TimeoutError, *broken()):
-            connection.shutdown(socket.SHUT_WR)
-            async with asyncio.timeout(LAST_TOKENS_SECONDS):
-                async for event in reply:
-                    chunk = chunk_of(event)
-                    text += chunk.text
-                    token_ids += chunk.token_ids
-                    ended = chunk.finish_reason or ended
-    return Chunk(text, token_ids, ended)

@@ -15,7 +15,7 @@ from typing import Any
 
 from deepprune.base.records import Trace
 from deepprune.base.tasks import cancel
-from deepprune.data import confidence
+from deepprune.data import confidence, reasoning
 from deepprune.data.confidence import Windows
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
@@ -49,6 +49,11 @@ class LiveTrace:
         if len(self.pieces) > 1:
             self.pieces = ["".join(self.pieces)]
         return self.pieces[0] if self.pieces else ""
+
+    @property
+    def plain(self) -> str:
+        """The text as records hold it."""
+        return reasoning.plain(self.text)
 
     @property
     def whole(self) -> bool:
@@ -163,12 +168,12 @@ class Flights:
             trace.state = "stopped"
             self.tell("stopped", trace)
         elif flight.goal == PREFIX:
-            trace.prefix = self.truncation.cut(trace.text, self.tokenizer)
+            trace.prefix = self.truncation.cut(trace.plain, self.tokenizer)
             trace.prefix_tokens = len(trace.token_ids)
-            trace.read_whole = trace.whole and trace.prefix == trace.text
+            trace.read_whole = trace.whole and trace.prefix == trace.plain
         elif trace.whole:
             if resumed:
-                trace.pieces = [decoded(trace, self.reasoner.tokenizer)]
+                trace.pieces = [decoded(trace, self.reasoner.tokenizer, not self.reasoner.channels)]
             if flight.below is not None:  # a trace that is shorter than a window is one
                 flight.dropped = confidence.lowest_group(self.windows.summarise(trace.confidences)) < flight.below
 
@@ -223,11 +228,11 @@ class Flights:
             )
 
 
-def decoded(trace: LiveTrace, tokenizer: Any) -> str:
+def decoded(trace: LiveTrace, tokenizer: Any, skip_special_tokens: bool = True) -> str:
     """The whole text from the whole tokens: a character cut in two by the hold is whole again."""
 
     def decode(ids: list[int]) -> str:
-        return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
 
     ids, last = trace.token_ids, decode(trace.token_ids[-1:])
     # Engines leave the token that ends a trace out of its text, even if the tokenizer does not call it special.
