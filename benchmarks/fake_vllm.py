@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
 
 from deepprune.base import config
 from deepprune.base.config import setting
@@ -46,7 +46,7 @@ class Counts:
     started: int = 0
 
 
-def planned(tokenizer: Any, prompt: list[int], counts: Counts) -> list[int]:
+def planned(tokenizer: Tokenizer, prompt: list[int], counts: Counts) -> list[int]:
     """Token ids of a new trace, or of the rest of one that the prompt ends in."""
     said = tokenizer.decode(prompt)
     _, begun, part = said.rpartition("First we look at ")
@@ -56,9 +56,9 @@ def planned(tokenizer: Any, prompt: list[int], counts: Counts) -> list[int]:
         counts.started += 1
         number = counts.started
     value = 7 if number % 4 == 0 else zlib.crc32(said.partition("First we look at ")[0].encode()) % 90 + 10
-    ids = tokenizer.encode(TEXT.format(n=number, a=value), add_special_tokens=False)
+    ids = tokenizer.encode(TEXT.format(n=number, a=value), add_special_tokens=False).ids
     if begun:
-        done = len(tokenizer.encode(begun + part, add_special_tokens=False))
+        done = len(tokenizer.encode(begun + part, add_special_tokens=False).ids)
         return ids[done:] or ids[-1:]
     return ids
 
@@ -76,7 +76,7 @@ def judged(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def app(settings: FakeSettings) -> FastAPI:
-    tokenizer, counts = AutoTokenizer.from_pretrained(models.resolve(settings.model).path), Counts()
+    tokenizer, counts = Tokenizer.from_file(f"{models.resolve(settings.model).path}/tokenizer.json"), Counts()
     served = FastAPI()
 
     @served.get("/v1/models")

@@ -29,7 +29,7 @@ class FakeServer:
     body; retry_after: seconds that a refusal asks for. asked: the bodies that came.
     """
 
-    def __init__(self, key=None):
+    def __init__(self, key=None, port=0):
         self.key, self.refuse, self.asked, self.listed, self.metrics = key, [], [], {"data": [{"id": "m"}]}, None
         self.tokens, self.break_off, self.retry_after = None, False, None
         self.reply = lambda body: chat_reply()
@@ -38,7 +38,7 @@ class FakeServer:
         class Handler(Answers):
             server_of_test = outer
 
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from deepprune.base.errors import without_credentials
+from deepprune.base.errors import UserError, without_credentials
 from deepprune.base.tasks import cancel
+from deepprune.engines.servers import ServerLost
 from deepprune.judges import Judge, NotAJudge, Request, Score
 from deepprune.prune.live_traces import LiveTraces
 from deepprune.prune.protocol import Compare, Scored
+
+Batch = list[tuple[list[Request], asyncio.Future]]
 
 
 class JudgeLost(Exception):
@@ -20,7 +23,7 @@ class JudgeQueue:
 
     def __init__(self, judge: Judge):
         self.judge = judge
-        self.waiting: list[tuple[list[Request], asyncio.Future]] = []
+        self.waiting: Batch = []
         self.task: asyncio.Task | None = None
 
     async def score(self, requests: list[Request]) -> list[Score]:
@@ -35,20 +38,40 @@ class JudgeQueue:
         while self.waiting:
             await asyncio.sleep(0)  # let questions that are ready at the same time join
             batch, self.waiting = self.waiting, []
-            try:
-                scores = await asyncio.to_thread(self.judge.score, [r for requests, _ in batch for r in requests])
-            except Exception as error:  # noqa: BLE001 - whatever ended the judge, the questions must hear of it
-                told = without_credentials(f"the judge {self.judge.name} failed: {error}")
-                lost = error if isinstance(error, NotAJudge) else JudgeLost(told)
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(lost)
-                continue
-            start = 0
-            for requests, future in batch:
-                if not future.done():
-                    future.set_result(scores[start : start + len(requests)])
-                start += len(requests)
+            parts = [batch]
+            while parts:
+                part = parts.pop()
+                if error := await self._failure(part):
+                    if len(part) > 1 and of_a_request(error):  # the other questions need not fail for it
+                        parts += [[one] for one in part]
+                    else:
+                        self._tell(part, error)
+
+    async def _failure(self, batch: Batch) -> Exception | None:
+        """Score these requests together; what kept the judge from it."""
+        try:
+            scores = await asyncio.to_thread(self.judge.score, [r for requests, _ in batch for r in requests])
+        except Exception as error:  # noqa: BLE001 - whatever ended the judge, the questions must hear of it
+            return error
+        start = 0
+        for requests, future in batch:
+            if not future.done():
+                future.set_result(scores[start : start + len(requests)])
+            start += len(requests)
+        return None
+
+    def _tell(self, batch: Batch, error: Exception) -> None:
+        told = without_credentials(f"the judge {self.judge.name} failed: {error}")
+        lost = error if isinstance(error, NotAJudge) else JudgeLost(told)
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(lost)
+
+
+def of_a_request(error: Exception) -> bool:
+    """Whether it may be one request that the judge refuses (its prompt is too long), and not a judge that is gone."""
+    gone = NotAJudge, ServerLost
+    return isinstance(error, UserError) and not isinstance(error, gone) and not isinstance(error.__cause__, gone)
 
 
 class LiveComparisons:

@@ -108,7 +108,7 @@ class Desk:
                 answer = await self.answerer.answer(
                     asked.question, asked.answer_type, progress.tell, settings=asked.settings
                 )
-            result = reply.of(answer, asked, self.answerer.reasoner.tokenizer)
+            result = await asyncio.to_thread(reply.of, answer, asked, self.answerer.reasoner.tokenizer)
             self._note(asked, answer, result)
             return result
         except asyncio.CancelledError:

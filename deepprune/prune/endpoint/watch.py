@@ -81,7 +81,9 @@ def reasoner_part(reasoner: Reasoner, pause: float) -> Part:
             raise ReasonerLost("; ".join(reasons))
         for member, reason in zip(reasoner.members, reasons, strict=True):
             if member in lost and not reason:
+                before = member.server.served
                 await member.open()
+                same_model(member.server, before)
                 reasoner.fleet.restore(member)
 
     async def other(part: Part) -> None:
@@ -132,12 +134,21 @@ def take_back(judge: ServerJudge, server: Server) -> None:
     """Ask a judge's server that was lost again. Raises UserError if it serves another model now."""
     import openai
 
+    before = server.served
     try:
         server.choose(judge.clients[server].models.list())
     except (openai.APIError, *NO_MODELS) as error:
         raise server.lost(error) from error
+    same_model(server, before)
     judge.checked = False  # its weights may be others
     judge.fleet.restore(server)
+
+
+def same_model(server: Server, before: str | None) -> None:
+    """Raise UserError if a server that is back serves another model than before (None: it was never asked)."""
+    if before not in (None, server.served):
+        found, server.served = server.served, before
+        raise UserError(f"{server.shown}: serves {found} now, not {before}")
 
 
 async def asking(server: Server) -> str | None:
