@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serve_toys import NAME, QUESTION, Endpoint
 
+from deepprune.base import config
 from deepprune.base.errors import UserError
 from deepprune.prune.endpoint import body, conversation
 from deepprune.prune.endpoint.catalogue import Catalogue, Offer
@@ -54,6 +55,8 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         ("temperature", 0, "invalid_value"),
         ("top_p", 0, "invalid_value"),
         ("top_p", 1.5, "invalid_value"),
+        ("top_k", 10**30, "invalid_value"),
+        ("repetition_penalty", 1e-300, "invalid_value"),
         ("max_tokens", -1, "invalid_value"),
         ("max_tokens", 0, "invalid_value"),
         ("max_tokens", 101, "invalid_value"),

@@ -121,7 +121,7 @@ def as_json(data: Any, headers: dict[str, str] | None = None, status: int = 200)
 def refused(desk: Desk, refusal: Refusal) -> Response:
     desk.metrics.refused.labels(str(refusal.status)).inc()
     # What is left of a body that was not read is not read.
-    close = {"Connection": "close"} if refusal.status == 413 else {}
+    close = {"Connection": "close"} if refusal.status in (401, 408, 413, 415) else {}
     return as_json(refusal.body, refusal.headers | close, refusal.status)
 
 

@@ -65,9 +65,9 @@ class Body(BaseModel):
     presence_penalty: Penalty = None
     frequency_penalty: Penalty = None
     # What vLLM's endpoint takes beside OpenAI's.
-    top_k: Annotated[int | None, Field(ge=0)] = None
+    top_k: Annotated[int | None, Field(ge=0, le=1_000_000)] = None
     min_p: Annotated[float | None, Field(ge=0, le=1)] = None
-    repetition_penalty: Annotated[float | None, Field(gt=0, le=2)] = None
+    repetition_penalty: Annotated[float | None, Field(ge=0.1, le=2)] = None
     # Ours: how answers are compared.
     answer_type: Literal["math", "choice", "text"] = "math"
     # Labels.
