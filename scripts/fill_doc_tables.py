@@ -128,14 +128,38 @@ def judge_cells(rows: pd.DataFrame, head: list[str], cells: list[str], options: 
     return filled
 
 
+def prefix_cells(rows: pd.DataFrame, head: list[str], cells: list[str], options: Options) -> list[str]:
+    """A line of a table of judges on prefixes: heads are cuts (of all sources) or sources (at all cuts).
+
+    Options: partial or all (pairs), and the metric (AUROC where none is named). A cell of too few pairs is n/a.
+    """
+    metric = next((METRICS[name] for name in options if name in METRICS), "AUROC")
+    seen = "all" if "all" in options else "partial"
+    filled = [cells[0]]
+    for name in head[1:]:
+        place = {"source": "all", "cut": name} if name in set(rows["cut"]) else {"source": name, "cut": "all"}
+        row = only(rows, place | {"seen": seen, "judge": cells[0]}, cells[0])
+        filled.append(tables.interval(row, metric))
+    return filled
+
+
 def without_rows(judge: str) -> str:
     return re.sub(r", \d+ rows$", "", judge)
 
 
-def check_head(head: list[str], page: str, line: int) -> list[str]:
+def cells_of(rows: pd.DataFrame) -> Callable:
+    """What fills a line from such a file."""
+    if "cut" in rows:
+        return prefix_cells
+    return judge_cells if "group" in rows else method_cells
+
+
+def check_head(head: list[str], rows: pd.DataFrame, page: str, line: int) -> list[str]:
     """The head, if every column is known or the paper's. Raises UserError."""
+    places = {*rows["cut"], *rows["source"]} if "cut" in rows else set()
     for name in head[1:]:
-        if name.rpartition(": ")[2] not in METHOD_CELLS | METRICS and not name.startswith("the paper"):
+        known = name in places or name.rpartition(": ")[2] in METHOD_CELLS | METRICS
+        if not known and not name.startswith("the paper"):
             raise UserError(f"{page}:{line}: no such column: {name!r}")
     return head
 
@@ -159,10 +183,10 @@ def fill(text: str, page: str = "page", root: Path = ROOT) -> str:
             cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
             cells += [""] * (len(head or []) - len(cells))
             if head is None:
-                table = (rows, options, check_head(cells, page, number + 1))
+                table = (rows, options, check_head(cells, rows, page, number + 1))
             elif not line.startswith("|---"):
                 try:
-                    cells = (judge_cells if "group" in rows else method_cells)(rows, head, cells, options)
+                    cells = cells_of(rows)(rows, head, cells, options)
                 except UserError as error:
                     raise UserError(f"{page}:{number + 1}: {error}") from error
                 lines[number] = f"| {' | '.join(cells)} |\n"

@@ -63,9 +63,15 @@ judges+=("Sentence-BERT=$out/scores_sbert.jsonl")
 
 if [ -n "$recipe_of_judge" ]; then
   model=$(sed -n 's/^model_name_or_path: *\([^ #]*\).*/\1/p' "$recipe_of_judge")
-  short=$(basename "$model")
   sizes=() more=()
-  for word in "$@"; do if [[ $word == *=* ]]; then more+=("$word"); else sizes+=("$word"); fi; done
+  for word in "$@"; do
+    case $word in
+      model_name_or_path=*) model=${word#*=} more+=("$word") ;;
+      *=*) more+=("$word") ;;
+      *) sizes+=("$word") ;;
+    esac
+  done
+  short=$(basename "$model")
   step "zero-shot $short"
   $python Preliminaries/zero_shot_exp.py $recipe --pairs "$pairs" --model "$model" --least-label-mass 0 \
     --output "$out/scores_zero_shot_$short.jsonl"

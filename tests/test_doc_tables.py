@@ -85,3 +85,30 @@ def test_several_rows_are_refused(tmp_path):
 def test_a_column_that_is_not_known_is_refused(tmp_path):
     with pytest.raises(UserError, match="page:2: no such column: 'tokens'"):
         filled(tmp_path, "| cons@8 | 0 |", head="method | tokens")
+
+
+WITHIN = "AUROC within problems"
+PREFIXES = f"""source,cut,seen,judge,AUROC,AUROC low,AUROC high,{WITHIN},{WITHIN} low,{WITHIN} high
+all,words:5,partial,one,0.5004,0.4,0.6,0.51,0.4,0.6
+all,words:5,all,one,0.6,0.5,0.7,0.61,0.5,0.7
+all,all,partial,one,0.7,0.6,0.8,0.71,0.6,0.8
+"A-8B, MATH",words:5,partial,one,0.1,0,0.2,0.1,0,0.2
+"A-8B, MATH",all,partial,one,,,,0.8,0.7,0.9
+"A-8B, MATH",all,all,one,0.9,0.8,1,0.9,0.8,1
+"""
+
+
+@pytest.mark.parametrize(
+    "options, line",
+    [
+        ("partial", "| one | 0.500 [0.400, 0.600] | 0.700 [0.600, 0.800] | n/a |"),
+        ("partial, within problems", "| one | 0.510 [0.400, 0.600] | 0.710 [0.600, 0.800] | 0.800 [0.700, 0.900] |"),
+    ],
+)
+def test_a_table_of_prefixes_has_cuts_of_all_sources_and_sources_at_all_cuts(tmp_path, options, line):
+    (tmp_path / "a.csv").write_text(PREFIXES)
+    head = "| judge | words:5 | all | A-8B, MATH |"
+    text = f"<!-- filled from a.csv: {options} -->\n{head}\n|---|---|---|---|\n| one | | | |\n"
+    assert tables.fill(text, root=tmp_path).splitlines()[3] == line
+    with pytest.raises(UserError, match="no such column: 'words:9'"):
+        tables.fill(text.replace("words:5", "words:9"), root=tmp_path)

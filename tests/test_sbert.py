@@ -19,6 +19,21 @@ def test_sentence_bert_encodes_each_prefix_once():
     assert sum(s.prompt_tokens - s.cached_tokens for s in scores) == sum(judge.tokens.values())
 
 
+def test_prefixes_that_are_read_alike_are_encoded_once(monkeypatch):
+    """Two prefixes of one trace, both longer than the encoder reads; and one that is shorter."""
+    judge = judges.open_judge("sbert", "all-MiniLM-L6-v2")
+    trace = " ".join(f"then {i}" for i in range(300))
+    texts = [trace[:1200], trace, trace[:300]]
+    encode, encoded = judge.model.encode, []
+    expected = encode(texts, normalize_embeddings=True)
+    monkeypatch.setattr(judge.model, "encode", lambda new, **more: encoded.extend(new) or encode(new, **more))
+    vectors, read = judge.encode(texts)
+    assert len(encoded) == 2 and texts[2] in encoded and read[:2] == [256, 256] and read[2] < 256
+    assert vectors == pytest.approx(expected, abs=1e-5)
+    judge.encode([trace[:1300]])
+    assert len(encoded) == 2
+
+
 @pytest.fixture(scope="module")
 def static(tmp_path_factory):
     """Folder of a sentence encoder without layers or a limit of length: the mean of its words' vectors."""

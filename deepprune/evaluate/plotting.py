@@ -267,12 +267,13 @@ def _cross(axis: Any, tokens: Sequence[float], accuracy: Sequence[float], **look
     axis.errorbar(x / 1000, y, xerr=x_error, yerr=y_error, **look)
 
 
-def against_length(numbers: pd.DataFrame, column: str, title: str, reference: float = 0.5) -> Any:
+def against_length(numbers: pd.DataFrame, column: str, title: str, reference: float = 0.5, least: int = 30) -> Any:
     """Values with their 95 % intervals over problems against the length of a prefix: a panel a source, a line a judge.
 
-    numbers: columns source, judge, characters, pairs, `column`, `column` low and `column` high. reference: a dotted
-    line (chance).
+    numbers: columns source, judge, characters, pairs, `column`, `column` low and `column` high. Points of fewer pairs
+    than `least` are left out. reference: a dotted line (chance).
     """
+    numbers = numbers[numbers["pairs"] >= least]
     sources, judges = list(dict.fromkeys(numbers["source"])), list(dict.fromkeys(numbers["judge"]))
     columns = min(4, len(sources))
     rows = -(-len(sources) // columns)
@@ -291,15 +292,14 @@ def against_length(numbers: pd.DataFrame, column: str, title: str, reference: fl
                 fmt="o-", markersize=3, linewidth=1, elinewidth=0.7, color=f"C{index}", label=judge,
             )  # fmt: skip
         axis.axhline(reference, linestyle=":", color="grey")
-        least, most = of_source["pairs"].min(), of_source["pairs"].max()
-        axis.set_title(f"{source}\n{least} to {most} pairs a point", fontsize=8)
+        axis.set_title(f"{source}\n{of_source['pairs'].min()} to {of_source['pairs'].max()} pairs a point", fontsize=8)
         axis.set_xscale("log")
         plain_ticks(axis.xaxis)
         axis.tick_params(labelsize=7)
+        axis.set_xlabel("median prefix, characters", fontsize=8)
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(sources) :]:
         axis.axis("off")
-    figure.supxlabel("median length of a prefix, characters", fontsize=9)
     figure.supylabel(column, fontsize=9)
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), fontsize=8, frameon=False)

@@ -47,6 +47,7 @@ class SentenceBertJudge(Judge):
         self.weights = known.sha256
         self.vectors: dict[str, np.ndarray] = {}  # by content hash of the prefix
         self.tokens: dict[str, int] = {}  # word pieces of the whole prefix
+        self.read: dict[str, np.ndarray] = {}  # by what of a prefix is read: longer ones of a trace are read alike
         if self.cache:
             self._load()
 
@@ -89,15 +90,27 @@ class SentenceBertJudge(Judge):
         left = iter(texts.items())
         while chunk := list(itertools.islice(left, CHUNK)):
             keys, new = zip(*chunk, strict=True)
-            encoded = self.model.encode(list(new), batch_size=self.batch, normalize_embeddings=True)
-            if not np.isfinite(encoded).all():
-                raise NotAJudge("its embeddings are not finite: are its weights?")
-            self.vectors.update(zip(keys, encoded, strict=True))
+            read = self._what_is_read(list(new))
+            unread = {r: text for r, text in zip(read, new, strict=True) if r not in self.read}
+            if unread:
+                encoded = self.model.encode(list(unread.values()), batch_size=self.batch, normalize_embeddings=True)
+                if not np.isfinite(encoded).all():
+                    raise NotAJudge("its embeddings are not finite: are its weights?")
+                self.read.update(zip(unread, encoded, strict=True))
+            self.vectors.update((key, self.read[r]) for key, r in zip(keys, read, strict=True))
             self.tokens.update(zip(keys, self._lengths(list(new)), strict=True))
             bar.update(len(keys))
             if self.cache:
                 self._save()
         bar.close()
+
+    def _what_is_read(self, texts: list[str]) -> list[str]:
+        """A hash of the word pieces that are read of each text; of the text where the encoder has no limit."""
+        tokenizer = self.model.tokenizer
+        if math.isinf(self.limit) or not hasattr(tokenizer, "apply_chat_template"):
+            return [content_hash(text) for text in texts]
+        read = tokenizer(texts, truncation=True, max_length=self.limit, verbose=False)["input_ids"]
+        return [content_hash(ids) for ids in read]
 
     def _lengths(self, texts: list[str]) -> list[int]:
         """Word pieces of each text, uncut.
