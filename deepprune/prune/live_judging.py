@@ -37,8 +37,9 @@ class JudgeQueue:
     async def _work(self) -> None:
         while self.waiting:
             await asyncio.sleep(0)  # let questions that are ready at the same time join
-            batch, self.waiting = self.waiting, []
-            parts = [batch]
+            # Nobody waits any more for what a question asked whose answer is there, or whose client has gone.
+            batch, self.waiting = [(asked, future) for asked, future in self.waiting if not future.done()], []
+            parts = [batch] if batch else []
             while parts:
                 part = parts.pop()
                 if error := await self._failure(part):
