@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import re
+import threading
 
 import pytest
 from conftest import ROOT
@@ -13,9 +14,10 @@ from deepprune.base.errors import UserError
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
 from deepprune.engines import reasoners
+from deepprune.judges import Request
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
-from deepprune.prune.live_judging import JudgeLost
+from deepprune.prune.live_judging import JudgeLost, JudgeQueue
 from deepprune.prune.live_slots import Slots
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
@@ -171,3 +173,32 @@ def test_what_makes_no_sense_is_refused():
         Answerer(MadeUp([]), method="best")
     with pytest.raises(UserError, match="the method 'deepprune' needs a judge"):
         Answerer(MadeUp([]), method="deepprune")
+
+
+def test_the_judge_is_not_asked_what_nobody_waits_for():
+    entered, free = threading.Event(), threading.Event()
+
+    class Busy(Noisy):
+        def score(self, requests):
+            entered.set()
+            assert free.wait(60)
+            return super().score(requests)
+
+    async def main():
+        judge = Busy()
+        queue = JudgeQueue(judge)
+
+        def ask(size):
+            return asyncio.create_task(queue.score([Request("", "T a", "T b", "x", "y")] * size))
+
+        first = ask(1)
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        gone, last = ask(100), ask(2)
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        free.set()
+        return len(await first), len(await last), judge.asked
+
+    assert asyncio.run(main()) == (1, 2, 3)

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import random
-import threading
 
 import pytest
 from conftest import make_problem
@@ -263,35 +262,6 @@ def test_many_questions_share_judge_batches():
     done = asyncio.run(main())
     assert len(done) == 4 and sum(batches) == judge.asked == sum(d.judge_calls for d in done)
     assert max(batches) > 3
-
-
-def test_the_judge_is_not_asked_what_nobody_waits_for():
-    entered, free = threading.Event(), threading.Event()
-
-    class Busy(Noisy):
-        def score(self, requests):
-            entered.set()
-            assert free.wait(60)
-            return super().score(requests)
-
-    async def main():
-        judge = Busy()
-        queue = JudgeQueue(judge)
-
-        def ask(size):
-            return asyncio.create_task(queue.score([Request("", "T a", "T b", "x", "y")] * size))
-
-        first = ask(1)
-        while not entered.is_set():
-            await asyncio.sleep(0.001)
-        gone, last = ask(100), ask(2)
-        await asyncio.sleep(0)
-        gone.cancel()
-        await asyncio.sleep(0)
-        free.set()
-        return len(await first), len(await last), judge.asked
-
-    assert asyncio.run(main()) == (1, 2, 3)
 
 
 def test_no_two_runs_give_a_trace_the_same_id():
