@@ -80,6 +80,14 @@ def test_four_answers_that_hang_leave_the_others_right(slow):
     assert len(hung(slow)) == 4
 
 
+def test_what_is_remembered_does_not_grow_for_ever(slow, monkeypatch):
+    monkeypatch.setattr(equality, "MOST_REMEMBERED", 50)
+    for number in range(100):
+        assert answers.same(f"x+{number}y", f"{number}y+x") is True
+        assert answers.same(f"x+{number}y", f"x+{number}z") is False
+        assert len(equality._cache) + len(equality._values) <= 54
+
+
 def test_comparisons_that_never_end_are_bounded_in_a_problem(slow):
     monsters = [f"monster^{{{i}x}}" for i in range(100)]
     stated = ["x+y", "y+x", *monsters] * 3

@@ -6,7 +6,7 @@ import pytest
 from toys import requests
 
 from deepprune import judges
-from deepprune.judges import Request
+from deepprune.judges import Request, sbert
 
 
 def test_sentence_bert_encodes_each_prefix_once():
@@ -63,6 +63,14 @@ def test_a_static_embedding_model_gives_scores(static):
     assert scores[0].p_same == pytest.approx(1.0) and scores[0].prompt_tokens == 8
     assert scores[2].prompt_tokens == 4 + 1200  # no limit: all of it is read
     assert judge.parameters == judges.parameters_of("sbert", str(static)) == 13 * 16
+
+
+def test_without_a_cache_file_not_all_embeddings_are_kept_for_ever(static, monkeypatch):
+    monkeypatch.setattr(sbert, "MOST_KEPT", 3)
+    judge = judges.open_judge("sbert", str(static))
+    pairs = [Request("q", f"one {word}", f"two {word}", "a", "b") for word in ("three", "two", "one")]
+    once = [judge.score([pair])[0].p_same for pair in pairs]
+    assert [judge.score([pair])[0].p_same for pair in pairs] == once and len(judge.vectors) <= 5
 
 
 def test_embeddings_that_are_not_finite_are_an_error_and_not_kept(static, tmp_path):

@@ -19,6 +19,7 @@ from deepprune.judges.settings import JudgeOptions
 from deepprune.judges.weights import identify
 
 CHUNK = 1024  # prefixes between two writes of the cache
+MOST_KEPT = 2**16  # embeddings without a cache file: in a server that runs for months they would fill its memory
 
 
 def p_same_of(cosine):
@@ -28,6 +29,8 @@ def p_same_of(cosine):
 
 class SentenceBertJudge(Judge):
     """p_same = (1 + cosine) / 2. Each prefix is encoded once for the life of the judge, or of its cache file.
+
+    Without that file all embeddings are forgotten when they are too many.
 
     The cosine is not a probability: AUROC and TNR@FNR are meaningful, the 0.5 threshold is not.
     """
@@ -65,6 +68,9 @@ class SentenceBertJudge(Judge):
 
     def _stream(self, requests):
         requests = list(requests)
+        if self.cache is None and len(self.vectors) > MOST_KEPT:
+            for kept in (self.vectors, self.tokens, self.read):
+                kept.clear()
         limit = self.limit
         keys = [(content_hash(r.prefix_a), content_hash(r.prefix_b)) for r in requests]
         texts = {k: t for (a, b), r in zip(keys, requests, strict=True) for k, t in ((a, r.prefix_a), (b, r.prefix_b))}

@@ -64,6 +64,8 @@ class _Budget:
         return LAST_SECONDS if self.hung >= HUNG_COMPARISONS else SHORT_SECONDS if self.hung else TIMEOUT_SECONDS
 
 
+MOST_REMEMBERED = 2**18  # verdicts and values
+_NEW = object()
 _worker = MathWorker()
 _cache: dict[tuple[str, str], bool | None] = {}  # by the two spellings in order
 _hung: set[str] = set()  # spellings whose evaluation had to be ended
@@ -81,14 +83,20 @@ def _ask(a: str, b: str, budgets: Sequence[_Budget]) -> bool | None:
     a, b = key = (min(a, b), max(a, b))
     if a == b:
         return True
-    if key in _cache:
-        return _cache[key]
+    if len(_cache) + len(_values) > MOST_REMEMBERED:  # a server that runs for months
+        for memory in (_cache, _values, _ended, _budgets):
+            memory.clear()
+    verdict = _cache.get(key, _NEW)  # looked up once: another thread may clear it
+    if verdict is not _NEW:
+        return verdict
     if a in _hung or b in _hung or max(len(a), len(b)) > MAX_COMPARED_CHARS:
         return None
     if any(budget.strict and budget.hung >= 2 * HUNG_COMPARISONS for budget in budgets):
         return None
+    known = []
     for spelling in key:
-        if spelling not in _values:
+        values = _values.get(spelling, _NEW)
+        if values is _NEW:
             if any(budget.strict and budget.hung >= HUNG_COMPARISONS for budget in budgets):
                 return None
             values, hung = _worker.values(latex(spelling), min(budget.seconds() for budget in budgets))
@@ -98,7 +106,8 @@ def _ask(a: str, b: str, budgets: Sequence[_Budget]) -> bool | None:
                     budget.hung += 1
                 return None
             _values[spelling] = values
-    if _far_apart(_values[a], _values[b]):
+        known.append(values)
+    if _far_apart(*known):
         _cache[key] = False
         return False
     verdict, hung = _worker.same(latex(a), latex(b), min(budget.seconds() for budget in budgets))
@@ -162,7 +171,7 @@ def same(a: str | None, b: str | None, answer_type: str = "math") -> bool | None
     This is how an answer is graded against a gold answer, and it is not transitive: `classes` makes a partition.
     A decimal of at least six places and five figures is also the number that it was rounded or cut off from.
 
-    Verdicts are remembered for the life of the process. Raises UserError if math-verify cannot be started.
+    Verdicts are remembered (while they are not too many). Raises UserError if math-verify cannot be started.
     """
     if a is None or b is None:
         return None
