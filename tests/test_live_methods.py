@@ -27,6 +27,7 @@ from deepprune.prune.methods.consensus import ConsensusSettings
 from deepprune.prune.methods.deepconf import DeepConfSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
 from deepprune.prune.methods.esc import EscSettings
+from deepprune.prune.methods.posterior import PosteriorSettings
 from deepprune.prune.protocol import END, PREFIX, Ended, Generate, Held, Stop
 from deepprune.prune.replay import Recorded, replay, rerun
 
@@ -37,6 +38,7 @@ IN_WAVES = [
     ("esc", EscSettings(4)),
     ("deepconf", DeepConfSettings(0.9, 6)),
     *(("deepprune", DeepPruneSettings(ClusterSettings(k1=3), FinishSettings(rule, 4, 4, start=4))) for rule in RULES),
+    ("posterior", PosteriorSettings(6, 2, 2, 0.95, price=0.0)),
 ]
 AS_THEY_COME = [("consensus", ConsensusSettings(early=True)), ("adaptive", AdaptiveSettings(0.9, 4, rolling=True))]
 
@@ -84,7 +86,9 @@ def test_every_token_is_counted_and_nothing_runs_after_the_answer(name, options)
     assert {trace.trace_id for trace in whole} >= set(pruning.finished)
     assert all(trace.text in texts(N) and trace.finish_reason == "stop" for trace in whole)
     assert rerun(question._method(), question.log) == question.votes
-    if name != "deepprune":
+    if name == "posterior":
+        assert pruning.judge_calls > 0 and pruning.settings["m0"] == 6 and tokens["prefix"] > 0
+    elif name != "deepprune":
         assert pruning.judge == "none" and pruning.judge_calls == 0 and pruning.settings["method"] == name
         assert tokens["prefix"] == 0 and [t.sample_index for t in whole] == [
             question_number(question, t) for t in whole

@@ -45,4 +45,5 @@ METHODS = {
     "esc": Kind("deepprune.prune.methods.esc:esc"),
     "deepconf": Kind("deepprune.prune.methods.deepconf:deepconf", needs_confidence=True),
     "deepprune": Kind("deepprune.prune.methods.deepprune:deepprune", needs_judge=True, clusters=True),
+    "posterior": Kind("deepprune.prune.methods.posterior:posterior", needs_judge=True),
 }

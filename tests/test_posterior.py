@@ -1,0 +1,219 @@
+"""The posterior of a vote: against integrals computed otherwise, and where it must be Adaptive-Consistency."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepprune.evaluate import simulation
+from deepprune.judges.calibration import Calibration, Noise
+from deepprune.prune import shares, voting
+from deepprune.prune.methods import METHODS
+from deepprune.prune.methods.adaptive import AdaptiveSettings
+from deepprune.prune.methods.posterior import PosteriorSettings
+from deepprune.prune.replay import Recorded, play, replay
+
+SURE = 27.0  # a log-likelihood ratio of a perfect judge
+ALWAYS = {"price": 0.0}  # the judge is asked however poor it is
+
+
+def judged(votes, ratios, noise=Noise(), members=None, without=0):  # noqa: B008 - frozen
+    members = np.ones(len(votes), dtype=int) if members is None else np.asarray(members)
+    classes = np.repeat(np.arange(len(votes)), members)
+    ratios = np.asarray(ratios, dtype=float).reshape(-1, len(votes))
+    effects = shares.effects(classes, [], len(votes), noise)
+    return shares.Judged(np.asarray(votes, dtype=float), without, members.astype(float), ratios, *effects)
+
+
+def by_drawing(j, noise, first, second, draws=200_000, seed=0):
+    """P(theta_first > theta_second) by importance sampling of shares and effects from their priors."""
+    rng, known = np.random.default_rng(seed), len(j.votes)
+    theta = rng.dirichlet(np.ones(known + 2), draws)
+    effect = rng.multivariate_normal(j.mean, j.covariance, draws)
+    if noise.trace + noise.question == 0:
+        effect = np.zeros_like(effect)
+    precision = np.linalg.inv(noise.gap * (np.diag(noise.pair / j.members) + noise.trace / 2))
+    middle = np.full((known + 2, known), -noise.gap / 2)
+    middle[range(known), range(known)] += noise.gap
+    log = np.log(theta[:, :known]) @ j.votes + j.without * np.log(theta[:, -1])
+    for row in j.ratios:
+        off = row - effect[:, None] - middle
+        log += np.log((theta * np.exp(-0.5 * np.einsum("nci,ij,ncj->nc", off, precision, off))).sum(1) + 1e-300)
+    weights = np.exp(log - log.max())
+    assert weights.sum() ** 2 / (weights**2).sum() > 2000  # enough of the draws count
+    return float(weights[theta[:, first] > theta[:, second]].sum() / weights.sum())
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 20))
+def test_flat_likelihoods_are_the_beta_criterion_exactly(votes, unfinished):
+    found = shares.lead(judged(votes, np.zeros((unfinished, len(votes)))), Noise())
+    assert found.probability == voting.beta_confidence(*voting.leading(votes)) and votes[found.leader] == max(votes)
+    without = shares.lead(judged(votes, np.ones((unfinished, len(votes)))), Noise(gap=0.0))
+    assert without.probability == found.probability
+
+
+@given(st.lists(st.integers(0, 12), min_size=2, max_size=5), st.integers(0, 12))
+def test_of_a_perfect_judge_an_unfinished_trace_is_a_vote(like, other):
+    """Beta with the unfinished ones counted as votes; those like no known answer do not touch the known two."""
+    votes = np.arange(1, len(like) + 1)
+    rows = [SURE * (2.0 * (np.arange(len(like)) == c) - 1.0) for c, times in enumerate(like) for _ in range(times)]
+    rows += [np.full(len(like), -SURE)] * other
+    found = shares.lead(judged(votes, rows), Noise(gap=50.0))
+    total = votes + like
+    if rows:
+        assert total[found.leader] == total.max() and found.expected == pytest.approx(like, abs=1e-6)
+        assert found.probability == pytest.approx(voting.beta_confidence(*voting.leading(total.tolist())), abs=2e-4)
+
+
+def test_traces_like_no_known_answer_speak_against_the_only_one():
+    """1 of 8, 4 of 8 and 7 of 8 like it, by a perfect judge: P(x > y) of Dirichlet shares, y: a part of the others."""
+    found = [shares.lead(judged([1], [[SURE]] * k + [[-SURE]] * (7 - k)), Noise(gap=50.0)) for k in (0, 3, 6)]
+    assert found[0].leader is None and found[0].probability == 0.0
+    draws = np.random.default_rng(0).dirichlet(np.ones(3), 300_000)
+    for lead, same in ((found[1], 4), (found[2], 7)):
+        weights = draws[:, 0] ** same * (1 - draws[:, 0]) ** (8 - same)
+        expected = weights[draws[:, 0] > draws[:, 1]].sum() / weights.sum()
+        assert lead.leader == 0 and lead.probability == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "noise", [Noise(0.91), Noise(0.91, 0.5), Noise(2.5, 0.5), Noise(1.4, 0.3, 0.3), Noise(2.5, 0, 0.5)]
+)
+@pytest.mark.parametrize("members", [(1,), (2,), (1, 1), (3, 1)])
+def test_noisy_scores_with_effects_in_common_are_those_drawn(noise, members):
+    rng = np.random.default_rng(len(members) + int(10 * noise.trace))
+    classes, known = np.repeat(np.arange(len(members)), members), len(members)
+    ended = rng.choice(known + 1, 10, p=rng.dirichlet(np.full(known + 1, 3.0)))
+    scale = np.sqrt(noise.gap)
+    ratios = (
+        np.where(ended[:, None] == classes, noise.gap / 2, -noise.gap / 2)
+        + scale * np.sqrt(noise.question) * rng.normal()
+        + scale * np.sqrt(noise.trace / 2) * (rng.normal(size=(10, 1)) + rng.normal(size=len(classes)))
+        + scale * np.sqrt(noise.pair) * rng.normal(size=(10, len(classes)))
+    )
+    means = np.stack([ratios[:, classes == c].mean(1) for c in range(known)], axis=1)
+    j = judged(members, means, noise, members)
+    found = shares.lead(j, noise)
+    if found.leader is not None:
+        second = 1 - found.leader  # the other known answer, or another one
+        assert found.probability == pytest.approx(by_drawing(j, noise, found.leader, second), abs=0.025)
+
+
+def test_what_ended_says_how_a_finished_trace_misleads():
+    """The least squares of a hand-made case: one pair known to differ that looked alike."""
+    noise = Noise(1.0, 0.5)
+    mean, covariance = shares.effects([0, 1], [(0, 1, 1.5)], 2, noise)
+    # effects a, b ~ N(0, 1/4), pair ~ N(0, 1/2): a + b + pair = 2 was seen, so a is 2 (1/4) / (1/4 + 1/4 + 1/2).
+    assert mean == pytest.approx([0.5, 0.5])
+    assert covariance == pytest.approx(np.asarray([[0.25 - 1 / 16, -1 / 16], [-1 / 16, 0.25 - 1 / 16]]))
+
+
+def test_512_traces_of_ten_answers_are_finite():
+    rng = np.random.default_rng(0)
+    for noise in (Noise(1.0), Noise(1.0, 0.5, 0.2), Noise(50.0)):
+        found = shares.lead(judged(np.arange(1, 11), rng.normal(0, 30, (512, 10)), noise, without=3), noise)
+        assert 0.0 <= found.probability <= 1.0 and np.isfinite(found.expected).all()
+        assert found.expected.sum() <= 512 + 1e-6
+
+
+# -- the method --
+
+
+def answered(seed, n=60):
+    """Labels and lengths of a question of three to six answers, a few of the traces without one."""
+    rng = np.random.default_rng(seed)
+    share = rng.dirichlet(np.full(rng.integers(3, 7), 0.7))
+    labels = [None if rng.random() < 0.05 else int(rng.choice(len(share), p=share)) for _ in range(n)]
+    return Recorded(labels, [int(x) for x in rng.integers(60, 200, n)], [int(x) for x in rng.integers(5, 20, n)])
+
+
+def run(traces, settings, scores=None):
+    """The replay, and the pairs that were asked for."""
+    running, reply, asked = replay(METHODS["posterior"].start(len(traces.labels), settings), traces), None, []
+    while True:
+        try:
+            pairs = running.send(reply)
+        except StopIteration as stop:
+            return stop.value, asked
+        asked += pairs
+        reply = [float(scores[a][b]) for a, b in pairs]
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.75, 0.9, 0.99])
+@pytest.mark.parametrize("b", [1, 2, 4])
+def test_a_constant_judge_is_adaptive_consistency(threshold, b):
+    """The same traces are finished; but a tie of the finished ones, which Adaptive-Consistency may end at, goes on."""
+    for seed in range(30):
+        traces = answered(seed)
+        ours, _ = run(traces, PosteriorSettings(12, b, 2, threshold, 60, **ALWAYS), np.full((60, 60), 0.5))
+        theirs = play(METHODS["adaptive"].start(60, AdaptiveSettings(threshold, b)), traces)
+        assert ours.finished == theirs.finished and ours.answer == theirs.answer
+        assert ours.tokens == theirs.tokens + sum(traces.prefixes[len(theirs.finished) : ours.opened])
+
+
+def test_a_judge_that_says_nothing_costs_nothing():
+    for seed, calibration in enumerate((Calibration(noise=Noise(0.0)), Calibration(noise=Noise(0.3, 0.8)))):
+        traces = answered(seed)
+        ours, asked = run(traces, PosteriorSettings(b=3, threshold=0.9, most=60, calibration=calibration))
+        theirs = play(METHODS["adaptive"].start(60, AdaptiveSettings(0.9, 3)), traces)
+        assert not asked and (ours.finished, ours.tokens) == (theirs.finished, theirs.tokens)
+
+
+@pytest.mark.parametrize("auroc", [0.6, 0.9, 1.0])
+def test_it_never_ends_at_a_tie_of_the_finished(auroc):
+    for seed, b, threshold in itertools.product(range(12), (1, 2), (0.0, 0.5, 0.7)):
+        traces = answered(seed, 24)
+        scores = simulation.simulated_scores(traces.labels, auroc, seed, "q", 0.3 if auroc < 1 else 0.0)
+        done, _ = run(traces, PosteriorSettings(8, b, 2, threshold, 3, **ALWAYS), scores)
+        counts = voting.totals((traces.labels[t], 1.0) for t in done.finished)
+        first, second = voting.leading(list(counts.values()))
+        assert first > second or len(done.finished) == 24
+
+
+def test_only_unfinished_against_finished_is_asked_and_at_most_r_an_answer():
+    for seed in range(8):
+        traces = answered(seed, 40)
+        scores = simulation.simulated_scores(traces.labels, 0.7, seed, "q")
+        done, asked = run(traces, PosteriorSettings(10, 2, 2, 0.99, 16, **ALWAYS), scores)
+        assert len(set(asked)) == len(asked) == done.compared
+        order = {trace: place for place, trace in enumerate(done.finished)}
+        assert all(a in order and (b not in order or order[b] > order[a]) for a, b in asked)
+        judged_by = {}
+        for a, _ in asked:
+            judged_by.setdefault(traces.labels[a], set()).add(a)
+        assert all(len(members) <= 2 for members in judged_by.values()) and None not in judged_by
+
+
+def test_an_oracle_needs_fewer_whole_traces_and_is_as_right():
+    """Against Adaptive-Consistency with the same b and threshold, over 80 questions."""
+    ours, theirs = [], []
+    for seed in range(80):
+        traces = answered(seed)
+        right = voting.vote(traces.labels)
+        scores = simulation.simulated_scores(traces.labels, 1.0, 0, "q")
+        done, _ = run(traces, PosteriorSettings(24, 1, 1, 0.8, 20), scores)
+        plain = play(METHODS["adaptive"].start(20, AdaptiveSettings(0.8, 1)), traces)
+        ours.append((len(done.finished), done.answer == right))
+        theirs.append((len(plain.finished), plain.answer == right))
+    ours, theirs = np.mean(ours, axis=0), np.mean(theirs, axis=0)
+    assert ours[0] < 0.9 * theirs[0] and ours[1] > theirs[1] - 0.02
+
+
+def test_an_unfinished_trace_lends_its_answer_its_vote():
+    """Two of one answer are finished, of the other four that a perfect judge knows to be the third's: it wins."""
+    labels = [0, 1, 1, 1, 1, 1]
+    traces = Recorded(labels, [50] * 6, [5] * 6)
+    scores = simulation.simulated_scores(labels, 1.0, 0, "q")
+    done, _ = run(traces, PosteriorSettings(6, 1, 1, 0.7, 6, **ALWAYS), scores)
+    assert done.answer == 1 and len(done.finished) == 3
+    assert sum(w for t, w in done.votes.items() if labels[t] == 1) == pytest.approx(5, abs=0.01)
+
+
+def test_what_a_judge_is_expected_to_save():
+    assert shares.information(Noise(0.0)) == 0.0 and shares.information(Noise(60.0)) == pytest.approx(1.0, abs=1e-3)
+    rising = [shares.saved(Noise(gap), 14) for gap in (0.1, 0.9, 2.5, 60.0)]
+    assert rising == sorted(rising) and shares.saved(Noise(0.9, 0.5), 14) < shares.saved(Noise(0.9), 14)
+    assert PosteriorSettings().asks and not PosteriorSettings(calibration=Calibration(noise=Noise(0.91, 0.5))).asks
+    assert not PosteriorSettings(m0=2, b=2).asks
