@@ -8,12 +8,14 @@ from conftest import SMOL, load_script, make_problem
 from test_live import MadeUp, texts
 
 from deepprune.base import config, jsonl, records, runtime
+from deepprune.judges.calibration import SILENT
 from deepprune.prune import live_options, live_setup
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
+from deepprune.prune.methods.posterior import PosteriorSettings
 
 N = 8
 OPTIONS = {
@@ -22,6 +24,7 @@ OPTIONS = {
     "esc": ["--esc-window", "2"],
     "deepconf": "--deepconf-warmup 3 --deepconf-keep 0.9 --confidence-window 4 --confidence-stride 2".split(),
     "deepprune": "--judge random --truncation-k 2 --k2 3 --finish adaptive --finish-batch 2".split(),
+    "posterior": "--judge random --truncation-k 2 --posterior-m0 4 --posterior-price 0".split(),
 }
 
 
@@ -76,13 +79,14 @@ def test_a_run_is_recorded_in_full_and_goes_on_after_a_failure(script, problems,
     assert manifest["complete"] and manifest["settings"]["method"] == method
     own = {name for other in METHODS for name in live_options.own(other)}
     assert own & manifest["settings"].keys() == live_options.own(method).keys() - {"deepprune_early"}
-    assert ("tau" in manifest["settings"]) == ("judge" in manifest["settings"]) == METHODS[method].needs_judge
+    assert ("judge" in manifest["settings"]) == METHODS[method].needs_judge
+    assert ("tau" in manifest["settings"]) == METHODS[method].clusters
     assert ("confidence_window" in manifest["settings"]) == METHODS[method].needs_confidence
     for row in rows:
         assert row.settings["method"] == method and row.settings["n"] == N and row.settings["live"]
         for name, of in live_options.own(method).items():
             assert row.settings[of] == manifest["settings"].get(name, False)
-    assert manifest["judge"]["name"] == rows[0].judge == ("random-0" if method == "deepprune" else "none")
+    assert manifest["judge"]["name"] == rows[0].judge == ("random-0" if METHODS[method].needs_judge else "none")
 
 
 def test_a_manifest_of_before_there_was_a_choice_is_gone_on_with(script, problems, tmp_path, capsys):
@@ -128,6 +132,8 @@ def test_a_stages_settings_are_the_methods():
         assert live_options.options(method, live_setup.LivePruneSettings()) == (
             DeepPruneSettings(ClusterSettings(asks="needed"), FinishSettings())
             if method == "deepprune"
+            else PosteriorSettings(calibration=SILENT)
+            if method == "posterior"
             else kind.settings()
         )
     words = "--adaptive-batch 3 --adaptive-rolling --tau 0.3 --finish staged --method adaptive".split()

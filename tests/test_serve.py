@@ -40,7 +40,9 @@ def samples(text):
 def test_a_model_a_method_is_listed_those_with_a_judge_only_where_there_is_one(endpoint):
     client = openai.OpenAI(base_url=endpoint.url, api_key="none")
     names = [model.id for model in client.models.list()]
-    assert names == [f"{NAME}-{m}" for m in ("consensus-16", "adaptive-16", "esc-16", "deepconf-64", "deepprune-64")]
+    assert names == [
+        f"{NAME}-{m}" for m in ("consensus-16", "adaptive-16", "esc-16", "deepconf-64", "deepprune-64", "posterior-64")
+    ]
     assert client.models.retrieve(f"{NAME}-esc-3").id == f"{NAME}-esc-3"
     with pytest.raises(openai.NotFoundError, match="does not exist"):
         client.models.retrieve("gpt-4o")

@@ -1,7 +1,8 @@
 """The methods' own settings among those of a stage: `--adaptive-batch` is the `batch` of AdaptiveSettings.
 
 What a method's class holds in classes of their own (cluster, finish) stands among the stage's settings by itself
-(rules.py). A new method's settings are here as soon as it stands in METHODS.
+(rules.py), or is found beside the judge (calibration). A new method's settings are here as soon as it stands in
+METHODS.
 """
 
 from __future__ import annotations
@@ -36,7 +37,14 @@ MethodSettings = dataclasses.make_dataclass("MethodSettings", _settings(), names
 
 def options(method: str, settings: Any) -> Any:
     """The method's settings as a stage's say. Raises UserError for values that make no sense."""
-    kind, whole = METHODS[method].settings, {"cluster": "cluster_rule", "finish": "finish_rule"}
+    kind, whole = (
+        METHODS[method].settings,
+        {
+            "cluster": "cluster_rule",
+            "finish": "finish_rule",
+            "calibration": "calibration",
+        },
+    )
     values = {of: getattr(settings, name) for name, of in own(method).items()}
     rules = {f.name: getattr(settings, whole[f.name])() for f in dataclasses.fields(kind) if f.name in whole}
     return kind(**values, **rules)

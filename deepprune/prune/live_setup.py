@@ -12,6 +12,8 @@ from deepprune.base.errors import UserError
 from deepprune.data.confidence import Windows
 from deepprune.data.sampling import SamplingSettings, check_context
 from deepprune.engines.reasoners import EngineReasoner, FleetReasoner, Reasoner, ServerReasoner
+from deepprune.judges import calibration
+from deepprune.judges.calibration import Calibration
 from deepprune.prune import live_options
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.live_options import MethodSettings
@@ -38,6 +40,10 @@ class JudgedSettings(RuleSettings):
     judge_profile: str | None = config.like(judges.JudgeSettings, "judge_profile")
     other_truncation: bool = config.like(judges.JudgeSettings, "other_truncation")
     least_label_mass: float = config.like(judges.JudgeSettings, "least_label_mass")
+
+    def calibration(self) -> Calibration:
+        """What the judge's p_same is worth."""
+        return calibration.of(self.judge, self.judge_model)
 
 
 @dataclasses.dataclass

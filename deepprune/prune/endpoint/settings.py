@@ -20,7 +20,11 @@ from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.consensus import ConsensusSettings
 
-USUAL = {"deepconf": 64, "deepprune": 64}  # traces of the models that are listed unless others are named; else 16
+USUAL = {
+    "deepconf": 64,
+    "deepprune": 64,
+    "posterior": 64,
+}  # traces of the models that are listed unless others are named; else 16
 
 
 @dataclasses.dataclass
