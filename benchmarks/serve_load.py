@@ -35,6 +35,7 @@ from deepprune.base import config, jsonl, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
+from deepprune.base.tasks import together
 from deepprune.engines.serving import answers, free_port, kill, serve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,8 +62,12 @@ class LoadSettings:
 
 @dataclasses.dataclass
 class Seen:
-    """What the clients and the watcher saw. replies: (end, status, seconds, model, id, message)."""
+    """What the clients and the watcher saw. replies: (end, status, seconds, model, id, message).
 
+    ends: when the clients stop; later than planned where a server took long to come back.
+    """
+
+    ends: float
     replies: list[tuple[float, int, float, str, str, str]] = dataclasses.field(default_factory=list)
     hung_up: int = 0
     hanging: list[str] = dataclasses.field(default_factory=list)
@@ -170,25 +175,21 @@ def endpoint(settings: LoadSettings, parts: dict[str, Part], folder: Path) -> It
 
 async def load(settings: LoadSettings, parts: dict[str, Part], url: str, process: subprocess.Popen) -> Seen:
     """Clients, the watcher and the killer side by side, for the whole time."""
-    seen, started = Seen(), time.monotonic()
-    ends = started + 60 * settings.minutes
+    started = time.monotonic()
+    seen = Seen(started + 60 * settings.minutes)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.clients)
     async with httpx.AsyncClient(base_url=url, timeout=HUNG_SECONDS, limits=limits) as http:
         watching = asyncio.create_task(watch(http, psutil.Process(process.pid), seen, started))
-        killing = asyncio.create_task(kill_and_start(settings, parts, seen, started))
-        clients = [client(settings, http, seen, started, ends, number) for number in range(settings.clients)]
-        await asyncio.gather(*clients)
-        await killing
+        clients = [client(settings, http, seen, started, number) for number in range(settings.clients)]
+        await together([kill_and_start(settings, parts, seen, started), *clients])
         watching.cancel()
     return seen
 
 
-async def client(
-    settings: LoadSettings, http: httpx.AsyncClient, seen: Seen, started: float, ends: float, number: int
-) -> None:
+async def client(settings: LoadSettings, http: httpx.AsyncClient, seen: Seen, started: float, number: int) -> None:
     """One question after the other until the time is over."""
     rng = random.Random(f"{settings.seed}/{number}")
-    while time.monotonic() < ends:
+    while time.monotonic() < seen.ends:
         body = {
             "model": f"load-{rng.choice(METHODS)}",
             "messages": [{"role": "user", "content": f"What is {rng.randrange(100)} + {rng.randrange(100)}?"}],
@@ -250,8 +251,10 @@ async def kill_and_start(settings: LoadSettings, parts: dict[str, Part], seen: S
         for share, act in zip(shares, (parts[name].kill, parts[name].start), strict=True):
             await asyncio.sleep(max(0.0, started + share * 60 * settings.minutes - time.monotonic()))
             times.append(time.monotonic() - started)
+            seen.ends = max(seen.ends, time.monotonic() + 600)
             await asyncio.to_thread(act)
         seen.killed[name] = [*times, time.monotonic() - started]
+        seen.ends = max(started + 60 * settings.minutes, time.monotonic() + 30)
 
 
 def until_idle(url: str) -> int:
