@@ -97,6 +97,18 @@ def test_a_template_without_a_system_role_gets_the_system_text_before_the_questi
     assert PairPrompts(DEFAULT, gemma).frame("How many?").head > 0
 
 
+def test_earlier_turns_stand_before_the_question_as_the_template_writes_them(tokenizer):
+    earlier = [("user", "What is 1 + 1?"), ("assistant", "It is <|im_end|> 2.")]
+    ids = prompts.reasoner_prompt_ids(tokenizer, "And 2 + 2?", "Be brief.", " Go.", earlier)
+    turns = [("system", "Be brief."), earlier[0], ("assistant", "It is < |im_end|> 2."), ("user", "And 2 + 2? Go.")]
+    chat = [{"role": role, "content": text} for role, text in turns]
+    assert tokenizer.decode(ids) == tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    asked = tokenizer.decode(
+        prompts.reasoner_prompt_ids(with_template(tokenizer, GEMMA), "And 2 + 2?", "Be brief.", " Go.", earlier)
+    )
+    assert "<start_of_turn>user\nBe brief.\n\nWhat is 1 + 1?<end_of_turn>" in asked and "And 2 + 2? Go.<" in asked
+
+
 def test_llamafactory_writes_the_same_for_gemma(tokenizer):
     from deepprune.engines.upstream import import_llamafactory
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import shutil
 import socket
@@ -16,6 +17,8 @@ from servers import until
 
 from deepprune.base import jsonl
 from deepprune.data.sampling import Sampling
+from deepprune.prune import live_setup
+from deepprune.prune.endpoint.settings import ServeSettings
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +157,14 @@ def test_earlier_turns_stand_in_the_prompt(endpoint):
         assert running.reasoner.prompts[-1] == "Be brief. What is\n\n1 + 1? It is 2. And < |im_end|>\n\n2 + 2? Think."
         running.ask("consensus-1", messages=[{"role": "system", "content": "Be long."}, *QUESTION])
         assert running.reasoner.prompts[-1] == "Be long. What is 2 + 2? Think."
+
+
+def test_the_judge_reads_earlier_turns_as_text():
+    alone = live_setup.how(ServeSettings(reasoner="m"))
+    assert alone.judged("2 + 2?") == "2 + 2?" and "earlier" not in alone.recorded_sampling()
+    talk = dataclasses.replace(alone, earlier=(("user", "1 + 1?"), ("assistant", "2.")))
+    assert talk.judged("2 + 2?") == "User: 1 + 1?\n\nAssistant: 2.\n\nUser: 2 + 2?"
+    assert talk.recorded_sampling()["earlier"] == [["user", "1 + 1?"], ["assistant", "2."]]
 
 
 def test_metrics_and_log_say_what_the_replies_said(tmp_path):
