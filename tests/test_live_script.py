@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from conftest import SMOL, load_script, make_problem
+from conftest import SMOL, load_script, make_problem, run_stage
 from test_live import MadeUp, texts
 
 from deepprune.base import config, jsonl, records, runtime
@@ -141,3 +141,14 @@ def test_a_stages_settings_are_the_methods():
     assert live_options.options("adaptive", settings) == AdaptiveSettings(batch=3, rolling=True)
     pruning = live_options.options("deepprune", settings)
     assert (pruning.cluster.tau, pruning.finish.rule) == (0.3, "staged")
+
+
+def test_the_report_names_the_method(script, problems, tmp_path):
+    output = tmp_path / "live.jsonl"
+    assert script("--method", "adaptive", "--problems", problems, "--output", output) == 0
+    done = run_stage(
+        *("scripts/06_report.py", "--run", "mine", "--problems", problems, "--traces", tmp_path / "live.traces.jsonl"),
+        *("--pruning", output, "--reasoner-parameters", "1.0e+9", "--output", tmp_path / "report"),
+    )
+    assert done.returncode == 0 and "adaptive: accuracy" in done.stdout, done.stdout + done.stderr
+    assert "| live, adaptive | " in (tmp_path / "report" / "report.md").read_text()

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from deepprune.base import metrics
-from deepprune.evaluate import paper, plotting, tables
+from deepprune.evaluate import paper, plotting, report_runs, tables
 from deepprune.evaluate.report import ADAPTIVE, ORDERS, Number
 from deepprune.judges.leaks import leak_of
 
@@ -131,7 +131,7 @@ def _methods(p: dict) -> str:
     for name, row in p["deepprune"].items():
         rows.append(
             {
-                "method": f"DeepPrune, {name}",
+                "method": report_runs.title(name, row["judge"]),
                 "set against": row["against"] if several else None,
                 "accuracy": _interval(row["accuracy"]),
                 "difference to cons@n": _interval(row["accuracy_minus_cons@n"]),
@@ -292,7 +292,7 @@ def figure(p: dict) -> Any:
         asked = row["judge_tokens"] and row["judge_parameters"] and row["tokens_with_judge"]
         counted = _triple(row["tokens_with_judge"]) if asked else None
         point = {"tokens": _triple(row["tokens"]), "accuracy": _triple(row["accuracy"]), "counted": counted}
-        drawn[f"DeepPrune, {name}"] = point
+        drawn[report_runs.title(name, row["judge"])] = point
         if row["tokens_with_judge"] is None:
             left_out.append(name)
     title = "; ".join(f"{b['problems']} problems, {name}" for name, b in p["baselines"].items()) + ", 95 % intervals"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from deepprune.base.errors import UserError
 from deepprune.base.records import Pruning, Trace
 from deepprune.prune import prefixes
+from deepprune.prune.live_traces import NO_JUDGE
 
 
 def is_live(run: Sequence[Pruning]) -> bool:
@@ -74,7 +75,7 @@ def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
     result: list[list[str]] = []
     for run, own in zip(runs, settings, strict=True):
         others = [s for other, s in zip(runs, settings, strict=True) if other[0].judge == run[0].judge]
-        parts = [run[0].judge]
+        parts = [own.get("method", NO_JUDGE) if run[0].judge == NO_JUDGE else run[0].judge]
         if own.get("asks", "all") != "all":
             parts.append(own["asks"])
         parts += [
@@ -93,8 +94,18 @@ def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
     return [", ".join(parts) for parts in result]
 
 
+def title(name: str, judge: str) -> str:
+    """A run in a table or figure; name: of `names`."""
+    return f"live, {name}" if judge == NO_JUDGE else f"DeepPrune, {name}"
+
+
 def rule_title(settings: dict) -> str:
-    """How a run pruned, for people: the paper's rule, or what is asked, where a trace goes, and what is finished."""
+    """How a run pruned, for people: the paper's rule, or what is asked, where a trace goes, and what is finished.
+
+    Of a live run by another method than pruning its name.
+    """
+    if settings.get("method", "deepprune") != "deepprune":
+        return settings["method"]
     asked, assign = settings.get("asks", "all"), settings.get("assign", "best")
     finish = settings.get("finish_rule", "paper")
     if (asked, assign, finish) == ("all", "best", "paper"):
