@@ -82,7 +82,7 @@ class ToyReasoner(Reasoner):
 class ToyJudge(Judge):
     """The same second word: the same answer. alive: a list that is empty while it is gone."""
 
-    name, parameters = "toy-judge", 10
+    name, parameters = "toy-judge", 500_000_000
 
     def __init__(self, alive):
         self.alive = alive

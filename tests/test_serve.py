@@ -73,10 +73,11 @@ def test_an_answer_by_each_method_counts_what_was_generated(endpoint, method):
     assert more["answer"] == "4" == next(iter(more["votes"])) and 0.5 < more["confidence"] <= 1
     assert more["method"] == method.removesuffix("-8") and more["n"] == 8 and sum(more["traces"].values()) <= 8
     saving = more["saving"]
-    assert (
-        saving["tokens"] == saving["consensus_tokens"] - made
-        and saving["judge_prompt_tokens"] == more["judge"]["prompt_tokens"]
+    assert saving["tokens"] == saving["consensus_tokens"] - made and saving["share"] == pytest.approx(
+        saving["tokens"] / saving["consensus_tokens"]
     )
+    judged = more["judge"]["prompt_tokens"] / 2  # ToyJudge has half of Toy-1B's parameters
+    assert saving["share_with_judge"] == pytest.approx((saving["tokens"] - judged) / saving["consensus_tokens"])
     assert (more["judge"]["calls"] > 0) == method.startswith("deepprune")
 
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from deepprune.base import console, jsonl
 from deepprune.base.errors import UserError, without_credentials
+from deepprune.base.tasks import cancel
 from deepprune.engines.reasoners import ReasonerLost
 from deepprune.judges import NotAJudge
+from deepprune.prune import costs
 from deepprune.prune.answerer import Answer, Answerer
 from deepprune.prune.endpoint import reply
 from deepprune.prune.endpoint.catalogue import Catalogue
@@ -54,18 +56,14 @@ class Desk:
             yield self
         finally:
             await self.end(0)
-            for task in watching:
-                task.cancel()
-            await asyncio.gather(*watching, return_exceptions=True)
+            await cancel(watching)
 
     async def end(self, grace: float) -> None:
         """Take no question any more; let those in progress go on for `grace` seconds, then end them."""
         self.stopping = True
         if self.tasks and grace:
             await asyncio.wait(self.tasks, timeout=grace)
-        for task in self.tasks:
-            task.cancel("the server is being stopped")
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await cancel(self.tasks)
 
     def start(self, asked: Asked) -> tuple[asyncio.Task, Progress]:
         """Begin to answer. The task ends with a Reply or a Refusal; cancelling it stops its requests.
@@ -108,7 +106,8 @@ class Desk:
                 answer = await self.answerer.answer(
                     asked.question, asked.answer_type, progress.tell, settings=asked.settings
                 )
-            result = await asyncio.to_thread(reply.of, answer, asked, self.answerer.reasoner.tokenizer)
+            tokenizer = self.answerer.reasoner.tokenizer
+            result = await asyncio.to_thread(reply.of, answer, asked, tokenizer, judge_weight(self.answerer))
             self._note(asked, answer, result)
             return result
         except asyncio.CancelledError:
@@ -173,6 +172,12 @@ class Desk:
         for part in self.parts.values():
             self.metrics.up.labels(part.name).set(part.reason is None)
         return self.metrics.text()
+
+
+def judge_weight(answerer: Answerer) -> float | None:
+    """What a token of the judge costs, in the reasoner's; None: not known."""
+    judge, parameters = answerer.judge, costs.parameters_from_name(answerer.reasoner.name)
+    return costs.equivalent_tokens(1, 0, judge.parameters, parameters) if judge else 0.0
 
 
 def unexpected(error: Exception) -> Refusal:

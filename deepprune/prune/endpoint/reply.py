@@ -35,8 +35,11 @@ class Reply:
     more: dict[str, Any]  # the field `deepprune`
 
 
-def of(answer: Answer, asked: Asked, tokenizer: Any) -> Reply:
-    """The reply that shows an answer. tokenizer: the reasoner's; counts the tokens of a content beside its thoughts."""
+def of(answer: Answer, asked: Asked, tokenizer: Any, weight: float | None) -> Reply:
+    """The reply that shows an answer. tokenizer: the reasoner's; counts the tokens of a content beside its thoughts.
+
+    weight: of a token of the judge, in the reasoner's (by parameters; None: not known).
+    """
     trace = shown(answer, asked.answer_type)
     content, thought = ("", None) if trace is None else apart(trace, asked.answer_type)
     total = answer.tokens["total"]
@@ -50,7 +53,7 @@ def of(answer: Answer, asked: Asked, tokenizer: Any) -> Reply:
         "completion_tokens_details": {"reasoning_tokens": max(0, total - seen)},
     }
     reason = "length" if trace is None or trace.finish_reason == "length" else "stop"
-    return Reply(content, thought, reason, usage, more(answer, asked))
+    return Reply(content, thought, reason, usage, more(answer, asked, weight))
 
 
 def shown(answer: Answer, answer_type: str) -> Trace | None:
@@ -70,10 +73,11 @@ def apart(trace: Trace, answer_type: str) -> tuple[str, str | None]:
     return content, thought
 
 
-def more(answer: Answer, asked: Asked) -> dict[str, Any]:
-    """What the vote says, and what it cost. saving: against cons@n, the judge not counted, which stands beside it."""
+def more(answer: Answer, asked: Asked, weight: float | None) -> dict[str, Any]:
+    """What the vote says, and what it cost. saving: against cons@n, without the judge and with it."""
     consensus, total = answer.tokens["consensus"], answer.tokens["total"]
     known = consensus > 0
+    judged = 0.0 if not answer.judge_tokens else None if weight is None else weight * answer.judge_tokens
     return {
         "method": asked.method,
         "n": asked.settings.n,
@@ -86,7 +90,7 @@ def more(answer: Answer, asked: Asked) -> dict[str, Any]:
             "consensus_tokens": consensus if known else None,
             "tokens": consensus - total if known else None,
             "share": costs.reduction(total, consensus) if known else None,
-            "judge_prompt_tokens": answer.judge_tokens,
+            "share_with_judge": costs.reduction(total + judged, consensus) if known and judged is not None else None,
         },
         "judge": {"calls": answer.judge_calls, "prompt_tokens": answer.judge_tokens},
         "seconds": round(answer.seconds, 3),
