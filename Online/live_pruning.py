@@ -22,12 +22,10 @@ what an unfinished question had generated moves to OUTPUT.interrupted.jsonl.
 """
 
 import asyncio
-import signal
-from collections.abc import Coroutine
 from typing import Any
 
 from deepprune import judges
-from deepprune.base import config, records
+from deepprune.base import config, records, tasks
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.records import Problem, Pruning
@@ -98,19 +96,7 @@ def open_manifest(settings: LivePruneSettings, judge: dict[str, Any]) -> Manifes
 
 def answer(problems: list[Problem], settings: LivePruneSettings, files: LiveFiles | None = None) -> Outcome:
     """Answer the questions; Ctrl-C and SIGTERM end every request and engine first."""
-    return asyncio.run(under_signals(live_run.answer(problems, settings, files)))
-
-
-async def under_signals(work: Coroutine) -> Any:
-    """Ctrl-C and SIGTERM cancel the work, so that requests are aborted and engines stopped, then interrupt."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+    return asyncio.run(tasks.under_signals(live_run.answer(problems, settings, files)))
 
 
 def show(outcome: Outcome, settings: LivePruneSettings) -> None:

@@ -17,13 +17,14 @@ some out; a new method of deepprune/prune/methods/ takes part with its own setti
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import live_methods_page
 
-from deepprune.base import config, jsonl, progress, records
+from deepprune.base import config, jsonl, progress, records, tasks
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
@@ -40,7 +41,6 @@ from deepprune.prune.live_run import until_idle
 from deepprune.prune.live_setup import LivePruneSettings
 from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.consensus import ConsensusSettings
-from deepprune.prune.methods.deepprune import DeepPruneSettings
 from deepprune.prune.rules import CutSettings
 
 RUNNING, AT_REST = ("started", "resumed"), ("held", "finished", "stopped", "pruned")
@@ -64,7 +64,7 @@ class MethodsSettings(LivePruneSettings):
     @property
     def judged(self) -> bool:
         """Whether a method needs a judge."""
-        return any(METHODS[name].needs_judge for name, _ in self.variants().values())
+        return any(METHODS[name].needs_judge for name, _ in self.variants.values())
 
     def not_used(self) -> set[str]:
         """Every setting is of one of the methods."""
@@ -75,30 +75,33 @@ class MethodsSettings(LivePruneSettings):
         skip = ("problems", "judge_model", "method")
         return {key: value for key, value in CutSettings.made_from(self, prompt_version).items() if key not in skip}
 
+    @functools.cached_property
     def variants(self) -> dict[str, tuple[str, Any]]:
         """title -> (method, its settings); the first is what the others are compared with."""
-        own = {name: live_options.options(name, self) for name in METHODS}
-        pruning: DeepPruneSettings = own["deepprune"]
 
-        def finish(rule: str, early: bool) -> DeepPruneSettings:
-            return dataclasses.replace(pruning, finish=dataclasses.replace(pruning.finish, rule=rule), early=early)
+        def own(name: str, **changes: Any) -> tuple[str, Any]:
+            return name, dataclasses.replace(live_options.options(name, self), **changes)
+
+        def pruning(rule: str, early: bool) -> tuple[str, Any]:
+            finish = dataclasses.replace(self.finish_rule(), rule=rule)
+            return own("deepprune", finish=finish, early=early)
 
         known = {
-            f"cons@{self.n}": ("consensus", ConsensusSettings()),
-            f"cons@{self.n}, early": ("consensus", ConsensusSettings(early=True)),
-            "adaptive": ("adaptive", own["adaptive"]),
-            "esc": ("esc", own["esc"]),
-            "deepconf-low": ("deepconf", dataclasses.replace(own["deepconf"], keep=0.1)),
-            "deepconf-high": ("deepconf", dataclasses.replace(own["deepconf"], keep=0.9)),
-            "deepprune, paper": ("deepprune", finish("paper", False)),
-            "deepprune, staged": ("deepprune", finish("staged", True)),
+            f"cons@{self.n}": lambda: ("consensus", ConsensusSettings()),
+            f"cons@{self.n}, early": lambda: ("consensus", ConsensusSettings(early=True)),
+            "adaptive": lambda: own("adaptive"),
+            "esc": lambda: own("esc"),
+            "deepconf-low": lambda: own("deepconf", keep=0.1),
+            "deepconf-high": lambda: own("deepconf", keep=0.9),
+            "deepprune, paper": lambda: pruning("paper", False),
+            "deepprune, staged": lambda: pruning("staged", True),
         }
-        tried = {name for name, _ in known.values()}
-        every = known | {name: (name, own[name]) for name in METHODS if name not in tried}
+        others = [name for name in METHODS if name not in ("consensus", "adaptive", "esc", "deepconf", "deepprune")]
+        every = known | {name: functools.partial(own, name) for name in others}
         unknown = [title for title in self.methods if title not in every]
         if unknown:
             raise UserError(f"--methods: no {unknown[0]!r}; there are {', '.join(map(repr, every))}")
-        return {title: every[title] for title in every if not self.methods or title in self.methods}
+        return {title: every[title]() for title in every if not self.methods or title in self.methods}
 
 
 @command
@@ -106,7 +109,7 @@ def main() -> None:
     settings = config.parse(MethodsSettings, "live", __doc__)
     if not settings.problems or not settings.output:
         raise UserError("--problems and --output are required")
-    titles = list(settings.variants())
+    titles = {title: METHODS[name].needs_judge for title, (name, _) in settings.variants.items()}
     live_setup.check(settings)
     problems = spread(list(records.read_problems(*settings.problems).values()), settings.limit)
     judge, reasoner = (
@@ -125,10 +128,10 @@ def main() -> None:
     )
     with manifest.appender() as output:
         done = {(row["problem_id"], row["method"]) for _, row in jsonl.read(settings.output)}
-        todo = [run for run in runs(problems, titles) if (run[0].problem_id, run[1]) not in done]
+        todo = [run for run in runs(problems, list(titles)) if (run[0].problem_id, run[1]) not in done]
         print(f"{len(problems)} questions x {len(titles)} methods, n = {settings.n}: {len(todo)} runs to do")
         if todo:
-            asyncio.run(measure(todo, settings, output))
+            asyncio.run(tasks.under_signals(measure(todo, settings, output)))
     rows = [row for _, row in jsonl.read(settings.output)]
     sizes = (judge["parameters"], settings.reasoner_parameters or costs.parameters_from_name(reasoner))
     what = f"{reasoner}, judge {judge['name']}, n = {settings.n}"
@@ -155,7 +158,7 @@ async def measure(todo: Sequence[tuple[Problem, str, int]], settings: MethodsSet
         stack.push_async_callback(reasoner.close)
         await reasoner.open()
         answerers = {}
-        for title, (method, options) in settings.variants().items():
+        for title, (method, options) in settings.variants.items():
             mine = dataclasses.replace(how, method=method, options=options)
             needed = judge.judge if METHODS[method].needs_judge else None
             answerers[title] = Answerer.of(reasoner, needed, mine, in_flight=settings.max_num_seqs, questions=1)

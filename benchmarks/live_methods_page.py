@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,24 @@ def places(output: str | Path) -> list[Path]:
 
 
 def write(
-    rows: Sequence[dict], titles: Sequence[str], sizes: tuple[float | None, float | None], what: str, output: str | Path
+    rows: Sequence[dict],
+    titles: Mapping[str, bool],
+    sizes: tuple[float | None, float | None],
+    what: str,
+    output: str | Path,
 ) -> list[dict]:
     """Write tables and figures of the questions that all methods have answered; returns the numbers.
 
-    titles: the methods, the first of which the others are compared with. sizes: parameters of judge and reasoner (None:
-    unknown). Raises UserError if there is no such question.
+    titles: the methods, the first of which the others are compared with, and whether each needs a judge. sizes:
+    parameters of judge and reasoner (None: unknown). Raises UserError if there is no such question.
     """
-    by_method = together(rows, titles)
+    by_method = together(rows, list(titles))
     numbers = table(by_method, sizes)
-    line = consensus_line(by_method[titles[0]])
+    numbers["judged"] = pd.Series(titles)
+    first = next(iter(by_method.values()))
+    line = consensus_line(first)
     page, tokens, seconds = places(output)
-    what = f"{what}: {len(by_method[titles[0]])} questions"
+    what = f"{what}: {len(first)} questions"
     text = to_markdown(numbers, by_method, what)
     jsonl.write_text(page, text)
     plotting.save(accuracy_figure(numbers, line, what), tokens)
@@ -61,7 +67,7 @@ def table(by_method: dict[str, list[dict]], sizes: tuple[float | None, float | N
     for title, rows in by_method.items():
         values = {name: [of(row, sizes) for row in rows] for name, of in COLUMNS.items()}
         base = {name: [of(row, sizes) for row in reference] for name, of in COLUMNS.items()}
-        row: dict[str, Any] = {"method": title, "judged": any(r["judge_calls"] for r in rows)}
+        row: dict[str, Any] = {"method": title}
         for name in COLUMNS:
             _put(row, name, len(rows), lambda chosen, v=values[name]: sum(v[i] for i in chosen) / len(chosen))
         for name in ("tokens", "total", "seconds", "sequential"):

@@ -1,8 +1,9 @@
-"""asyncio tasks that belong together: none is left running when one fails."""
+"""asyncio tasks that belong together: none is left running when one fails, or when the process is asked to stop."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
@@ -22,3 +23,15 @@ async def together(coroutines: Iterable[Coroutine]) -> list[Any]:
         return await asyncio.gather(*running)
     finally:
         await cancel(running)
+
+
+async def under_signals(work: Coroutine) -> Any:
+    """Ctrl-C and SIGTERM cancel the work, so that requests are aborted and engines stopped, then interrupt."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None

@@ -35,16 +35,12 @@ def _settings() -> list[tuple[str, Any, Any]]:
 MethodSettings = dataclasses.make_dataclass("MethodSettings", _settings(), namespace={"__module__": __name__})
 
 
+RULES = {"cluster": "cluster_rule", "finish": "finish_rule", "calibration": "calibration"}  # field -> stage's method
+
+
 def options(method: str, settings: Any) -> Any:
     """The method's settings as a stage's say. Raises UserError for values that make no sense."""
-    kind, whole = (
-        METHODS[method].settings,
-        {
-            "cluster": "cluster_rule",
-            "finish": "finish_rule",
-            "calibration": "calibration",
-        },
-    )
+    kind = METHODS[method].settings
     values = {of: getattr(settings, name) for name, of in own(method).items()}
-    rules = {f.name: getattr(settings, whole[f.name])() for f in dataclasses.fields(kind) if f.name in whole}
+    rules = {f.name: getattr(settings, RULES[f.name])() for f in dataclasses.fields(kind) if f.name in RULES}
     return kind(**values, **rules)
