@@ -38,6 +38,9 @@ REFUSED: dict[str, tuple[tuple, str]] = {
 }
 
 
+SAMPLED = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "top_k", "min_p", "repetition_penalty")
+
+
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -87,8 +90,7 @@ class Body(BaseModel):
     @property
     def sampled(self) -> dict[str, float]:
         """The sampling parameters that the request sets, but for the length."""
-        names = "temperature top_p presence_penalty frequency_penalty top_k min_p repetition_penalty".split()
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in SAMPLED if getattr(self, name) is not None}
 
 
 def read(raw: bytes) -> Body:

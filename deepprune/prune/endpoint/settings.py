@@ -20,12 +20,6 @@ from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.consensus import ConsensusSettings
 
-USUAL = {
-    "deepconf": 64,
-    "deepprune": 64,
-    "posterior": 64,
-}  # traces of the models that are listed unless others are named; else 16
-
 
 @dataclasses.dataclass
 class ServeSettings(SourceSettings):
@@ -69,7 +63,8 @@ class ServeSettings(SourceSettings):
             for name, kind in METHODS.items()
             if self.judged or not kind.needs_judge
         }
-        usual = [f"{name}-{min(USUAL.get(name, 16), self.most_traces)}" for name in offers]
+        many = {name for name, kind in METHODS.items() if kind.needs_judge or kind.needs_confidence}
+        usual = [f"{name}-{min(64 if name in many else 16, self.most_traces)}" for name in offers]
         whole = self.reasoner_name or models.resolve(self.reasoner).name
         return Catalogue(
             self.name or whole.rstrip("/").rpartition("/")[2], offers, self.models or usual, self.most_traces
