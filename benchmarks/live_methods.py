@@ -7,8 +7,9 @@
 Options are those of Online/live_pruning.py. One question at a time is answered by every method, one after the other;
 which is first changes from question to question. What a question and a method came to is a row of OUTPUT: a killed run
 goes on after it. Beside it: OUTPUT.md (tables), OUTPUT.tokens.png, OUTPUT.seconds.png (drawn again by every run, from
-the questions that all methods have answered), and in the manifest the numbers. Start-up is not timed. --methods leaves
-some out; a new method of deepprune/prune/methods/ takes part with its own settings.
+the questions that all methods have answered), and in the manifest the numbers. Start-up is not timed. 'deepprune,
+paper' is the paper's rule, 'deepprune, ours' clusters largest first until likely and finishes in stages. --methods
+leaves some out; a new method of deepprune/prune/methods/ takes part with its own settings.
 
     {"problem_id": "...", "method": "adaptive", "place": 2, "seconds": 31.2, "engine_tokens": 2811, "answer": "42",
      "correct": true, "tokens": {"prefix": 0, "rest": 2650, "stopped": 161, ...}, "judge_calls": 0, ...}
@@ -36,6 +37,7 @@ from deepprune.engines import models
 from deepprune.judges import Judge
 from deepprune.prune import costs, live_options, live_setup
 from deepprune.prune.answerer import Answerer
+from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.live import LiveQuestion
 from deepprune.prune.live_run import until_idle
 from deepprune.prune.live_setup import LivePruneSettings
@@ -82,9 +84,12 @@ class MethodsSettings(LivePruneSettings):
         def own(name: str, **changes: Any) -> tuple[str, Any]:
             return name, dataclasses.replace(live_options.options(name, self), **changes)
 
-        def pruning(rule: str, early: bool) -> tuple[str, Any]:
-            finish = dataclasses.replace(self.finish_rule(), rule=rule)
-            return own("deepprune", finish=finish, early=early)
+        def ours() -> tuple[str, Any]:  # largest cluster first until likely, staged, stopped in the middle of a batch
+            cluster = dataclasses.replace(self.cluster_rule(), asks="likely", assign="largest")
+            return own("deepprune", cluster=cluster, finish=finish("staged"), early=True)
+
+        def finish(rule: str) -> FinishSettings:
+            return dataclasses.replace(self.finish_rule(), rule=rule)
 
         known = {
             f"cons@{self.n}": lambda: ("consensus", ConsensusSettings()),
@@ -93,8 +98,8 @@ class MethodsSettings(LivePruneSettings):
             "esc": lambda: own("esc"),
             "deepconf-low": lambda: own("deepconf", keep=0.1),
             "deepconf-high": lambda: own("deepconf", keep=0.9),
-            "deepprune, paper": lambda: pruning("paper", False),
-            "deepprune, staged": lambda: pruning("staged", True),
+            "deepprune, paper": lambda: own("deepprune", finish=finish("paper"), early=False),
+            "deepprune, ours": ours,
         }
         others = [name for name in METHODS if name not in ("consensus", "adaptive", "esc", "deepconf", "deepprune")]
         every = known | {name: functools.partial(own, name) for name in others}

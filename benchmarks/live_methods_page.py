@@ -235,9 +235,7 @@ def accuracy_figure(numbers: pd.DataFrame, line: Sequence[tuple[float, float]], 
     looks = _looks(numbers)
     for axis, _, rows in axes:
         if line:
-            axis.plot(
-                [x / 1000 for x, _ in line], [y for _, y in line], ".-", color="grey", linewidth=1, label="cons@m"
-            )
+            axis.plot([x / 1000 for x, _ in line], [y for _, y in line], ".-", color="grey", linewidth=1)
         for title, row in rows.iterrows():
             _point(axis, row, "tokens", "accuracy", (1000, 1), label=title, **looks[title])
             if row["judged"] and pd.notna(row["total"]):

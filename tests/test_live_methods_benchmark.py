@@ -111,7 +111,7 @@ def test_tables_and_figures_are_written(page, tmp_path):
         "deepconf-low",
         "deepconf-high",
         "deepprune, paper",
-        "deepprune, staged",
+        "deepprune, ours",
     ]
     rows = []
     for i in range(24):
@@ -130,18 +130,19 @@ def test_tables_and_figures_are_written(page, tmp_path):
     )
     assert [x["method"] for x in result] == titles and json.dumps(result, allow_nan=False)
     text = (tmp_path / "live.md").read_text()
-    assert "24 questions" in text and text.count("| deepprune, staged |") == 3
+    assert "24 questions" in text and text.count("| deepprune, ours |") == 3
     assert all((tmp_path / f"live.{name}.png").stat().st_size > 20_000 for name in ("tokens", "seconds"))
 
 
 def test_titles_and_settings(benchmark):
     words = "--reasoner x --n 9 --adaptive-batch 3 --finish weighted --tau 0.4 --methods adaptive".split()
-    settings = config.parse(benchmark.MethodsSettings, "live", "", [*words, "deepprune, staged"])
+    settings = config.parse(benchmark.MethodsSettings, "live", "", [*words, "deepprune, ours"])
     variants = settings.variants
-    assert list(variants) == ["adaptive", "deepprune, staged"] and settings.judged
+    assert list(variants) == ["adaptive", "deepprune, ours"] and settings.judged
     assert (variants["adaptive"][1].batch, variants["adaptive"][1].rolling) == (3, True)
-    staged = variants["deepprune, staged"][1]
+    staged = variants["deepprune, ours"][1]
     assert (staged.finish.rule, staged.early, staged.cluster.tau) == ("staged", True, 0.4)
+    assert (staged.cluster.asks, staged.cluster.assign) == ("likely", "largest")
     unknown = config.parse(benchmark.MethodsSettings, "live", "", "--reasoner x --n 9 --methods best".split())
     with pytest.raises(UserError, match="no 'best'; there are 'cons@9', 'cons@9, early', 'adaptive'"):
         unknown.judged  # noqa: B018
@@ -174,7 +175,7 @@ def test_a_run_that_was_killed_goes_on_and_counts_as_the_reasoner_does(benchmark
     assert len(rows) == 2 * len(titles) and all(r["engine_tokens"] == r["tokens"]["total"] for r in rows)
     assert all(r["left_running"] == 0 for r in rows)
     assert all(sum(r["profile"].values()) == pytest.approx(r["seconds"], abs=0.01) for r in rows)
-    assert {r["method"] for r in rows if r["judge_calls"]} >= {"deepprune, paper", "deepprune, staged"}
+    assert {r["method"] for r in rows if r["judge_calls"]} >= {"deepprune, paper", "deepprune, ours"}
     lines = output.read_text().splitlines(keepends=True)
     output.write_text("".join(lines[:5]) + lines[5][:30])
     again, printed = run()
