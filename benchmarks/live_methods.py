@@ -167,7 +167,8 @@ async def measure(todo: Sequence[tuple[Problem, str, int]], settings: MethodsSet
             mine = dataclasses.replace(how, method=method, options=options)
             needed = judge.judge if METHODS[method].needs_judge else None
             answerers[title] = Answerer.of(reasoner, needed, mine, in_flight=settings.max_num_seqs, questions=1)
-        for answerer in answerers.values():  # nothing is timed that is done once
+        # Nothing is timed that is done once, with the judge and without.
+        for answerer in {answerer.judge: answerer for answerer in answerers.values()}.values():
             warm = Answerer.of(
                 reasoner, answerer.judge, dataclasses.replace(answerer.settings, n=2), in_flight=2, questions=1
             )
