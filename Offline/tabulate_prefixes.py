@@ -11,7 +11,7 @@ each cut also the last judge's AUROC minus the others', on partial pairs, paired
 
 Writes OUTPUT.csv, OUTPUT.md, OUTPUT_length.png (AUROC on partial pairs against the length of a prefix),
 OUTPUT_length_within.png (within problems) and a manifest; of judges whose names end in ", N rows" the largest is drawn
-there, and all in OUTPUT_curve.png.
+there, and all in OUTPUT_curve.png; of names that end in ", N problems" none.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from deepprune.base.stage import command
 from deepprune.evaluate import plotting, study, tables
 
 MOST_LINES = 6
-SIZE = re.compile(r"(?P<name>.+), (?P<rows>\d+) rows")
+SIZE = re.compile(r"(?P<name>.+), (?P<size>\d+) (?P<unit>rows|problems)")
 FIGURES = {"length": "AUROC", "length_within": "AUROC within problems"}
 
 
@@ -69,8 +69,9 @@ def draw(partial: pd.DataFrame, output: str) -> None:
     judges = list(dict.fromkeys(partial["judge"]))
     curves: dict[str, list[tuple]] = {}
     for judge in judges:
-        if size := SIZE.fullmatch(judge):
-            curves.setdefault(size["name"], []).append((judge, int(size["rows"])))
+        size = SIZE.fullmatch(judge)
+        if size and size["unit"] == "rows":
+            curves.setdefault(size["name"], []).append((judge, int(size["size"])))
     largest = {max(points, key=lambda point: point[1])[0] for points in curves.values()}
     shown = [judge for judge in judges if judge in largest or not SIZE.fullmatch(judge)][-MOST_LINES:]
     at_cuts = partial[(partial["cut"] != "all") & partial["judge"].isin(shown)]

@@ -53,9 +53,16 @@ pairs=results/study/offline_test_data/$name.jsonl
 judges=()
 for reference in lengths question features; do
   step "reference: $reference"
-  $python Preliminaries/fitted_references.py --reference "$reference" --pairs "$pairs" \
-    --fit "results/study/offline_train_data/$name.jsonl" --output "$out/scores_$reference.jsonl"
+  [ -f "$out/scores_$reference.jsonl" ] || $python Preliminaries/fitted_references.py --reference "$reference" \
+    --pairs "$pairs" --fit "results/study/offline_train_data/$name.jsonl" --output "$out/scores_$reference.jsonl"
   judges+=("$reference=$out/scores_$reference.jsonl")
+done
+for few in 25 50 100; do # the learning curve of what is fitted
+  step "reference: features, $few problems"
+  [ -f "$out/scores_features_$few.jsonl" ] || $python Preliminaries/fitted_references.py --reference features \
+    --fit-problems $few --pairs "$pairs" --fit "results/study/offline_train_data/$name.jsonl" \
+    --output "$out/scores_features_$few.jsonl"
+  judges+=("features, $few problems=$out/scores_features_$few.jsonl")
 done
 step "Sentence-BERT"
 $python Preliminaries/sentence_bert_similarity.py --pairs "$pairs" --output "$out/scores_sbert.jsonl"

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from deepprune.base import metrics, records
 from deepprune.data import pairs
 from deepprune.data.truncation import Truncation
-from deepprune.evaluate import references, study
+from deepprune.evaluate import plotting, references, study
 
 CUTS = (1, 3)
 ANSWERS = ("2", "2", "7", "7", "8")
@@ -99,6 +99,10 @@ def test_shorter_prefixes_come_first(folder):
     numbers = study.by_prefix(data, resamples=2)
     assert list(dict.fromkeys(numbers["cut"])) == ["words:1", "words:3", "all"]
     assert list(dict.fromkeys(numbers["source"])) == ["all", "short", "long"]
+    at_cuts = numbers[(numbers["seen"] == "partial") & (numbers["cut"] != "all")]
+    panels = [plotting.against_length(at_cuts, "AUROC", "title", least=n) for n in (1, 100, 1000)]
+    assert [len(panel.axes) for panel in panels] == [3, 1, 1]  # 120 pairs at one cut of all, 60 of each source
+    assert "no point has 1000 pairs" in panels[2].axes[0].get_title()
 
 
 QUESTION = "Which of 12 and 30 is larger?\nA) one\nB) two\nC) none"

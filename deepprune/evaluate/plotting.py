@@ -273,8 +273,13 @@ def against_length(numbers: pd.DataFrame, column: str, title: str, reference: fl
     numbers: columns source, judge, characters, pairs, `column`, `column` low and `column` high. Points of fewer pairs
     than `least` are left out. reference: a dotted line (chance).
     """
-    numbers = numbers[numbers["pairs"] >= least]
+    numbers = numbers[numbers["pairs"] >= least].dropna(subset=[column])
     sources, judges = list(dict.fromkeys(numbers["source"])), list(dict.fromkeys(numbers["judge"]))
+    if not sources:
+        figure, axis = plt.subplots(figsize=(6, 1))
+        axis.set_title(f"{title}: no point has {least} pairs", fontsize=10)
+        axis.axis("off")
+        return figure
     columns = min(4, len(sources))
     rows = -(-len(sources) // columns)
     figure, axes = plt.subplots(
@@ -283,7 +288,7 @@ def against_length(numbers: pd.DataFrame, column: str, title: str, reference: fl
     for axis, source in zip(axes.flat, sources, strict=False):
         of_source = numbers[numbers["source"] == source]
         for index, judge in enumerate(judges):
-            points = of_source[of_source["judge"] == judge].dropna(subset=[column]).sort_values("characters")
+            points = of_source[of_source["judge"] == judge].sort_values("characters")
             shift = 1.025 ** (index - (len(judges) - 1) / 2)  # so that intervals do not cover each other
             axis.errorbar(
                 points["characters"] * shift,
