@@ -100,7 +100,8 @@ def page(numbers: pd.DataFrame, data: pd.DataFrame, settings: PrefixSettings) ->
     lines = [f"{title}; {about}", "", tables.markdown(shown), ""]
     *others, last = study.judges_of(data)
     lines += [f"AUROC of {last} minus the others' on partial pairs, paired over problems:", ""]
-    for cut, pairs in data[data["whole"] == 0].groupby("cut", sort=False):
+    partial = data[data["whole"] == 0]
+    for cut, pairs in [("all cuts", partial), *partial.groupby("cut", sort=False)]:
         for judge in others:
             value, low, high = study.difference(pairs, last, judge, metrics.auroc, settings.resamples, settings.seed)
             lines.append(f"- {cut}: {value:+.3f} {metrics.in_brackets(low, high, '+.3f')} over {judge}")

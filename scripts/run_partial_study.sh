@@ -104,7 +104,7 @@ done < <(find "$out" -name "scores_*-[0-9]*.jsonl" ! -name "scores_zero_shot_*" 
 
 step "table"
 $python Offline/tabulate_prefixes.py $recipe --pairs "$pairs" --scores "${judges[@]}" --traces "${named[@]}" \
-  --output "$out/$name"
+  --output "$out/$name" --resamples 300
 for file in "$out/$name".{csv,md,manifest.json} "$out/$name"_*.png; do
   if [ -f "$file" ]; then cp "$file" Offline/results/; fi
 done
