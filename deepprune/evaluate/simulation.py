@@ -16,6 +16,7 @@ import numpy as np
 from deepprune.base import jsonl
 from deepprune.base.errors import UserError
 from deepprune.data import answers
+from deepprune.judges.calibration import LARGEST_GAP, Calibration, Noise
 from deepprune.prune import clustering, finishing
 
 
@@ -107,6 +108,15 @@ def simulated_scores(
     noise = np.sqrt(1.0 - shared) * (pair + pair.T) + np.sqrt(shared / 2.0) * (trace[:, None] + trace[None, :])
     distance = float(np.sqrt(2.0) * ndtri(auroc))
     return expit(distance * (np.where(same, 0.5, -0.5) * distance + noise))
+
+
+def simulated_calibration(auroc: float, shared: float = 0.0) -> Calibration:
+    """What `simulated_scores` of this judge are worth: they are calibrated, and their noise is known."""
+    from scipy.special import ndtri
+
+    if auroc == 1.0:
+        return Calibration(noise=Noise(LARGEST_GAP))
+    return Calibration(noise=Noise(2.0 * float(ndtri(auroc)) ** 2, shared))
 
 
 @dataclasses.dataclass

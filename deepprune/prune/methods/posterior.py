@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 
 import numpy as np
 
 from deepprune.base import config
 from deepprune.base.config import setting
-from deepprune.judges.calibration import Calibration
+from deepprune.judges.calibration import Calibration, Noise
 from deepprune.prune import shares, voting
 from deepprune.prune.protocol import PREFIX, Compare, Event, Generate, Held, Method, Scored, Votes, to_end
 
@@ -50,8 +50,14 @@ class PosteriorSettings:
         return held > 0 and noise.gap > 0 and shares.saved(noise, held) >= held * self.price
 
 
-def posterior(count: int, settings: PosteriorSettings, key: Hashable = "") -> Method:
-    question = _Question(count, settings)
+def posterior(
+    count: int,
+    settings: PosteriorSettings,
+    key: Hashable = "",
+    lead: Callable[[shares.Judged, Noise], shares.Lead] = shares.lead,
+) -> Method:
+    """lead: says who leads, for callers that play many settings and remember it."""
+    question = _Question(count, settings, lead)
     while not question.ends():
         yield from question.generate()
         yield from question.compare()
@@ -61,8 +67,8 @@ def posterior(count: int, settings: PosteriorSettings, key: Hashable = "") -> Me
 class _Question:
     """What is known of a question's traces. arrived: in the order in which they were held; answers: of those ended."""
 
-    def __init__(self, count: int, settings: PosteriorSettings):
-        self.count, self.settings = count, settings
+    def __init__(self, count: int, settings: PosteriorSettings, lead: Callable = shares.lead):
+        self.count, self.settings, self.who_leads = count, settings, lead
         self.asks = settings.asks
         self.arrived: list[int] = []
         self.answers: dict[int, int | None] = {}
@@ -107,7 +113,7 @@ class _Question:
             assert isinstance(event, Scored)  # nothing is in flight
             ratios = self.settings.calibration.ratios(event.p_same)
             self.ratios.update(zip(event.pairs, ratios.tolist(), strict=True))
-        self.lead = shares.lead(self.judged(members, unfinished), self.settings.calibration.noise)
+        self.lead = self.who_leads(self.judged(members, unfinished), self.settings.calibration.noise)
 
     def unfinished(self) -> list[int]:
         return [trace for trace in self.arrived if trace not in self.answers]
