@@ -31,9 +31,11 @@ from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
+from deepprune.data import answers
 from deepprune.engines import models
 from deepprune.evaluate import methods, methods_figures, simulation
-from deepprune.judges import profiles, score_store, scoring
+from deepprune.judges import calibration, profiles, score_store, scoring
+from deepprune.judges.calibration import SILENT
 from deepprune.judges.pair_prompts import Frame
 from deepprune.judges.score_store import ScoreStore
 from deepprune.prune import costs, prefixes
@@ -99,6 +101,8 @@ def main() -> None:
     )
     tables = {name: scored(name, model, settings, by_id, groups) for name, model in named.items()}
     sbert = encoded(settings, groups)
+    tables = {name: calibrated(table, by_id, groups) for name, table in tables.items()}
+    sbert = calibrated(sbert, by_id, groups)
     real = tables | ({"Sentence-BERT": sbert} if sbert else {})
     manifest.data["judges"] = {name: quality(name, table, groups, by_id, settings) for name, table in real.items()}
     with manifest.appender() as out:
@@ -217,18 +221,44 @@ def quality(
     return {"pairs": len(labels), "same": same, "says_same": says, "metrics": numbers}
 
 
+def calibrated(
+    tables: dict[str, methods.Judged], by_id: dict, groups: dict[str, list[Prefixed]]
+) -> dict[str, methods.Judged]:
+    """The same with each problem's calibration, which is fitted on the others (SILENT where there are none)."""
+    rows = []
+    for i, table in tables.items():
+        labels = answers.classes([t.answer for t in groups[i]], by_id[i].answer_type)
+        for a, b in itertools.combinations(range(len(labels)), 2):
+            if None not in (labels[a], labels[b]):
+                rows.append((int(labels[a] == labels[b]), table.scores[a, b], i, f"{i}/{a}", f"{i}/{b}"))
+    if not rows:
+        return tables
+    names, scored = list(dict.fromkeys(row[2] for row in rows)), calibration.Scored.of(rows)
+    known = {
+        names[number]: worth
+        for part, worth in calibration.cross_fitted(scored)
+        for number in np.unique(scored.problems[part])
+    }
+    return {i: dataclasses.replace(t, calibration=known.get(i, SILENT)) for i, t in tables.items()}
+
+
 def drawn(traces: methods.TraceSet, number: int, settings: CompareSettings) -> dict[str, methods.Judged]:
     """The oracle, the random judge and simulated ones, drawn anew for each order."""
     key = f"{traces.dataset}/{traces.problem_id}/{number}"
     rng = np.random.default_rng(random.Random(f"{settings.seed}/random/{key}").getrandbits(64))
     uniform = np.triu(rng.random((len(traces.labels), len(traces.labels))), 1)
+    sure = simulation.simulated_calibration
     result = {
-        "oracle": methods.Judged(simulation.simulated_scores(traces.labels, 1.0, settings.seed, key)),
-        "random": methods.Judged(uniform + uniform.T),
+        "oracle": methods.Judged(
+            simulation.simulated_scores(traces.labels, 1.0, settings.seed, key), calibration=sure(1.0)
+        ),
+        "random": methods.Judged(uniform + uniform.T, calibration=SILENT),
     }
     for auroc in settings.aurocs:
         scores = simulation.simulated_scores(traces.labels, auroc, settings.seed, key)
-        result[f"AUROC {auroc:g}"] = methods.Judged(scores, settings.judge_ratio, traces.prefixes, SIMULATED)
+        result[f"AUROC {auroc:g}"] = methods.Judged(
+            scores, settings.judge_ratio, traces.prefixes, SIMULATED, calibration=sure(auroc)
+        )
     return result
 
 

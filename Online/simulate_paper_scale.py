@@ -102,6 +102,7 @@ def judges(traces: methods.TraceSet, number: int, settings: SimulateSettings) ->
             settings.judge_ratio,
             traces.prefixes,
             Frame(*settings.frame),
+            calibration=simulation.simulated_calibration(auroc, settings.shared),
         )
         for auroc in settings.aurocs
     }

@@ -9,28 +9,26 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from deepprune.base import metrics
-from deepprune.evaluate import simulation
+from deepprune.evaluate import posteriors, simulation
 from deepprune.evaluate.methods import Judged, TraceSet
 from deepprune.judges.calibration import Calibration
-from deepprune.prune import shares
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings, KnownClusters
 from deepprune.prune.methods.posterior import PosteriorSettings
-from deepprune.prune.replay import Played, Recorded, play, replay
+from deepprune.prune.replay import Played, play
 
 THRESHOLDS = (0.6, 0.7, 0.8, 0.9, 0.95)
 BATCHES, MOST = (1, 2, 4), (4, 6, 8, 20)  # of Adaptive-Consistency: traces at once, and at most
 CONSENSUS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-FIGURES = ("accuracy", "tokens", "judge", "sequential", "finished", "opened")
+FIGURES = ("accuracy", "tokens", "judge_tokens", "sequential", "finished", "opened")
 KEYS = ("method", "judge", "settings")
 
 
@@ -42,24 +40,9 @@ class Posteriors:
     b: tuple[int, ...] = (1, 2)
     most: int = 8
 
-    def all(self, calibration: Calibration) -> Iterator[tuple[str, PosteriorSettings]]:
+    def all(self, calibration: Calibration) -> Iterator[PosteriorSettings]:
         for m0, b, threshold in itertools.product(self.m0, self.b, THRESHOLDS):
-            settings = PosteriorSettings(m0, b, 1, threshold, self.most, 0.0, calibration)
-            yield f"m0 {m0}, b {b}, {threshold:g}", settings
-
-
-class Remembered:
-    """`shares.lead`, asked once about what it was asked before: runs that differ in the threshold begin alike."""
-
-    def __init__(self) -> None:
-        self.known: dict[tuple, shares.Lead] = {}
-
-    def __call__(self, judged: shares.Judged, noise: Any) -> shares.Lead:
-        key = (judged.votes.tobytes(), judged.without, judged.members.tobytes(), judged.ratios.tobytes(), noise)
-        key += (judged.mean.tobytes(),)
-        if key not in self.known:
-            self.known[key] = shares.lead(judged, noise)
-        return self.known[key]
+            yield PosteriorSettings(m0, b, 1, threshold, self.most, 0.0, calibration)
 
 
 Judges = Mapping[str, tuple[Judged, Calibration]]
@@ -91,9 +74,7 @@ def _one_order(here: TraceSet, judges: Judges, tried: Posteriors, order: Sequenc
     for name, (judged, calibration) in judges.items():
         judge = judged.ordered(order)
         scores = judge.scores.tolist()
-        lead = Remembered()
-        for title, settings in tried.all(calibration):
-            done, asked = asking(METHODS["posterior"].start(n, settings, lead=lead), recorded, scores)
+        for title, done, asked in posteriors.played(recorded, scores, tried.all(calibration)):
             yield ("posterior", name, title), _figures(here, done, judge, asked)
         how = ClusterSettings(k1=1, asks="likely", assign="largest")
         clustered = simulation.cluster(scores, how, key)
@@ -101,20 +82,6 @@ def _one_order(here: TraceSet, judges: Judges, tried: Posteriors, order: Sequenc
             settings = DeepPruneSettings(how, FinishSettings(rule, threshold=0.8))
             method = METHODS["deepprune"].start(n, settings, key, clusters=KnownClusters(clustered.placed))
             yield (rule, name, "K1 1, likely"), _figures(here, play(method, recorded), judge, clustered.asked)
-
-
-def asking(method: Any, recorded: Recorded, scores: Sequence[Sequence[float]]) -> tuple[Played, list[list[int]]]:
-    """What a method does on recorded traces, and which members each trace was compared with, in that order."""
-    running, reply = replay(method, recorded), None
-    asked: list[list[int]] = [[] for _ in recorded.labels]
-    while True:
-        try:
-            pairs = running.send(reply)
-        except StopIteration as stop:
-            return stop.value, asked
-        for member, new in pairs:
-            asked[new].append(member)
-        reply = [scores[member][new] for member, new in pairs]
 
 
 def _figures(here: TraceSet, done: Played, judge: Judged | None = None, asked: Sequence = ()) -> tuple[float, ...]:
@@ -142,7 +109,7 @@ def table(rows: Sequence[dict], ratios: Sequence[float], resamples: int = 1000, 
     for i, key in enumerate(keys):
         for ratio in ratios if key[1] else [0.0]:
             mean = dict(zip(FIGURES, values[:, i].mean(axis=0).tolist(), strict=True))
-            total = mean["tokens"] + ratio * mean["judge"]
+            total = mean["tokens"] + ratio * mean["judge_tokens"]
             at_equal = np.stack([np.interp(total, tokens, row) for row in accuracy])
             gain = values[:, i, 0] - at_equal
             value, low, high = metrics.bootstrap(

@@ -21,7 +21,8 @@ from deepprune.base.config import like, setting
 from deepprune.base.errors import UserError
 from deepprune.base.records import Problem, Trace
 from deepprune.data import answers
-from deepprune.evaluate import simulation
+from deepprune.evaluate import posteriors, simulation
+from deepprune.judges.calibration import Calibration
 from deepprune.judges.pair_prompts import Frame
 from deepprune.prune import costs, finishing
 from deepprune.prune.clustering import ClusterSettings
@@ -31,6 +32,7 @@ from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.deepconf import DeepConfSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings, KnownClusters
 from deepprune.prune.methods.esc import EscSettings
+from deepprune.prune.methods.posterior import PosteriorSettings
 from deepprune.prune.prefixes import Prefixed
 from deepprune.prune.replay import Played, Recorded, play
 
@@ -106,7 +108,7 @@ class Judged:
 
     ratio: judge / reasoner parameters (None: not known). prefixes: judge tokens of each prefix, frame: of the rest of
     its prompt; stored[i][j]: tokens of a scored pair's whole prompt, where they are known.
-    per_trace: the judge reads each trace once (an encoder) and not each pair.
+    per_trace: the judge reads each trace once (an encoder) and not each pair. calibration: fitted on other problems.
     """
 
     scores: np.ndarray
@@ -115,6 +117,7 @@ class Judged:
     frame: Frame = Frame()  # noqa: RUF009 - frozen
     per_trace: bool = False
     stored: np.ndarray | Sequence[Sequence[int]] | None = None
+    calibration: Calibration | None = None
 
     def weighted(self, reasoner_parameters: float) -> Judged:
         """The same with a ratio, from one whose `ratio` holds the judge's parameters."""
@@ -175,6 +178,7 @@ class Grid:
     trust: float = like(FinishSettings, "trust")
     finish_batch: int = like(FinishSettings, "batch")
     start: int = like(FinishSettings, "start")
+    posteriors: list[float] = like(PosteriorSettings, "threshold", [0.7, 0.9], "thresholds of the method posterior")
     window: int = setting(8, "ESC's window", at_least=1)
     warmup: int = setting(16, "DeepConf's warm-up traces", at_least=1)
     orders: int = setting(20, "random orders of the traces that are averaged over (1: the recorded order)", at_least=1)
@@ -198,7 +202,6 @@ class Grid:
         cons@m is exact for every m without being played. Of the others those that have no settings here have their own.
         """
         most = min(self.k2s)
-        # One trace at a time, and what the adaptive and staged finish rules do without a judge: their batches, limit.
         batches = f"adaptive-consistency, batches of {self.finish_batch}, at most {most}"
         set_here = {
             "adaptive-consistency": ("adaptive", n, AdaptiveSettings(self.threshold)),
@@ -246,8 +249,7 @@ def compare(traces: TraceSet, grid: Grid, judges: Judges) -> dict:
     n = len(traces.labels)
     counts = np.bincount([x for x in traces.labels if x is not None], minlength=1).tolist()
     right = 0 if traces.right is None else counts[traces.right]
-    unknown = n - sum(counts)
-    lengths = sorted(traces.lengths)
+    unknown, lengths = n - sum(counts), sorted(traces.lengths)
     sums: dict[tuple, np.ndarray] = {}
     for number in range(grid.orders):
         for key, figures in _one_order(traces, grid, judges(number), number):
@@ -298,6 +300,11 @@ def _one_order(
     for name, judged in judges.items():
         judge = judged.ordered(order)
         table = judge.scores.tolist()
+        for title, done, pairs in posteriors.played(
+            recorded, table, posteriors.usual(grid.posteriors, judge.calibration)
+        ):
+            values = (f"posterior, {title}", name, *[None] * (len(KEYS) - 2))
+            yield values, _figures(traces, done, judge, simulation.Clustered([-1] * n, pairs))
         for how in grid.clusterings():
             clustered = simulation.cluster(table, how, key)
             clusters = KnownClusters(clustered.placed)

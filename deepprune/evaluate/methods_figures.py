@@ -118,7 +118,8 @@ def _panel(axis: Any, numbers: pd.DataFrame, judge: str | None, cost: str) -> No
     for index, (rule, rows) in enumerate(pruned.groupby("method", sort=False)):
         line = methods_table.front(rows, cost)
         best = _leader(line)
-        name = f"{rule}: {methods_table.short_settings(best, keys)}" if keys else rule
+        settings = methods_table.short_settings(best, keys)
+        name = f"{rule}: {settings}" if settings else rule
         axis.plot(line[cost] / 1000, line["accuracy"], "o-", color=f"C{index}", markersize=3, linewidth=1.2, label=name)
         axis.plot(
             best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", markersize=13, markeredgecolor="white", mew=0.5

@@ -83,7 +83,7 @@ def read(path: str | Path) -> pd.DataFrame:
 
 def usual(pruned: pd.DataFrame) -> pd.DataFrame:
     """Of pruned rows those with tau nearest 0.5 and the largest K and K2."""
-    taus = sorted(pruned["tau"].unique(), key=lambda tau: (abs(tau - 0.5), tau))
+    taus = sorted(pruned["tau"].dropna().unique(), key=lambda tau: (abs(tau - 0.5), tau))
     rows = pruned[pruned["tau"] == taus[0]] if taus else pruned
     return rows[(rows["K"] == rows["K"].max()) & (rows["K2"] == rows["K2"].max())]
 
@@ -109,8 +109,8 @@ def _asked_as(rows: pd.DataFrame, pruned: pd.DataFrame, which: int) -> pd.DataFr
 
 
 def digest(numbers: pd.DataFrame) -> pd.DataFrame:
-    """The rows to read first: every baseline; of each judge, as `usual`, `full_rule` and `cheapest_asked`."""
-    pruned = numbers["judge"].notna()
+    """What to read first: baselines, posterior; of each judge, as `usual`, `full_rule` and `cheapest_asked`."""
+    pruned = numbers["judge"].notna() & numbers["tau"].notna()
     rows = usual(numbers[pruned])
     shown = full_rule(rows).index.union(cheapest_asked(rows).index)
     return pd.concat([numbers[~pruned], rows.loc[rows.index.isin(shown)]])
@@ -181,4 +181,5 @@ def varied(numbers: pd.DataFrame) -> list[str]:
 
 def short_settings(row: pd.Series, keys: Sequence[str]) -> str:
     """A row's settings in a few words: 'τ 0.5, K1 10, likely, largest'."""
-    return ", ".join(row[key] if key in ("asks", "assign") else f"{TITLES.get(key, key)} {row[key]:g}" for key in keys)
+    has = [key for key in keys if not pd.isna(row[key])]
+    return ", ".join(row[key] if key in ("asks", "assign") else f"{TITLES.get(key, key)} {row[key]:g}" for key in has)
