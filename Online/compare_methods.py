@@ -34,7 +34,7 @@ from deepprune.base.stage import command
 from deepprune.data import answers
 from deepprune.engines import models
 from deepprune.evaluate import methods, methods_figures, simulation
-from deepprune.judges import calibration, profiles, score_store, scoring
+from deepprune.judges import calibrate, profiles, score_store, scoring
 from deepprune.judges.calibration import SILENT
 from deepprune.judges.pair_prompts import Frame
 from deepprune.judges.score_store import ScoreStore
@@ -233,10 +233,10 @@ def calibrated(
                 rows.append((int(labels[a] == labels[b]), table.scores[a, b], i, f"{i}/{a}", f"{i}/{b}"))
     if not rows:
         return tables
-    names, scored = list(dict.fromkeys(row[2] for row in rows)), calibration.Scored.of(rows)
+    names, scored = list(dict.fromkeys(row[2] for row in rows)), calibrate.Scored.of(rows)
     known = {
         names[number]: worth
-        for part, worth in calibration.cross_fitted(scored)
+        for part, worth in calibrate.cross_fitted(scored)
         for number in np.unique(scored.problems[part])
     }
     return {i: dataclasses.replace(t, calibration=known.get(i, SILENT)) for i, t in tables.items()}

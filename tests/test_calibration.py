@@ -7,8 +7,9 @@ import pytest
 
 from deepprune.base.errors import UserError
 from deepprune.evaluate import simulation
-from deepprune.judges import calibration
-from deepprune.judges.calibration import SILENT, Calibration, Noise, Scored
+from deepprune.judges import calibrate, calibration
+from deepprune.judges.calibrate import Scored
+from deepprune.judges.calibration import SILENT, Calibration, Noise
 
 
 def simulated(auroc, shared=0.0, problems=40, n=16, change=lambda p: p, question=0.0):
@@ -29,7 +30,7 @@ def simulated(auroc, shared=0.0, problems=40, n=16, change=lambda p: p, question
 def test_the_noise_that_scores_were_drawn_with_is_found_again(auroc, shared):
     from scipy.special import ndtri
 
-    found = calibration.fit(simulated(auroc, shared))
+    found = calibrate.fit(simulated(auroc, shared))
     assert found.noise.gap == pytest.approx(2 * ndtri(auroc) ** 2, rel=0.2)
     assert found.noise.trace == pytest.approx(shared, abs=0.1) and found.noise.question < 0.06
     # p_same is sigmoid of the log-likelihood ratio.
@@ -39,8 +40,14 @@ def test_the_noise_that_scores_were_drawn_with_is_found_again(auroc, shared):
 
 def test_what_a_question_adds_to_all_its_scores_is_found():
     """Unit-variance noise times d, and an effect of as much variance: half of it is the question's."""
-    found = calibration.fit(simulated(0.75, question=np.sqrt(2) * 0.6745, problems=150, n=10))
+    found = calibrate.fit(simulated(0.75, question=np.sqrt(2) * 0.6745, problems=150, n=10))
     assert found.noise.question == pytest.approx(0.5, abs=0.1) and found.noise.trace < 0.1
+
+
+def test_the_intervals_hold_the_shares_that_scores_were_drawn_with():
+    common = calibrate.in_common(simulated(0.75, 0.5), 200)
+    assert common["trace"][1] <= 0.5 <= common["trace"][2] and common["trace"][2] - common["trace"][1] < 0.4
+    assert sum(value for value, _, _ in common.values()) == pytest.approx(1.0) and common["question"][0] < 0.1
 
 
 def test_moments_by_plain_loops():
@@ -57,46 +64,46 @@ def test_moments_by_plain_loops():
                 common = len({*scored.traces[i]} & {*scored.traces[j]})
                 sums[common][0] += r[i] * r[j]
                 sums[common][1] += 1
-    assert calibration.moments(r, scored) == pytest.approx([sums[c][0] / sums[c][1] for c in (2, 1, 0)])
+    assert calibrate.moments(r, scored) == pytest.approx([sums[c][0] / sums[c][1] for c in (2, 1, 0)])
 
 
 def test_scores_that_are_squeezed_together_are_spread_again():
     scored = simulated(0.85, change=lambda p: 0.4 + 0.2 * p)
-    table = calibration.reliability(scored, 50)
+    table = calibrate.reliability(scored, 50)
     assert table["after"]["ECE"][0] < table["before"]["ECE"][0] / 3
     assert table["after"]["Brier"][1] < table["after"]["Brier"][0] < table["before"]["Brier"][0]
 
 
 def test_an_isotonic_fit_is_taken_where_a_line_does_not_do():
     scored = simulated(0.85, change=lambda p: 1.0 if p > 0.9 else 0.9 + 0.05 * (p > 0.5))
-    found = calibration.fit(scored)
+    found = calibrate.fit(scored)
     assert found.knots and (np.diff(found.log_odds(np.linspace(0.01, 0.99, 50))) >= 0).all()
-    assert not calibration.fit(simulated(0.85)).knots
+    assert not calibrate.fit(simulated(0.85)).knots
 
 
 def test_a_judge_without_worth_is_silent():
-    assert calibration.fit(simulated(0.8, change=lambda p: 0.3)) == SILENT  # constant
-    assert calibration.fit(simulated(0.8, change=lambda p: 1 - p)) == SILENT  # the wrong way round
+    assert calibrate.fit(simulated(0.8, change=lambda p: 0.3)) == SILENT  # constant
+    assert calibrate.fit(simulated(0.8, change=lambda p: 1 - p)) == SILENT  # the wrong way round
     rng = np.random.default_rng(1)
-    random = calibration.fit(simulated(0.8, change=lambda p: rng.random()))
+    random = calibrate.fit(simulated(0.8, change=lambda p: rng.random()))
     assert random.noise.gap < 0.02
     one = simulated(0.8, problems=1)
-    assert calibration.cross_fitted(one)[0][1] == SILENT
+    assert calibrate.cross_fitted(one)[0][1] == SILENT
 
 
 def test_a_judge_that_is_never_wrong_is_sure():
-    found = calibration.fit(simulated(0.99999, change=lambda p: float(p > 0.5)))
+    found = calibrate.fit(simulated(0.99999, change=lambda p: float(p > 0.5)))
     assert found.ratios([1.0])[0] > 20 and found.ratios([0.0])[0] < -20
 
 
 def test_a_problems_own_labels_do_not_touch_its_calibration():
     scored = simulated(0.8, problems=10)
-    parts = calibration.cross_fitted(scored)
+    parts = calibrate.cross_fitted(scored)
     assert (sum(rows.astype(int) for rows, _ in parts) == 1).all()
     rows, before = parts[0]
     labels = np.where(rows, 1 - scored.labels, scored.labels)
     changed = Scored(labels, scored.p_same, scored.problems, scored.traces)
-    assert calibration.cross_fitted(changed)[0][1] == before and calibration.cross_fitted(changed)[1][1] != parts[1][1]
+    assert calibrate.cross_fitted(changed)[0][1] == before and calibrate.cross_fitted(changed)[1][1] != parts[1][1]
     assert all(len(set(scored.problems[r]) & set(scored.problems[~r])) == 0 for r, _ in parts)
 
 
@@ -118,7 +125,7 @@ def test_a_score_of_an_unknown_pair_is_named(tmp_path):
     score = {"pair_id": "p", "judge": "j", "p_same": 0.5, "verdict": False, "prompt_tokens": 1, "cached_tokens": 0}
     (tmp_path / "scores.jsonl").write_text(json.dumps(score) + "\n" + json.dumps(score | {"pair_id": "z"}) + "\n")
     with pytest.raises(UserError, match="the pair z"):
-        calibration.read_scored(str(tmp_path / "pairs.jsonl"), str(tmp_path / "scores.jsonl"))
+        calibrate.read_scored(str(tmp_path / "pairs.jsonl"), str(tmp_path / "scores.jsonl"))
     with pytest.raises(UserError, match="none"):
         Scored.of([])
 

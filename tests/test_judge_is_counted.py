@@ -61,7 +61,7 @@ def test_what_a_cache_saves_is_one_number_whatever_was_measured(sixteen, monkeyp
     rows = compared(monkeypatch, folder, 8, "--judges", f"mine={smol}", "--ks", "32", "--k1s", "10")
     of_problem = {}
     for row in rows:
-        (of_problem[row["problem_id"]],) = [m for m in row["methods"] if m["judge"] == "mine"]
+        (of_problem[row["problem_id"]],) = [m for m in row["methods"] if m["judge"] == "mine" and m["tau"]]
     for p in first:
         row = of_problem[p.problem_id]
         # Members are sampled by another key there, but of 8 traces K1 = 10 takes all.
@@ -112,7 +112,7 @@ def test_a_judge_of_unknown_size_is_unknown_in_the_comparison(sixteen, monkeypat
     folder, _, _ = sixteen
     monkeypatch.setattr(judges.opening, "parameters_of", lambda kind, model=None: None)
     rows = compared(monkeypatch, folder, 6, "--judges", f"mine={smol}", "--k1s", "1")
-    (mine,) = [m for m in rows[0]["methods"] if m["judge"] == "mine"]
+    (mine,) = [m for m in rows[0]["methods"] if m["judge"] == "mine" and m["tau"]]
     assert mine["total"] is None and mine["total_uncached"] is None and mine["judge_prompt"] > 0 and mine["tokens"] > 0
     page = (folder / "compare.md").read_text()
     (line,) = [x for x in page.splitlines() if x.startswith("| paper | mine |")]

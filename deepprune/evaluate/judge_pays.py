@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from deepprune.base import metrics
 from deepprune.evaluate import posteriors, simulation
 from deepprune.evaluate.methods import Judged, TraceSet
 from deepprune.judges.calibration import Calibration
@@ -105,6 +104,7 @@ def table(rows: Sequence[dict], ratios: Sequence[float], resamples: int = 1000, 
     front = _front(values[:, plain, :2].mean(axis=0))
     tokens = values[:, plain][:, front, 1].mean(axis=0)
     accuracy = values[:, plain][:, front, 0]
+    drawn = np.random.default_rng(seed).integers(0, len(rows), (resamples, len(rows)))  # problems, for intervals
     result = []
     for i, key in enumerate(keys):
         for ratio in ratios if key[1] else [0.0]:
@@ -112,10 +112,8 @@ def table(rows: Sequence[dict], ratios: Sequence[float], resamples: int = 1000, 
             total = mean["tokens"] + ratio * mean["judge_tokens"]
             at_equal = np.stack([np.interp(total, tokens, row) for row in accuracy])
             gain = values[:, i, 0] - at_equal
-            value, low, high = metrics.bootstrap(
-                range(len(rows)), lambda r, g=gain: float(g[r].mean()), resamples, seed
-            )
-            gains = {"over_adaptive": value, "over_adaptive low": low, "over_adaptive high": high}
+            low, high = np.quantile(gain[drawn].mean(axis=1), [0.025, 0.975])
+            gains = {"over_adaptive": gain.mean(), "over_adaptive low": low, "over_adaptive high": high}
             result.append(dict(zip(KEYS, key, strict=True)) | {"ratio": ratio, "total": total} | mean | gains)
     return pd.DataFrame(result)
 

@@ -34,7 +34,7 @@ def drawn(numbers: pd.DataFrame, summary: pd.DataFrame, what: str) -> Any:
             axis.axhline(1.0, color="black", label="Adaptive-Consistency, no judge")
             axis.grid(alpha=0.3)
             axis.set(yscale="log")
-            axis.set_yticks([0.5, 0.7, 1, 1.5, 2, 3, 5], ["0.5", "0.7", "1", "1.5", "2", "3", "5"])
+            axis.set_yticks([0.7, 1, 1.5, 2, 3, 5, 10], ["0.7", "1", "1.5", "2", "3", "5", "10"])
             axis.minorticks_off()
         axes[0][column].set_title(f"{share:.0%} of the noise from the traces", fontsize=9)
         axes[1][column].set(xlabel="AUROC of the simulated judge")
