@@ -54,6 +54,15 @@ def test_each_setting_is_played_as_alone_and_remembering_changes_nothing():
     assert total == 23 * done.compared and cached < total
 
 
+def test_questions_without_an_answer_yet_are_not_taken_for_each_other():
+    """Ten traces without an answer come first: nothing tells what is known then but how many are left."""
+    q = methods.TraceSet("q", "D", [None] * 10 + [0] * 10, 0, [50] * 20, [10] * 20)
+    scores = simulation.simulated_scores(q.labels, 1.0, 0, "q").tolist()
+    tried = [PosteriorSettings(12, 2, 1, t, 4, 0.0) for t in (0.6, 0.9)]
+    alone = [next(posteriors.played(q.recorded(), scores, [settings])) for settings in tried]
+    assert list(posteriors.played(q.recorded(), scores, tried)) == alone and alone[0][1].answer == 0
+
+
 def test_a_size_weighs_the_judges_tokens_and_the_front_gains_nothing_over_itself():
     rows = [row(i) for i in range(4)]
     numbers = judge_pays.table(rows, [0.0, 0.5], 50)

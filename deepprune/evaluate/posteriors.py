@@ -22,7 +22,7 @@ class Remembered:
 
     def __call__(self, judged: shares.Judged, noise: Noise) -> shares.Lead:
         arrays = (judged.votes, judged.members, judged.ratios, judged.mean)
-        key = (*(array.tobytes() for array in arrays), judged.without, noise)
+        key = (*(array.tobytes() for array in arrays), judged.ratios.shape, judged.without, noise)
         if key not in self.known:
             self.known[key] = shares.lead(judged, noise)
         return self.known[key]
