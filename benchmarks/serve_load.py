@@ -36,6 +36,7 @@ from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
 from deepprune.base.tasks import together
+from deepprune.engines import models
 from deepprune.engines.serving import answers, free_port, kill, serve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +113,8 @@ class Part:
         self.stack.enter_context(self._vllm() if self.settings.model else self._fake())
 
     def _vllm(self):
-        return serve(self.settings.model, self.log, "--hf-overrides", '{"head_dtype": "float32"}', port=self.port)
+        model = models.resolve(self.settings.model).path
+        return serve(model, self.log, "--hf-overrides", '{"head_dtype": "float32"}', port=self.port)
 
     @contextlib.contextmanager
     def _fake(self) -> Iterator[None]:
