@@ -25,6 +25,7 @@ from deepprune.prune.methods.consensus import ConsensusSettings
 from deepprune.prune.methods.deepconf import DeepConfSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
 from deepprune.prune.methods.esc import EscSettings
+from deepprune.prune.methods.posterior import PosteriorSettings
 from deepprune.prune.replay import Recorded, play, rerun
 from deepprune.base.records import Problem
 
@@ -39,6 +40,7 @@ METHODS_TRIED = [
     ("deepconf", DeepConfSettings(0.5, 3, 0.6, 3)),
     ("deepprune", DeepPruneSettings(CLUSTER, FinishSettings("paper", 3, 3), True)),
     ("deepprune", DeepPruneSettings(CLUSTER, FinishSettings("staged", 4, 4, batch=2, start=3), True)),
+    ("posterior", PosteriorSettings(3, 1, 1, price=0.0)),
 ]
 
 async def one(reasoner, judge, name, options):
@@ -57,7 +59,7 @@ async def one(reasoner, judge, name, options):
            "tokens": pruning.tokens, "answer": pruning.answer, "states": [t.state for t in question.traces.all],
            "recorded": sum(t.n_tokens for t in traces), "started": sum(e["event"] == "started" for e in told),
            "votes": question.votes, "again": rerun(question._method(), question.log), "played": None}
-    if name != "deepprune" and "stopped" not in row["states"]:
+    if not METHODS[name].needs_judge and "stopped" not in row["states"]:
         labels = answers.classes([trace.answer for trace in rows])
         recorded = Recorded(labels, [t.n_tokens for t in rows], confidences=[t.confidence for t in rows])
         played = play(METHODS[name].start(len(rows), options, PROBLEM.problem_id), recorded)
@@ -107,4 +109,8 @@ def test_what_was_recorded_decides_alike(rows):
 def test_what_a_resumed_trace_sends_again_is_in_the_prefix_cache(rows):
     for row in rows:
         resumed, cached = (row["tokens"].get(name, 0) for name in ("resumed", "resumed_cached"))
-        assert 0 <= cached <= resumed and (cached > 0) == (resumed > 0) and (row["name"] == "deepprune" or not resumed)
+        assert (
+            0 <= cached <= resumed
+            and (cached > 0) == (resumed > 0)
+            and (row["name"] in ("deepprune", "posterior") or not resumed)
+        )
