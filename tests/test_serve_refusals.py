@@ -66,6 +66,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         ("stream", "yes", "invalid_type"),
         ("stream", 1, "invalid_type"),
         ("stream_options", {"include_usages": True}, "unknown_parameter"),
+        ("stream_options", {"include_usage": True}, "invalid_value"),
         ("seed", 1, "unsupported_parameter"),
         ("stop", "\n", "unsupported_parameter"),
         ("stop", ["\n"], "unsupported_parameter"),
@@ -91,7 +92,7 @@ def test_a_field_that_makes_no_sense_is_named(endpoint, field, value, code):
 
 
 def error_param(field, value):
-    return "stream_options.include_usages" if field == "stream_options" else field
+    return "stream_options.include_usages" if "include_usages" in str(value) else field
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,12 @@ def read(raw: bytes) -> Body:
         if name in given and given.pop(name) not in neutral:
             raise bad(f"{name}: {why}", name, "unsupported_parameter")
     try:
-        return Body.model_validate(given)
+        body = Body.model_validate(given)
     except ValidationError as error:
         raise _refusal(error.errors(include_url=False, include_context=False)[0]) from None
+    if body.stream_options and not body.stream:
+        raise bad("stream_options: only of a stream", "stream_options")
+    return body
 
 
 def _refusal(error: dict[str, Any]) -> Refusal:
