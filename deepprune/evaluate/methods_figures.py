@@ -115,11 +115,12 @@ def _panel(axis: Any, numbers: pd.DataFrame, judge: str | None, cost: str) -> No
         label=f"no judge: {_leader(plain)['method']}",
     )
     pruned = numbers[numbers["judge"] == judge]
-    for index, (rule, rows) in enumerate(pruned.groupby("method", sort=False)):
+    rules = pruned["method"].str.split(",").str[0]  # the posterior's settings stand in its name
+    for index, (_, rows) in enumerate(pruned.groupby(rules, sort=False)):
         line = methods_table.front(rows, cost)
         best = _leader(line)
         settings = methods_table.short_settings(best, keys)
-        name = f"{rule}: {settings}" if settings else rule
+        name = f"{best['method']}: {settings}" if settings else best["method"]
         axis.plot(line[cost] / 1000, line["accuracy"], "o-", color=f"C{index}", markersize=3, linewidth=1.2, label=name)
         axis.plot(
             best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", markersize=13, markeredgecolor="white", mew=0.5
