@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepprune.evaluate import simulation
+from deepprune.judges import calibrate
 from deepprune.judges.calibration import Calibration, Noise
 from deepprune.prune import shares, voting
 from deepprune.prune.methods import METHODS
@@ -151,6 +152,37 @@ def test_a_constant_judge_is_adaptive_consistency(threshold, b):
         theirs = play(METHODS["adaptive"].start(60, AdaptiveSettings(threshold, b)), traces)
         assert ours.finished == theirs.finished and ours.answer == theirs.answer
         assert ours.tokens == theirs.tokens + sum(traces.prefixes[len(theirs.finished) : ours.opened])
+
+
+def uniform(seed, n=60):
+    """A judge that draws p_same."""
+    scores = np.triu(np.random.default_rng(seed).random((n, n)), 1)
+    return scores + scores.T
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.75, 0.9, 0.99])
+def test_a_random_judge_is_adaptive_consistency_within_noise(threshold):
+    """Calibrated on 20 questions and asked all the same about 60 others."""
+    rows = []
+    for seed in range(1000, 1020):
+        labels, scores = answered(seed).labels, uniform(seed)
+        for a, b in itertools.combinations(range(24), 2):
+            if None not in (labels[a], labels[b]):
+                rows.append((int(labels[a] == labels[b]), scores[a, b], seed, f"{seed}/{a}", f"{seed}/{b}"))
+    settings = PosteriorSettings(16, 2, 2, threshold, 60, 0.0, calibrate.fit(calibrate.Scored.of(rows)))
+    assert settings.calibration.noise.gap < 0.05
+    ours, theirs = [], []
+    for seed in range(60):
+        traces = answered(seed)
+        right = voting.vote(traces.labels)
+        done, _ = run(traces, settings, uniform(seed))
+        plain = play(METHODS["adaptive"].start(60, AdaptiveSettings(threshold, 2)), traces)
+        ours.append((len(done.finished), done.answer == right))
+        theirs.append((len(plain.finished), plain.answer == right))
+    difference = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
+    error = difference.std(axis=0) / np.sqrt(60)
+    assert (np.abs(difference.mean(axis=0)) <= 3 * error + [0.1, 0.005]).all()
+    assert abs(difference[:, 0].mean()) < 0.1 * np.mean([t[0] for t in theirs])
 
 
 def test_a_judge_that_says_nothing_costs_nothing():
