@@ -33,6 +33,7 @@ class PaysSettings:
     output: str = setting(config.REQUIRED, "JSONL file of results; appended to when it exists", ends=config.JSONL)
     aurocs: list[float] = setting([0.5, 0.65, 0.75, 0.87, 0.95, 1.0], "AUROC of the judges", at_least=0.5, at_most=1)
     shared: list[float] = setting([0.0, 0.5, 0.8], "shares of the noise from the two traces", at_least=0, below=1)
+    question: float = setting(0.0, "share of the noise that is the question's, in all its pairs", at_least=0, below=1)
     ratios: list[float] = setting([0.05, 0.2, 0.5], "judge parameters / reasoner parameters", free=True, at_least=0)
     prefix_tokens: int = setting(500, "tokens of a prefix (a shorter trace is its own prefix)", at_least=1)
     frame: list[int] = setting([165, 9, 26], "tokens of the judge's prompt around the two prefixes", at_least=0)
@@ -83,11 +84,11 @@ def play(a: simulation.AnswerSet, settings: PaysSettings) -> dict:
         key, result = f"{a.dataset}/{a.problem_id}/{number}", {}
         for auroc in settings.aurocs:
             for shared in settings.shared if 0.5 < auroc < 1.0 else settings.shared[:1]:
-                scores = simulation.simulated_scores(a.labels, auroc, settings.seed, key, shared)
+                scores = simulation.simulated_scores(a.labels, auroc, settings.seed, key, shared, settings.question)
                 judged = methods.Judged(scores.astype(np.float64), 1.0, prefixes, Frame(*settings.frame))
                 result[f"AUROC {auroc:g}, shared {shared:g}"] = (
                     judged,
-                    simulation.simulated_calibration(auroc, shared),
+                    simulation.simulated_calibration(auroc, shared, settings.question),
                 )
         return result
 

@@ -40,6 +40,18 @@ def test_a_simulated_judge_has_its_auroc_and_is_symmetric(auroc, shared):
         assert not np.array_equal(again, simulation.simulated_scores(LABELS, auroc, 0, "other", shared))
 
 
+def test_what_a_question_has_in_common_moves_all_its_scores():
+    logits = [np.log(s / (1 - s)) for s in (simulation.simulated_scores([0] * 30, 0.8, 0, f"q{i}", 0.1, 0.6)
+                                            for i in range(400))]  # fmt: skip
+    means = [x[np.triu_indices(30, 1)].mean() for x in logits]
+    gap = 2 * 0.8416**2
+    assert np.mean(means) == pytest.approx(gap / 2, abs=0.2)
+    # The question's share, and a thirtieth of twice the traces'.
+    assert np.var(means) == pytest.approx(gap * (0.6 + 2 * 0.1 / 30), rel=0.25)
+    with pytest.raises(UserError, match="together"):
+        simulation.simulated_scores([0, 1], 0.8, 0, "q", 0.5, 0.5)
+
+
 def test_p_same_is_calibrated_for_equally_many_of_both():
     labels = [0] * 200 + [1] * 200  # nearly as many same as different pairs
     same, p = pairs_of(labels, simulation.simulated_scores(labels, 0.8, 1, "q"))

@@ -20,7 +20,9 @@ def drawn(numbers: pd.DataFrame, summary: pd.DataFrame, what: str) -> Any:
     points = summary.assign(auroc=parts[0], shared=parts[1])
     shares = sorted(points["shared"].unique())
     ends = points[points["auroc"].isin([0.5, 1.0])]  # their noise has no share that could differ
-    figure, axes = plt.subplots(2, len(shares), figsize=(4.2 * len(shares), 7.2), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(
+        2, len(shares), figsize=(4.2 * len(shares), 7.2), sharex=True, squeeze=False, layout="constrained"
+    )
     for column, share in enumerate(shares):
         here = pd.concat([points[points["shared"] == share], ends]).drop_duplicates(["method", "judge", "ratio"])
         for row, cost in enumerate(("relative", "relative_sequential")):

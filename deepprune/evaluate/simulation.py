@@ -83,18 +83,19 @@ def read_answers(*paths: str | Path) -> list[AnswerSet]:
 
 
 def simulated_scores(
-    labels: Sequence[int | None], auroc: float, seed: int, key: str, shared: float = 0.0
+    labels: Sequence[int | None], auroc: float, seed: int, key: str, shared: float = 0.0, question: float = 0.0
 ) -> np.ndarray:
     """p_same of every ordered pair of n traces, (n, n) float64, from a judge with the given AUROC.
 
     Each unordered pair has a log-likelihood ratio drawn from a normal distribution of unit variance, d apart for
     same and different answers, d = sqrt(2) Phi^-1(AUROC); p_same = sigmoid(d x) is calibrated for equally many
     of both. An unknown answer is the same as nothing. shared in [0, 1): share of the noise's variance that comes
-    from the two traces (a trace that misleads does so in all its pairs) instead of from the pair.
-    auroc 1.0 is the oracle: exactly 1 and 0. Raises UserError for an AUROC outside [0.5, 1].
+    from the two traces (a trace that misleads does so in all its pairs) instead of from the pair; question: the share
+    that all pairs have in common. auroc 1.0 is the oracle: exactly 1 and 0. Raises UserError for an AUROC outside [0.5, 1].
     """
-    if not 0.5 <= auroc <= 1.0 or not 0.0 <= shared < 1.0:
-        raise UserError(f"auroc should lie in [0.5, 1] and shared in [0, 1), found {auroc} and {shared}")
+    if not 0.5 <= auroc <= 1.0 or min(shared, question) < 0.0 or shared + question >= 1.0:
+        found = f"{auroc}, {shared} and {question}"
+        raise UserError(f"auroc should lie in [0.5, 1], shared and question in [0, 1) together, found {found}")
     n = len(labels)
     known = np.asarray([-1 - i if x is None else x for i, x in enumerate(labels)])
     same = known[:, None] == known[None, :]
@@ -105,18 +106,19 @@ def simulated_scores(
     rng = np.random.default_rng(random.Random(f"{seed}/{key}").getrandbits(64))
     pair = np.triu(rng.standard_normal((n, n)), 1)
     trace = rng.standard_normal(n)
-    noise = np.sqrt(1.0 - shared) * (pair + pair.T) + np.sqrt(shared / 2.0) * (trace[:, None] + trace[None, :])
+    noise = np.sqrt(1.0 - shared - question) * (pair + pair.T) + np.sqrt(shared / 2.0) * (trace[:, None] + trace)
+    noise += np.sqrt(question) * rng.standard_normal()
     distance = float(np.sqrt(2.0) * ndtri(auroc))
     return expit(distance * (np.where(same, 0.5, -0.5) * distance + noise))
 
 
-def simulated_calibration(auroc: float, shared: float = 0.0) -> Calibration:
+def simulated_calibration(auroc: float, shared: float = 0.0, question: float = 0.0) -> Calibration:
     """What `simulated_scores` of this judge are worth: they are calibrated, and their noise is known."""
     from scipy.special import ndtri
 
     if auroc == 1.0:
         return Calibration(noise=Noise(LARGEST_GAP))
-    return Calibration(noise=Noise(2.0 * float(ndtri(auroc)) ** 2, shared))
+    return Calibration(noise=Noise(2.0 * float(ndtri(auroc)) ** 2, shared, question))
 
 
 @dataclasses.dataclass
