@@ -91,7 +91,8 @@ def simulated_scores(
     same and different answers, d = sqrt(2) Phi^-1(AUROC); p_same = sigmoid(d x) is calibrated for equally many
     of both. An unknown answer is the same as nothing. shared in [0, 1): share of the noise's variance that comes
     from the two traces (a trace that misleads does so in all its pairs) instead of from the pair; question: the share
-    that all pairs have in common. auroc 1.0 is the oracle: exactly 1 and 0. Raises UserError for an AUROC outside [0.5, 1].
+    that all pairs have in common. auroc 1.0 is the oracle: exactly 1 and 0. Raises UserError for an AUROC outside
+    [0.5, 1].
     """
     if not 0.5 <= auroc <= 1.0 or min(shared, question) < 0.0 or shared + question >= 1.0:
         found = f"{auroc}, {shared} and {question}"
