@@ -89,8 +89,9 @@ if [ -n "$recipe_of_judge" ]; then
     [ -f "$out/$short-$rows-packed/adapter_config.json" ] \
       || $python -m deepprune.judges.weights pack "$out/$short-$rows" "$out/$short-$rows-packed"
     step "evaluate $short, $rows rows"
+    # A judge of few rows may not have learned its labels yet: a point of the curve all the same, said in its manifest.
     $python Offline/test_model_performance_parallel.py $recipe --pairs "$pairs" --model "$out/$short-$rows-packed" \
-      --output "$out/scores_$short-$rows.jsonl"
+      --least-label-mass 0 --output "$out/scores_$short-$rows.jsonl"
   done
 fi
 # What was scored in this run or an earlier one: zero-shot judges, then trained ones by their rows.
