@@ -239,8 +239,11 @@ def profile(
 
     events: those of a LiveQuestion; batches: (begin, end) of the judge's.
     """
-    changes = [(event["time"], "trace", event["trace"], event["event"] in RUNNING) for event in events
-               if event["event"] in RUNNING + AT_REST]  # fmt: skip
+    changes = [
+        (event["time"], "trace", event["trace"], event["event"] in RUNNING)
+        for event in events
+        if event["event"] in RUNNING + AT_REST
+    ]
     for number, (start, stop) in enumerate(batches):
         changes += [(start, "batch", number, True), (stop, "batch", number, False)]
     seconds = dict.fromkeys(("generating", "judging", "both", "neither"), 0.0)

@@ -139,8 +139,9 @@ def test_what_is_in_flight_is_stopped_when_the_vote_is_decided(name, options):
 
 def test_deepconf_stops_a_trace_whose_confidence_falls():
     question, pruning, _ = run("deepconf", DeepConfSettings(0.5, 6), MadeUp(texts(N)), slots=N)
-    unsure = {t.number for t in question.traces.all if "{4}" not in next(
-        x for x in texts(N) if x.startswith(f"T{t.number} "))}  # fmt: skip
+    unsure = {
+        t.number for t in question.traces.all if "{4}" not in next(x for x in texts(N) if x.startswith(f"T{t.number} "))
+    }
     stopped = {t.number for t in question.traces.all if t.state == "stopped"}
     assert stopped == {number for number in unsure if number >= 6} and pruning.answer == "4"
     assert all(len(t.token_ids) in (4, 5, 6) for t in question.traces.all if t.number in stopped)

@@ -74,10 +74,22 @@ def test_ratios_are_of_sums_and_accuracy_is_compared_in_pairs(page):
     rows = [
         *(row("cons@8", f"q{i}", 100 * (i + 1), 10.0, i < 2) for i in range(4)),
         *(row("adaptive", f"q{i}", 50 * (i + 1), 4.0, i < 3) for i in range(4)),
-        *(row("deepprune", f"q{i}", 60, 20.0, i < 2, judge_calls=3, judge_tokens=400, judge_cached_tokens=100,
-              judge_batches=1) for i in range(4)),
+        *(
+            row(
+                "deepprune",
+                f"q{i}",
+                60,
+                20.0,
+                i < 2,
+                judge_calls=3,
+                judge_tokens=400,
+                judge_cached_tokens=100,
+                judge_batches=1,
+            )
+            for i in range(4)
+        ),
         row("cons@8", "q9", 10**6, 1.0, True),  # not answered by the others yet
-    ]  # fmt: skip
+    ]
     by_method = page.together(rows, ["cons@8", "adaptive", "deepprune"])
     numbers = page.table(by_method, (0.5e9, 1e9))
     assert numbers.loc["adaptive", "tokens ratio"] == numbers.loc["adaptive", "tokens ratio high"] == 0.5
@@ -97,8 +109,11 @@ def test_cons_at_m_is_exact(page):
         row("cons@3", "a", 60, 1.0, True, labels=[0, 0, 1], lengths=[10, 20, 30], right=0),
         row("cons@3", "b", 60, 1.0, False, labels=[None, 0, 0], lengths=[20, 20, 20], right=None),
     ]
-    assert page.consensus_line(whole) == [(20.0, pytest.approx(1 / 3)), (40.0, pytest.approx((1 / 3 + 1 / 3) / 2)),
-                                          (60.0, 0.5)]  # fmt: skip
+    assert page.consensus_line(whole) == [
+        (20.0, pytest.approx(1 / 3)),
+        (40.0, pytest.approx((1 / 3 + 1 / 3) / 2)),
+        (60.0, 0.5),
+    ]
 
 
 def test_tables_and_figures_are_written(page, tmp_path):
@@ -119,8 +134,17 @@ def test_tables_and_figures_are_written(page, tmp_path):
             tokens = int(rng.uniform(0.8, 1.2) * (9000 - 900 * position))
             judged = {"judge_calls": 90, "judge_tokens": 24000, "judge_cached_tokens": 9000, "judge_batches": 12}
             whole = {"labels": [0] * 20 + [1] * 12, "lengths": [280] * 32, "right": i % 2} if position == 0 else {}
-            rows.append(row(title, f"q{i}", tokens, tokens / 100 * (2 if position > 5 else 1), rng.random() < 0.5,
-                            **(judged if position > 5 else {}), **whole))  # fmt: skip
+            rows.append(
+                row(
+                    title,
+                    f"q{i}",
+                    tokens,
+                    tokens / 100 * (2 if position > 5 else 1),
+                    rng.random() < 0.5,
+                    **(judged if position > 5 else {}),
+                    **whole,
+                )
+            )
     result = page.write(
         rows,
         {t: "prune" in t for t in titles},

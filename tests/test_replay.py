@@ -127,11 +127,18 @@ def test_deepconf_is_deepconf(traces, keep, warmup):
     assert agreed.tokens <= played.tokens and set(agreed.finished) <= set(played.finished)
 
 
-rules = st.fixed_dictionaries({
-    "rule": st.sampled_from(list(RULES)), "k2": st.integers(1, 12), "k3": st.integers(1, 8),
-    "trust": st.sampled_from([0.0, 0.3, 1.0]), "batch": st.integers(1, 5), "start": st.integers(1, 10),
-    "largest": st.integers(1, 3), "per_cluster": st.integers(1, 3),
-})  # fmt: skip
+rules = st.fixed_dictionaries(
+    {
+        "rule": st.sampled_from(list(RULES)),
+        "k2": st.integers(1, 12),
+        "k3": st.integers(1, 8),
+        "trust": st.sampled_from([0.0, 0.3, 1.0]),
+        "batch": st.integers(1, 5),
+        "start": st.integers(1, 10),
+        "largest": st.integers(1, 3),
+        "per_cluster": st.integers(1, 3),
+    }
+)
 clusterings = st.builds(
     ClusterSettings,
     tau=st.sampled_from([0.3, 0.5, 1.0]),

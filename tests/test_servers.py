@@ -209,8 +209,13 @@ def test_stage_01_samples_a_model_that_nobody_can_load(servers, tmp_path, monkey
 
 def test_arguments_are_read_as_yaml():
     assert config.arguments("--x", ["a=1", "b=0.5", "c=true", "d=word", "e={x: 1}", "f=null"]) == {
-        "a": 1, "b": 0.5, "c": True, "d": "word", "e": {"x": 1}, "f": None,
-    }  # fmt: skip
+        "a": 1,
+        "b": 0.5,
+        "c": True,
+        "d": "word",
+        "e": {"x": 1},
+        "f": None,
+    }
     for wrong in (["a"], ["a=1", "a=2"], ["a={"]):
         with pytest.raises(UserError, match="--x"):
             config.arguments("--x", wrong)

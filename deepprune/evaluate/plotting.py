@@ -294,8 +294,13 @@ def against_length(numbers: pd.DataFrame, column: str, title: str, reference: fl
                 points["characters"] * shift,
                 points[column],
                 yerr=[points[column] - points[f"{column} low"], points[f"{column} high"] - points[column]],
-                fmt="o-", markersize=3, linewidth=1, elinewidth=0.7, color=f"C{index}", label=judge,
-            )  # fmt: skip
+                fmt="o-",
+                markersize=3,
+                linewidth=1,
+                elinewidth=0.7,
+                color=f"C{index}",
+                label=judge,
+            )
         axis.axhline(reference, linestyle=":", color="grey")
         axis.set_title(f"{source}\n{of_source['pairs'].min()} to {of_source['pairs'].max()} pairs a point", fontsize=8)
         axis.set_xscale("log")

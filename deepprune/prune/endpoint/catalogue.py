@@ -58,8 +58,10 @@ class Catalogue:
             )
         count = int(parts[2]) if len(parts[2]) < 10 else self.most + 1
         if not 1 <= count <= self.most:
-            raise bad(f"model: the number of traces at its end should be from 1 to {self.most}, found {parts[2][:20]}",
-                      "model")  # fmt: skip
+            raise bad(
+                f"model: the number of traces at its end should be from 1 to {self.most}, found {parts[2][:20]}",
+                "model",
+            )
         return parts[1], self.offers[parts[1]], count
 
     def row(self, model: str) -> dict[str, Any]:

@@ -35,8 +35,10 @@ def read(messages: list[dict[str, Any]]) -> Conversation:
         role = message.get("role")
         if role not in SYSTEM + TURNS:
             found = "none" if "role" not in message else ascii(role)[:40]
-            raise bad(f"{where}.role should be one of {', '.join(SYSTEM + TURNS)}, found {found}: tools are not "
-                      "supported", f"{where}.role")  # fmt: skip
+            raise bad(
+                f"{where}.role should be one of {', '.join(SYSTEM + TURNS)}, found {found}: tools are not supported",
+                f"{where}.role",
+            )
         for name, value in message.items():
             if name not in ("role", "content", *OWN[role]) and value not in (None, []):
                 raise bad(f"{where}.{name[:40]} is not supported", f"{where}.{name[:40]}", "unsupported_parameter")

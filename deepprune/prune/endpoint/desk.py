@@ -111,8 +111,11 @@ class Desk:
             self._note(asked, answer, result)
             return result
         except asyncio.CancelledError:
-            (self.metrics.failed.labels(asked.method, "stopped") if self.stopping
-             else self.metrics.hung_up.labels(asked.method)).inc()  # fmt: skip
+            (
+                self.metrics.failed.labels(asked.method, "stopped")
+                if self.stopping
+                else self.metrics.hung_up.labels(asked.method)
+            ).inc()
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the client hears of it
             reason, refusal = self._failure(error)

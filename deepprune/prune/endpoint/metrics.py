@@ -25,8 +25,9 @@ class Metrics:
         self.failed = Counter(
             "deepprune_questions_failed", "Questions that were taken and not answered", ["method", "reason"], **more
         )
-        self.refused = Counter("deepprune_requests_refused", "Requests that were answered with an error", ["status"],
-                               **more)  # fmt: skip
+        self.refused = Counter(
+            "deepprune_requests_refused", "Requests that were answered with an error", ["status"], **more
+        )
         self.seconds = Histogram(
             "deepprune_question_seconds", "From asking to the answer", ["method"], buckets=SECONDS, **more
         )
