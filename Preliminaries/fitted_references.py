@@ -33,7 +33,9 @@ class ReferenceSettings:
     fit: str = setting(config.REQUIRED, "JSONL file of Pair records of training problems (stage 02, --fitting-pairs)")
     pairs: str = setting(config.REQUIRED, "JSONL file of Pair records to score (stage 02)")
     output: str = setting(config.REQUIRED, "JSONL file of PairScore records to write", ends=config.JSONL)
-    fit_problems: int | None = setting(None, "fit on so many training problems, drawn by the seed (default: all)")
+    fit_problems: int | None = setting(
+        None, "fit on so many training problems, drawn by the seed (default: all)", at_least=1
+    )
     resamples: int = setting(1000, "bootstrap resamples for the intervals", at_least=1)
     seed: int = config.seed("seed of the drawn problems and of the bootstrap")
 
