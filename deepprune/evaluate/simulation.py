@@ -95,8 +95,8 @@ def simulated_scores(
     [0.5, 1].
     """
     if not 0.5 <= auroc <= 1.0 or min(shared, question) < 0.0 or shared + question >= 1.0:
-        found = f"{auroc}, {shared} and {question}"
-        raise UserError(f"auroc should lie in [0.5, 1], shared and question in [0, 1) together, found {found}")
+        values = f"{auroc}, {shared} and {question}"
+        raise UserError(f"auroc should lie in [0.5, 1], shared and question in [0, 1) together, found {values}")
     n = len(labels)
     known = np.asarray([-1 - i if x is None else x for i, x in enumerate(labels)])
     same = known[:, None] == known[None, :]

@@ -69,8 +69,8 @@ class SentenceBertJudge(Judge):
     def _stream(self, requests):
         requests = list(requests)
         if self.cache is None and len(self.vectors) > MOST_KEPT:
-            for kept in (self.vectors, self.tokens, self.read):
-                kept.clear()
+            for by_prefix in (self.vectors, self.tokens, self.read):
+                by_prefix.clear()
         limit = self.limit
         keys = [(content_hash(r.prefix_a), content_hash(r.prefix_b)) for r in requests]
         texts = {k: t for (a, b), r in zip(keys, requests, strict=True) for k, t in ((a, r.prefix_a), (b, r.prefix_b))}

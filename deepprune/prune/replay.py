@@ -78,7 +78,7 @@ class _Clock:
     def __init__(self, recorded: Recorded):
         self.recorded = recorded
         self.now = self.held_until = 0
-        self.made: dict[int, int] = {}  # tokens of each trace that was started, but for what it makes in flight
+        self.generated: dict[int, int] = {}  # tokens of each trace that was started, but for those in flight
         self.flying: dict[int, _Flight] = {}
         self.dues: list[tuple[int, int]] = []  # a heap of (due, trace), with those of flights that were stopped
         self.wanted: dict[int, bool] = {}  # traces generated to the end, by when that was asked for: has it ended?
@@ -86,10 +86,10 @@ class _Clock:
 
     def start(self, command: Generate) -> None:
         for trace in command.traces:
-            made = self.made.setdefault(trace, 0)
+            generated = self.generated.setdefault(trace, 0)
             goal, event = self._goal(trace, command)
             since = self.flying[trace].since if trace in self.flying else self.now  # in flight: it gets a new goal
-            due = since + goal - made
+            due = since + goal - generated
             if command.to == PREFIX:
                 due = self.held_until = max(due, self.held_until)
             else:
@@ -113,11 +113,11 @@ class _Clock:
         for trace in traces:
             flight = self.flying.pop(trace, None)
             if flight:
-                self._count(trace, min(flight.goal, self.made[trace] + self.now - flight.since), Dropped)
+                self._count(trace, min(flight.goal, self.generated[trace] + self.now - flight.since), Dropped)
 
     def _count(self, trace: int, length: int, kind: type) -> None:
-        self.tokens[kind] += length - self.made[trace]
-        self.made[trace] = length
+        self.tokens[kind] += length - self.generated[trace]
+        self.generated[trace] = length
 
     def next(self) -> Event:
         """Let the clock run to the next event. Raises RuntimeError where none will come."""
@@ -139,7 +139,7 @@ class _Clock:
         finished = tuple(trace for trace, ended in self.wanted.items() if ended)
         answer = voting.winner(votes, self.recorded.labels)
         tokens = (self.tokens[kind] for kind in (Held, Ended, Dropped))
-        return Played(answer, votes, len(self.made), finished, *tokens, self.now, compared)
+        return Played(answer, votes, len(self.generated), finished, *tokens, self.now, compared)
 
 
 def replay(method: Method, recorded: Recorded) -> Generator[Sequence[tuple[int, int]], Sequence[float], Played]:

@@ -34,9 +34,9 @@ def read(messages: list[dict[str, Any]]) -> Conversation:
         where = f"messages[{number}]"
         role = message.get("role")
         if role not in SYSTEM + TURNS:
-            found = "none" if "role" not in message else ascii(role)[:40]
+            given = "none" if "role" not in message else ascii(role)[:40]
             raise bad(
-                f"{where}.role should be one of {', '.join(SYSTEM + TURNS)}, found {found}: tools are not supported",
+                f"{where}.role should be one of {', '.join(SYSTEM + TURNS)}, found {given}: tools are not supported",
                 f"{where}.role",
             )
         for name, value in message.items():

@@ -87,10 +87,10 @@ class ServeSettings(SourceSettings):
 def is_loopback(host: str) -> bool:
     """Whether all addresses of a host are of this machine alone. Raises UserError for a host that has none."""
     try:
-        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise UserError(f"--host {host}: no such address ({error.strerror})") from error
-    return all(ipaddress.ip_address(address[4][0].partition("%")[0]).is_loopback for address in found)
+    return all(ipaddress.ip_address(address[4][0].partition("%")[0]).is_loopback for address in addresses)
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -147,8 +147,8 @@ def take_back(judge: ServerJudge, server: Server) -> None:
 def same_model(server: Server, before: str | None) -> None:
     """Raise UserError if a server that is back serves another model than before (None: it was never asked)."""
     if before not in (None, server.served):
-        found, server.served = server.served, before
-        raise UserError(f"{server.shown}: serves {found} now, not {before}")
+        now, server.served = server.served, before
+        raise UserError(f"{server.shown}: serves {now} now, not {before}")
 
 
 async def asking(server: Server) -> str | None:
