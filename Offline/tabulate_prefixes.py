@@ -31,13 +31,9 @@ FIGURES = {"length": "AUROC", "length_within": "AUROC within problems"}
 
 
 @dataclasses.dataclass
-class PrefixSettings:
+class PrefixSettings(study.TableSettings):
     pairs: str = setting(config.REQUIRED, "JSONL file of Pair records at several cuts (stage 02, --test-cuts)")
-    scores: list[str] = setting(config.REQUIRED, "files of scores of exactly these pairs (stage 04), as NAME=FILE")
     traces: list[str] = setting(config.REQUIRED, "JSONL files of the pairs' Trace records, as SOURCE=FILE")
-    output: str = setting(config.REQUIRED, "path without ending of the files to write")
-    resamples: int = setting(1000, "bootstrap resamples over problems", at_least=1)
-    seed: int = config.seed("seed of the bootstrap")
 
 
 @command

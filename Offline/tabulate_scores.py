@@ -27,13 +27,8 @@ SEEN = ("both traces partial", "one whole trace", "both traces whole")
 
 
 @dataclasses.dataclass
-class TabulateSettings:
-    pairs: str = setting(config.REQUIRED, "JSONL file of Pair records (stage 02)")
-    scores: list[str] = setting(config.REQUIRED, "files of scores of exactly these pairs (stage 04), as NAME=FILE")
-    output: str = setting(config.REQUIRED, "path without ending of the files to write")
+class TabulateSettings(study.TableSettings):
     traces: list[str] = setting([], "JSONL files of the pairs' Trace records: tell partial prefixes from whole traces")
-    resamples: int = setting(1000, "bootstrap resamples over problems", at_least=1)
-    seed: int = config.seed("seed of the bootstrap")
 
 
 @command

@@ -100,19 +100,19 @@ def main() -> None:
         also=places(settings.output, named),
     )
     tables = {name: scored(name, model, settings, by_id, groups) for name, model in named.items()}
-    sbert = encoded(settings, groups)
-    tables = {name: calibrated(table, by_id, groups) for name, table in tables.items()}
-    sbert = calibrated(sbert, by_id, groups)
-    real = tables | ({"Sentence-BERT": sbert} if sbert else {})
-    manifest.data["judges"] = {name: quality(name, table, groups, by_id, settings) for name, table in real.items()}
+    if sbert := encoded(settings, groups):
+        tables["Sentence-BERT"] = sbert
+    manifest.data["judges"] = {}
+    for name, table in tables.items():
+        pairs = known_pairs(table, by_id, groups)
+        manifest.data["judges"][name] = quality(name, pairs, settings)
+        tables[name] = calibrated(table, pairs)
     with manifest.appender() as out:
         rows = {r["problem_id"]: r for _, r in jsonl.read(settings.output)}
         todo = [i for i in groups if i not in rows]
         for i in progress.bar(todo, desc="problems", unit="problem"):
             traces = methods.trace_set(by_id[i], groups[i], [t.prefix_tokens for t in groups[i]])
             fixed = {name: table[i].weighted(size) for name, table in tables.items()}
-            if sbert:
-                fixed["Sentence-BERT"] = sbert[i].weighted(size)
             rows[i] = methods.compare(
                 traces, settings, lambda number, t=traces, fixed=fixed: fixed | drawn(t, number, settings)
             )
@@ -196,21 +196,25 @@ def encoded(settings: CompareSettings, groups: dict) -> dict[str, methods.Judged
     return result
 
 
-def quality(
-    name: str, table: dict[str, methods.Judged], groups: dict[str, list[Prefixed]], by_id: dict, settings
-) -> dict[str, Any]:
-    """How well a judge tells the pairs apart whose answers are both known (see metrics.judge_table), and how often it
-    says same (p_same of at least 0.5). Printed too; {} without such pairs."""
-    labels, scores, problems = [], [], []
-    for i, traces in groups.items():
-        classes = methods.trace_set(by_id[i], traces).labels
-        for a, b in itertools.combinations(range(len(traces)), 2):
-            if classes[a] is not None and classes[b] is not None:
-                labels.append(int(classes[a] == classes[b]))
-                scores.append(table[i].scores[a][b])
-                problems.append(i)
-    if not labels:
+def known_pairs(tables: dict[str, methods.Judged], by_id: dict, groups: dict[str, list[Prefixed]]) -> list[tuple]:
+    """(label, score, problem, the two traces) of each pair whose answers are both known."""
+    rows = []
+    for i, table in tables.items():
+        labels = answers.classes([t.answer for t in groups[i]], by_id[i].answer_type)
+        for a, b in itertools.combinations(range(len(labels)), 2):
+            if None not in (labels[a], labels[b]):
+                rows.append((int(labels[a] == labels[b]), table.scores[a, b], i, f"{i}/{a}", f"{i}/{b}"))
+    return rows
+
+
+def quality(name: str, pairs: list[tuple], settings: CompareSettings) -> dict[str, Any]:
+    """How well a judge tells these pairs apart (metrics.judge_table), and how often it says same (p_same >= 0.5).
+
+    Printed too. {} without pairs.
+    """
+    if not pairs:
         return {}
+    labels, scores, problems, *_ = zip(*pairs, strict=True)
     numbers = metrics.judge_table(labels, scores, problems, settings.resamples, settings.seed)
     says, same = float(np.mean(np.asarray(scores) >= 0.5)), float(np.mean(labels))
     area = numbers["auroc"]
@@ -221,19 +225,11 @@ def quality(
     return {"pairs": len(labels), "same": same, "says_same": says, "metrics": numbers}
 
 
-def calibrated(
-    tables: dict[str, methods.Judged], by_id: dict, groups: dict[str, list[Prefixed]]
-) -> dict[str, methods.Judged]:
+def calibrated(tables: dict[str, methods.Judged], pairs: list[tuple]) -> dict[str, methods.Judged]:
     """The same with each problem's calibration, which is fitted on the others (SILENT where there are none)."""
-    rows = []
-    for i, table in tables.items():
-        labels = answers.classes([t.answer for t in groups[i]], by_id[i].answer_type)
-        for a, b in itertools.combinations(range(len(labels)), 2):
-            if None not in (labels[a], labels[b]):
-                rows.append((int(labels[a] == labels[b]), table.scores[a, b], i, f"{i}/{a}", f"{i}/{b}"))
-    if not rows:
+    if not pairs:
         return tables
-    names, scored = list(dict.fromkeys(row[2] for row in rows)), calibrate.Scored.of(rows)
+    names, scored = list(dict.fromkeys(row[2] for row in pairs)), calibrate.Scored.of(pairs)
     known = {
         names[number]: worth
         for part, worth in calibrate.cross_fitted(scored)

@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import finish_rules
 
 from deepprune.base.errors import UserError
 from deepprune.prune import finishing, replay
-from deepprune.prune.finishing import RULES, FinishSettings
+from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.deepprune import DeepPruneSettings, KnownClusters
 from deepprune.prune.replay import Recorded
@@ -76,22 +77,10 @@ cases = st.integers(1, 40).flatmap(
         st.lists(st.integers(1, 50), min_size=n, max_size=n),
     )
 )
-choices = st.fixed_dictionaries(
-    {
-        "rule": st.sampled_from(tuple(RULES)),
-        "k2": st.integers(1, 8),
-        "k3": st.integers(1, 8),
-        "trust": st.sampled_from([0.0, 0.3, 1.0]),
-        "batch": st.integers(1, 5),
-        "start": st.integers(1, 10),
-        "largest": st.integers(1, 3),
-        "per_cluster": st.integers(1, 3),
-    }
-)
 
 
 @settings(deadline=None, max_examples=200)
-@given(cases, choices)
+@given(cases, finish_rules)
 def test_what_holds_for_every_rule(case, options):
     placed, labels, lengths = case
     prefixes = [min(n, 7) for n in lengths]

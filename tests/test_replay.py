@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import finish_rules
 
 from deepprune.base import registry
 from deepprune.base.errors import UserError
@@ -127,18 +128,6 @@ def test_deepconf_is_deepconf(traces, keep, warmup):
     assert agreed.tokens <= played.tokens and set(agreed.finished) <= set(played.finished)
 
 
-rules = st.fixed_dictionaries(
-    {
-        "rule": st.sampled_from(list(RULES)),
-        "k2": st.integers(1, 12),
-        "k3": st.integers(1, 8),
-        "trust": st.sampled_from([0.0, 0.3, 1.0]),
-        "batch": st.integers(1, 5),
-        "start": st.integers(1, 10),
-        "largest": st.integers(1, 3),
-        "per_cluster": st.integers(1, 3),
-    }
-)
 clusterings = st.builds(
     ClusterSettings,
     tau=st.sampled_from([0.3, 0.5, 1.0]),
@@ -151,7 +140,7 @@ clusterings = st.builds(
 
 
 @settings(deadline=None, max_examples=100)
-@given(recorded, clusterings, rules, st.integers(0, 9))
+@given(recorded, clusterings, finish_rules, st.integers(0, 9))
 def test_pruning_is_clustering_first_and_then_the_finish_rule(traces, cluster, options, seed):
     """Also where the clusters are asked for as prefixes come, and no trace is judged that the rule does not open."""
     finish = FinishSettings(**options)

@@ -74,7 +74,8 @@ class ProblemIndex:
         """The row's problem: the first of this question, with which the row must agree."""
         fields = self.fields
         question, written = fields.needed(row, "question"), fields.needed(row, "gold")
-        answer_type = fields.text(row, "answer_type") or questions.likely_type(written, question)
+        stated = fields.text(row, "answer_type")
+        answer_type = stated or questions.likely_type(written, question)
         dataset, family = fields.text(row, "dataset") or "", fields.text(row, "family") or ""
         as_written = (question, written, answer_type, dataset, family)
         if as_written in self.exactly:
@@ -98,7 +99,7 @@ class ProblemIndex:
                 return first.problem  # noted for each such row
             problem = first.problem
         else:
-            if answer_type != (fields.text(row, "answer_type") or "math"):
+            if answer_type != (stated or "math"):
                 what = f"a problem of no stated type, read as {answer_type} for its gold (--answer-type says otherwise)"
                 self.counts.note(what, row, f": {gold!r}")
             if answer_type == "math" and not answers.readable(gold):

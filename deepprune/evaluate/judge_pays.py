@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from deepprune.evaluate import posteriors, simulation
+from deepprune.evaluate import methods_table, posteriors, simulation
 from deepprune.evaluate.methods import Judged, TraceSet
 from deepprune.judges.calibration import Calibration
 from deepprune.prune.clustering import ClusterSettings
@@ -101,7 +101,8 @@ def table(rows: Sequence[dict], ratios: Sequence[float], resamples: int = 1000, 
         raise ValueError("the rows hold different methods")
     values = np.asarray([[m[len(KEYS) :] for m in r["methods"]] for r in rows])  # (questions, methods, figures)
     plain = [i for i, key in enumerate(keys) if key[0] == "adaptive-consistency"]
-    front = _front(values[:, plain, :2].mean(axis=0))
+    means = pd.DataFrame(values[:, plain, :2].mean(axis=0), columns=FIGURES[:2])
+    front = methods_table.front(means, "tokens").index
     tokens = values[:, plain][:, front, 1].mean(axis=0)
     accuracy = values[:, plain][:, front, 0]
     drawn = np.random.default_rng(seed).integers(0, len(rows), (resamples, len(rows)))  # problems, for intervals
@@ -118,23 +119,12 @@ def table(rows: Sequence[dict], ratios: Sequence[float], resamples: int = 1000, 
     return pd.DataFrame(result)
 
 
-def _front(points: np.ndarray) -> list[int]:
-    """Indices of the (accuracy, tokens) that no other beats, cheapest first."""
-    best, chosen = -1.0, []
-    for i in np.lexsort((-points[:, 0], points[:, 1])):
-        if points[i, 0] > best:
-            best = points[i, 0]
-            chosen.append(int(i))
-    return chosen
-
-
 def needed(numbers: pd.DataFrame, accuracy: float, cost: str = "total") -> float:
     """The tokens at which the best settings of these rows reach an accuracy, linear between two; nan: they do not."""
-    points = numbers[["accuracy", cost]].to_numpy()
-    front = points[_front(points)]
-    if not len(front) or front[-1, 0] < accuracy:
+    front = methods_table.front(numbers, cost)
+    if front.empty or front["accuracy"].iloc[-1] < accuracy:
         return float("nan")
-    return float(np.interp(accuracy, front[:, 0], front[:, 1]))
+    return float(np.interp(accuracy, front["accuracy"], front[cost]))
 
 
 def summary(numbers: pd.DataFrame, below: float = 0.01) -> pd.DataFrame:

@@ -6,13 +6,15 @@ study.table(frame, by="reasoner")
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from deepprune.base import jsonl, metrics, records
+from deepprune.base import config, jsonl, metrics, records
+from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.records import Pair, Problem, Trace
 from deepprune.data import answers, traces
@@ -23,6 +25,17 @@ from deepprune.prune import voting
 
 METRICS = {"auroc": "AUROC", "within_problem_auroc": "AUROC within problems", "tnr_at_0.2_fnr": "TNR@0.2"}
 ABOUT = ("pair_id", "problem_id", "family", "reasoner", "label", "cut", "source", "whole", "characters", "share")
+
+
+@dataclasses.dataclass
+class TableSettings:
+    """Of the scripts that set judges side by side."""
+
+    pairs: str = setting(config.REQUIRED, "JSONL file of Pair records (stage 02)")
+    scores: list[str] = setting(config.REQUIRED, "files of scores of exactly these pairs (stage 04), as NAME=FILE")
+    output: str = setting(config.REQUIRED, "path without ending of the files to write")
+    resamples: int = setting(1000, "bootstrap resamples over problems", at_least=1)
+    seed: int = config.seed("seed of the bootstrap")
 
 
 def frame(pairs: str | Path, scores: Mapping[str, str | Path]) -> pd.DataFrame:

@@ -168,9 +168,10 @@ class Flights:
             trace.state = "stopped"
             self.tell("stopped", trace)
         elif flight.goal == PREFIX:
-            trace.prefix = self.truncation.cut(trace.plain, self.tokenizer)
+            text = trace.plain
+            trace.prefix = self.truncation.cut(text, self.tokenizer)
             trace.prefix_tokens = len(trace.token_ids)
-            trace.read_whole = trace.whole and trace.prefix == trace.plain
+            trace.read_whole = trace.whole and trace.prefix == text
         elif trace.whole:
             if resumed:
                 trace.pieces = [decoded(trace, self.reasoner.tokenizer, not self.reasoner.channels)]

@@ -175,13 +175,14 @@ class LiveTraces:
         if trace.record:
             return trace.record
         # A prefix that happens to hold an answer has not been finished.
-        answer = answers.extract(trace.plain, self.problem.answer_type) if trace.whole else None
+        text = trace.plain
+        answer = answers.extract(text, self.problem.answer_type) if trace.whole else None
         return traces.graded(
             self.problem,
             answer,
             self.reasoner.name,
             trace.number if trace.arrival is None else trace.arrival,
-            trace.plain,
+            text,
             max(1, len(trace.token_ids)),
             trace.finish_reason or "abort",
             self.settings.recorded_sampling(),
