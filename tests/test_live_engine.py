@@ -6,7 +6,7 @@ import pytest
 from conftest import run_stage
 
 SCRIPT = """
-import asyncio, json, sys
+import asyncio, dataclasses, json, sys
 from deepprune import judges
 from deepprune.base import runtime
 from deepprune.data import answers
@@ -19,18 +19,31 @@ from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.live_run import until_idle
 from deepprune.prune.live_traces import LiveSettings
-from deepprune.prune.methods import METHODS
+from deepprune.prune.methods import METHODS, Kind
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.consensus import ConsensusSettings
 from deepprune.prune.methods.deepconf import DeepConfSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
 from deepprune.prune.methods.esc import EscSettings
 from deepprune.prune.methods.posterior import PosteriorSettings
+from deepprune.prune.protocol import PREFIX, Generate
 from deepprune.prune.replay import Recorded, play, rerun
 from deepprune.base.records import Problem
 
 N = 5
 PROBLEM = Problem.new("test", "What is 2 + 2? Reply with \\\\boxed{4}.", "4")
+LONG = Problem.new("test", "Count from one to five hundred, in words.", "500")
+
+@dataclasses.dataclass(frozen=True)
+class HastySettings:
+    pass
+
+def hasty(count, settings: HastySettings, key=""):
+    # returns as soon as one trace has eight tokens: the others have hundreds to go
+    yield [Generate((0,), PREFIX), Generate(tuple(range(1, count)))]
+    return {}
+
+METHODS["hasty"] = Kind("__main__:hasty")
 CLUSTER = ClusterSettings(k1=2)
 METHODS_TRIED = [
     ("consensus", ConsensusSettings(early=True)),
@@ -41,14 +54,16 @@ METHODS_TRIED = [
     ("deepprune", DeepPruneSettings(CLUSTER, FinishSettings("paper", 3, 3), True)),
     ("deepprune", DeepPruneSettings(CLUSTER, FinishSettings("staged", 4, 4, batch=2, start=3), True)),
     ("posterior", PosteriorSettings(3, 1, 1, price=0.0)),
+    ("hasty", HastySettings()),
 ]
 
 async def one(reasoner, judge, name, options):
-    sampling = Sampling(temperature=0.9, max_tokens=40)
+    problem, max_tokens = (LONG, 450) if name == "hasty" else (PROBLEM, 40)
+    sampling = Sampling(temperature=0.9, max_tokens=max_tokens)
     how = LiveSettings(N, Truncation("tokens", 8), name, options, sampling, "", windows=Windows(5, 16, 4))
     before, told = await reasoner.generated(), []
     answerer = Answerer.of(reasoner, judge, how, in_flight=5, questions=1)
-    question, pruning = await answerer.run(PROBLEM, tell=told.append)
+    question, pruning = await answerer.run(problem, tell=told.append)
     running = await reasoner.running()
     counted = await reasoner.generated() - before
     await asyncio.sleep(0.3)
@@ -62,7 +77,7 @@ async def one(reasoner, judge, name, options):
     if not METHODS[name].needs_judge and "stopped" not in row["states"]:
         labels = answers.classes([trace.answer for trace in rows])
         recorded = Recorded(labels, [t.n_tokens for t in rows], confidences=[t.confidence for t in rows])
-        played = play(METHODS[name].start(len(rows), options, PROBLEM.problem_id), recorded)
+        played = play(METHODS[name].start(len(rows), options, problem.problem_id), recorded)
         answer = next((t.answer for t, x in zip(rows, labels) if x == played.answer and x is not None), None)
         row["played"] = answer == pruning.answer or answers.same(answer, pruning.answer)
     return row
@@ -98,7 +113,8 @@ def test_the_engines_counter_is_ours_and_stands_still_after_the_answer(rows):
         assert row["counted"] == row["later"] == tokens["total"] == row["recorded"], row
         assert row["running"] == 0 and row["started"] == len(row["states"]) - row["states"].count("waiting"), row
         assert tokens["total"] == tokens["prefix"] + tokens["rest"] + tokens.get("stopped", 0)
-    assert sum(row["tokens"].get("stopped", 0) for row in rows) > 0
+    hasty = rows[-1]
+    assert hasty["tokens"]["stopped"] > 0 and "stopped" in hasty["states"], hasty
 
 
 def test_what_was_recorded_decides_alike(rows):
