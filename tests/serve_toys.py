@@ -13,7 +13,7 @@ from test_live import Words
 from deepprune.base.errors import UserError
 from deepprune.base.jsonl import Appender
 from deepprune.engines.reasoners import Chunk, Reasoner, ReasonerLost
-from deepprune.judges import Judge, Score
+from deepprune.judges import Judge, PromptTooLong, Score
 from deepprune.prune import live_setup
 from deepprune.prune.answerer import Answerer
 from deepprune.prune.endpoint import server
@@ -80,7 +80,10 @@ class ToyReasoner(Reasoner):
 
 
 class ToyJudge(Judge):
-    """The same second word: the same answer. alive: a list that is empty while it is gone."""
+    """The same second word: the same answer. It reads questions of at most 50 words.
+
+    alive: a list that is empty while it is gone.
+    """
 
     name, parameters = "toy-judge", 500_000_000
 
@@ -93,6 +96,8 @@ class ToyJudge(Judge):
         for position, r in enumerate(list(requests)):
             if not self.alive:
                 raise RuntimeError("http://me:secret@judge: connection refused")
+            if len(r.question.split()) > 50:
+                raise PromptTooLong("a judge prompt is 2000 tokens, the judge reads at most 1024")
             yield position, Score(0.9 if r.prefix_a.split()[1:2] == r.prefix_b.split()[1:2] else 0.1, 50, 20)
 
 

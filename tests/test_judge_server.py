@@ -107,6 +107,10 @@ def test_what_a_server_answers_is_looked_at(tiny, monkeypatch, capsys, probabili
     server.logprobs = {token: round(value * 16) / 16 - 0.01 for token, value in server.logprobs.items()}
     judge.checked = False
     judge.score(asked)
+    sent, judge.fleet.servers[0].context = len(server.sent), 40  # as vLLM says in its list of models
+    with pytest.raises(judges.PromptTooLong, match="reads at most 39"):
+        judge.score(asked)
+    assert len(server.sent) == sent
     assert """--hf-overrides '{"head_dtype": "float32"}'""" in capsys.readouterr().err
     judge.close()
 

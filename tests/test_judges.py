@@ -114,6 +114,21 @@ def test_prompt_puts_what_repeats_first(smol):
     assert "another {prefix_a}" in tokenizer.decode(b)
 
 
+@pytest.mark.parametrize("limit", [None, 600])
+def test_a_prompt_that_the_judge_cannot_read_is_refused_before_any_is_scored(tiny, limit):
+    """The model's positions, or fewer where that is asked for: past them a model answers something all the same."""
+    judge = judges.open_judge("transformers", tiny, dtype="float32", max_model_len=limit)
+    context = limit or judge.model.config.max_position_embeddings
+
+    def tokens(digits):
+        return len(judge.prompts.ids(Request("7" * digits, "", "", "t/0", "t/1")))
+
+    fits = next(digits for digits in range(context - 1 - tokens(0), 0, -1) if tokens(digits) < context)
+    assert 0 < judge.score([Request("7" * fits, "", "", "t/0", "t/1")])[0].p_same < 1
+    with pytest.raises(judges.PromptTooLong, match=f"traces t/2, t/3.*reads at most {context - 1}"):
+        judge.score([Request("7", "", "", "t/0", "t/1"), Request("7" * (fits + 1), "", "", "t/2", "t/3")])
+
+
 def test_labels_are_one_token(smol):
     different, same = toys.label_ids(AutoTokenizer.from_pretrained(smol))
     assert different != same

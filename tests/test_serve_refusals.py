@@ -1,5 +1,6 @@
 """What the endpoint refuses: OpenAI's error shape and the right status, by name, before anything is generated."""
 
+import asyncio
 import json
 import socket
 
@@ -7,7 +8,7 @@ import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serve_toys import NAME, QUESTION, Endpoint
+from serve_toys import NAME, QUESTION, Endpoint, ToyReasoner
 
 from deepprune.base import config
 from deepprune.base.errors import UserError
@@ -271,3 +272,21 @@ def test_turns_alternate_and_nothing_is_lost(turns):
     texts = [content for _, content in talk.earlier] + [talk.question]
     assert "\n\n".join(texts) == "\n\n".join(content for _, content in spoken)
     assert (talk.system or "") == "\n\n".join(content for role, content in turns if role == "system")
+
+
+def test_a_question_that_the_judge_cannot_read_is_the_clients_fault_and_no_others():
+    """The judge is still there, and a question that was judged together with it is answered."""
+    long = [{"role": "user", "content": "What is 2 + 2? " + "Think well. " * 50}]
+    with Endpoint(ToyReasoner(pace=0.01)) as running:
+
+        async def together():
+            asking = [asyncio.to_thread(running.ask, "deepprune-4", **more) for more in ({"messages": long}, {}, {})]
+            return await asyncio.gather(*asking)
+
+        (status, _, reply), *others = asyncio.run(together())
+        error = reply["error"]
+        assert status == 400 and (error["param"], error["code"]) == ("messages", "context_length_exceeded"), reply
+        assert "reads at most 1024" in error["message"] and error["type"] == "invalid_request_error"
+        assert [status for status, *_ in others] == [200, 200]
+        assert running.get("/health")[2]["status"] == "ok" and running.reasoner.open_now == 0
+        assert running.ask("adaptive-4", messages=long)[0] == 200

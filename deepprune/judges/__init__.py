@@ -4,7 +4,7 @@ One interface (interface.py), one file a kind, listed in registry.py; training/ 
 Stands on base, data and engines.
 """
 
-from deepprune.judges.interface import Judge, NotAJudge, Request, Score
+from deepprune.judges.interface import Judge, NotAJudge, PromptTooLong, Request, Score
 from deepprune.judges.opening import (
     describe,
     folder_of,
@@ -27,6 +27,7 @@ __all__ = [
     "JudgeSettings",
     "Kind",
     "NotAJudge",
+    "PromptTooLong",
     "Request",
     "Score",
     "describe",

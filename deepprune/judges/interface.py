@@ -32,6 +32,10 @@ class NotAJudge(UserError):
     """The model gives no numbers, or does not answer with the judge's labels."""
 
 
+class PromptTooLong(UserError):
+    """One request's prompt is longer than the judge reads; it can judge others."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """What a judge says of a request.

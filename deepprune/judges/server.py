@@ -92,6 +92,11 @@ class ServerJudge(LabelJudge):
             except (openai.APIError, *NO_MODELS) as error:
                 self.fleet.go_on_without(server, server.lost(error))
 
+    @property
+    def context(self) -> int | None:
+        """What every server reads, where they say it."""
+        return min((server.context for server in self.fleet.servers if server.context), default=None)
+
     def _stream(self, requests):
         requests = iter(requests)
         first = next(requests, None)
@@ -120,7 +125,7 @@ class ServerJudge(LabelJudge):
             raise UserError(str(error)) from error
 
     def _score(self, r: Request, server: Server) -> Score:
-        ids, at, cached = self.prompts.ids(r), {}, 0
+        ids, at, cached = self.ids(r), {}, 0
         for step in self.prompts.steps:
             at[step], reply = self._label_logprobs(server, ids, step)
             if not step:
@@ -172,7 +177,7 @@ class ServerJudge(LabelJudge):
 
         Raises NotAJudge unless both are log-probabilities over the whole vocabulary. Says so if the logits are rounded.
         """
-        ids = self.prompts.ids(r)
+        ids = self.ids(r)
         labels = self._label_logprobs(server, ids, ())[0]
         top = logprobs_of(self._ask(server, ids, {}, TOP))
         if any(value is None or value != value for value in top.values()):
@@ -190,7 +195,7 @@ class ServerJudge(LabelJudge):
             )
 
     def _rather(self, request):
-        top = logprobs_of(self.fleet.run(lambda server: self._ask(server, self.prompts.ids(request), {}, TOP)))
+        top = logprobs_of(self.fleet.run(lambda server: self._ask(server, self.ids(request), {}, TOP)))
         likely = sorted(top.items(), key=lambda item: -item[1])[:TOP]
         return [(self.tokenizer.decode([token]), math.exp(value)) for token, value in likely]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from deepprune.base import runtime
 from deepprune.judges.interface import Score
@@ -30,9 +31,11 @@ class TransformersJudge(LabelJudge):
             head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
             self.model.set_output_embeddings(head)
         self.batch = options.batch
+        limits = (options.max_model_len, longest_context(self.model.config))
+        self.context = min((limit for limit in limits if limit), default=None)
 
     def _stream(self, requests):
-        ids = [self.prompts.ids(r) for r in requests]
+        ids = [self.ids(r) for r in requests]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # little padding
         for start in range(0, len(order), self.batch):
             rows = order[start : start + self.batch]
@@ -61,8 +64,16 @@ class TransformersJudge(LabelJudge):
             return self.model(**padded, logits_to_keep=positions).logits[:, -positions:].float()
 
     def _rather(self, request):
-        top = self._logits([self.prompts.ids(request)], 1)[0, -1].softmax(-1).topk(5)
+        top = self._logits([self.ids(request)], 1)[0, -1].softmax(-1).topk(5)
         return [(self.tokenizer.decode([i]), p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
 
     def close(self):
         del self.model
+
+
+def longest_context(config: Any) -> int | None:
+    """Tokens that a model of this transformers config has positions for; None: the config does not say."""
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    positions = getattr(text, "max_position_embeddings", None)
+    return positions and int(positions * max(1, rope.get("factor") or 1))

@@ -6,9 +6,8 @@ import collections
 import math
 from collections.abc import Sequence
 
-from deepprune.base.errors import UserError
 from deepprune.engines import engine
-from deepprune.judges.interface import Request, Score
+from deepprune.judges.interface import Score
 from deepprune.judges.label_judge import LabelJudge
 from deepprune.judges.settings import JudgeOptions
 
@@ -33,8 +32,7 @@ class VLLMJudge(LabelJudge):
             max_logprobs=TOP,
             extra={"hf_overrides": {"head_dtype": "float32"}} | options.engine_arguments(),
         )
-        longest = max(map(len, self.prompts.steps))
-        self.limit = self.llm.llm_engine.model_config.max_model_len - 1 - longest
+        self.context = self.llm.llm_engine.model_config.max_model_len
         self.batch = options.batch
         self.window = 4 * options.batch * options.data_parallel
 
@@ -55,16 +53,6 @@ class VLLMJudge(LabelJudge):
             allowed_token_ids=list(tokens),
         )
 
-    def _ids(self, r: Request) -> list[int]:
-        """The prompt's token ids. Raises UserError if it is too long."""
-        ids = self.prompts.ids(r)
-        if len(ids) > self.limit:
-            raise UserError(
-                f"a judge prompt is {len(ids)} tokens (traces {r.trace_a}, {r.trace_b}), the judge reads at most "
-                f"{self.limit}: raise max_model_len or truncate the traces shorter"
-            )
-        return ids
-
     def _stream(self, requests):
         steps = list(self.prompts.steps)
         params = [self._params(self.prompts.steps[step]) for step in steps]
@@ -74,7 +62,7 @@ class VLLMJudge(LabelJudge):
 
         def prompts_of():
             later: collections.deque[tuple[int, list[int]]] = collections.deque()
-            for position, ids in enumerate(map(self._ids, requests)):
+            for position, ids in enumerate(map(self.ids, requests)):
                 yield prompt(position, ids, 0)
                 later.append((position, ids))
                 if len(later) > self.batch:  # by now the prompt itself is in the prefix cache
@@ -104,7 +92,7 @@ class VLLMJudge(LabelJudge):
         from vllm import SamplingParams
 
         params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False, logprobs=TOP)
-        prompt = {"prompt_token_ids": self._ids(request)}
+        prompt = {"prompt_token_ids": self.ids(request)}
         ((_, output),) = engine.run(self.llm, [("rather", prompt, params)])
         likely = sorted(output.outputs[0].logprobs[0].items(), key=lambda item: -item[1].logprob)
         return [(self.tokenizer.decode([token]), math.exp(at.logprob)) for token, at in likely[:TOP]]

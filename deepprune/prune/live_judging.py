@@ -7,7 +7,7 @@ import asyncio
 from deepprune.base.errors import UserError, without_credentials
 from deepprune.base.tasks import cancel
 from deepprune.engines.servers import ServerLost
-from deepprune.judges import Judge, NotAJudge, Request, Score
+from deepprune.judges import Judge, NotAJudge, PromptTooLong, Request, Score
 from deepprune.prune.live_traces import LiveTraces
 from deepprune.prune.protocol import Compare, Scored
 
@@ -16,6 +16,10 @@ Batch = list[tuple[list[Request], asyncio.Future]]
 
 class JudgeLost(Exception):
     """The judge cannot be reached any more. The message says what happened."""
+
+
+class JudgeRefused(JudgeLost):
+    """The judge is there, but a question's prompts are longer than it reads."""
 
 
 class JudgeQueue:
@@ -27,7 +31,7 @@ class JudgeQueue:
         self.task: asyncio.Task | None = None
 
     async def score(self, requests: list[Request]) -> list[Score]:
-        """Scores in the order of the requests. Raises JudgeLost, and NotAJudge, at which every run stops."""
+        """Scores in the order of the requests. Raises JudgeLost, JudgeRefused; NotAJudge, at which all runs stop."""
         future = asyncio.get_running_loop().create_future()
         self.waiting.append((requests, future))
         if self.task is None or self.task.done():
@@ -63,7 +67,8 @@ class JudgeQueue:
 
     def _tell(self, batch: Batch, error: Exception) -> None:
         told = without_credentials(f"the judge {self.judge.name} failed: {error}")
-        lost = error if isinstance(error, NotAJudge) else JudgeLost(told)
+        kind = JudgeRefused if isinstance(error, PromptTooLong) else JudgeLost
+        lost = error if isinstance(error, NotAJudge) else kind(told)
         for _, future in batch:
             if not future.done():
                 future.set_exception(lost)

@@ -24,7 +24,7 @@ from deepprune.prune.endpoint.question import Asked, Limits
 from deepprune.prune.endpoint.refusals import SERVER, Refusal, gone
 from deepprune.prune.endpoint.reply import Progress, Reply
 from deepprune.prune.endpoint.watch import Part
-from deepprune.prune.live_judging import JudgeLost
+from deepprune.prune.live_judging import JudgeLost, JudgeRefused
 from deepprune.prune.methods import METHODS
 
 
@@ -131,6 +131,8 @@ class Desk:
         if isinstance(error, ReasonerLost):
             self.parts["reasoner"].lose(told)
             return "reasoner", gone(f"The reasoner was lost: {told}", math.ceil(self.parts["reasoner"].pause))
+        if isinstance(error, JudgeRefused):
+            return "long", Refusal(400, told, param="messages", code="context_length_exceeded")
         if isinstance(error, JudgeLost | NotAJudge):
             self.parts["judge"].lose(told)
             return "judge", gone(f"The judge was lost: {told}", math.ceil(self.parts["judge"].pause))
