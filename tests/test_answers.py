@@ -39,6 +39,8 @@ def test_choice_extraction(text, letter):
 
 EQUAL = {
     "spelling": [
+        ("5=x", "5"), ("≈ 3.16", "3.16"), (r"\varnothing", r"\emptyset"), (r"\langle 1,2\rangle", "(1,2)"),
+        ("ln e", "1"), (r"3+4\mathrm{i}", "3 + 4i"), ("1{.}5", "1.5"),
         ("1/2", "0.5"), (r"\frac{1}{2}", r"\dfrac12"), ("1,000", "1000"), ("3", "3.0"), ("x=5", "5"), ("005", "5"),
         (r"\sqrt{2}", "2^{0.5}"), (r"\frac34", "3/4"), ("-0", "0"), ("1,234,567", "1234567"), ("8{,}500", "8500"),
         (r"10,\!080", "10080"), (r"12\,345", "12345"), ("1 234", "1234"), (r"0.\overline{3}", "1/3"), ("(-3)", "-3"),
@@ -51,6 +53,17 @@ EQUAL = {
         (r"\begin{pmatrix} 1/5 \\ -18/5 \end{pmatrix}", r"\begin{pmatrix} 0.2 \\ -3.6 \end{pmatrix}"),
         (r"\sin 30^\circ", "1/2"),
         (r"\pi r", r"r\pi"), ("2024!", r"2024\cdot 2023!"), (r"\mathbb{R}", r"(-\infty,\infty)"),
+    ],
+    "numbers in words": [
+        ("two", "2"), (r"\text{twenty-one}", "21"), ("One hundred and seven", "107"), ("4 choose 2", "6"),
+        ("C(4,2)", "6"),
+    ],
+    "numbers that go on": [
+        ("0.(3)", "1/3"), (r"0.\dot{3}", "1/3"), ("0.333...", "1/3"), ("0.1666…", "1/6"), ("2.1(6)", "13/6"),
+    ],
+    "times": [
+        ("12:30 pm", "12:30 PM"), ("12:30 p.m.", "12:30 PM"), ("3:00 PM", "3 pm"), ("15 minutes", "15 min"),
+        ("2 hours and 30 minutes", "2 h 30 min"), ("1 h, 2 min, 3 s", "1 hour 2 minutes 3 seconds"),
     ],
     "mixed numbers": [
         ("1 1/2, 2", "3/2, 2"), ("4 2/3", r"4\frac{2}{3}"),
@@ -65,6 +78,7 @@ EQUAL = {
         ("1010_2", "1010_{2}"), (r"12_{\text{eight}}", "12_8"), ("110_{(2)}", "$110_2$"), ("110_2", "6_{10}"),
               ("FF_{16}", "255_{10}"), ("2516_8", "2516"), ("110 (base 2)", "110_2")],
     "units": [
+        ("5 sq. m", "5 m^2"), ("90^o", "90"), (r"90^{\text{o}}", r"90^\circ"), ("7'", "7 feet"), ('7"', "7 inches"),
         (r"15\text{ sq ft}", r"15\text{ square feet}"), (r"20^\circ\text{C}", "20"), ("5 in.", "5 inches"),
         ("1 m, 2 m", "1, 2"),
         (r"5\text{ m}", "5"), (r"5\text{ cm}", "5"), ("5 m", r"5\text{ meters}"), ("5 square meters", r"5\text{ m}^2"),
@@ -141,7 +155,9 @@ DIFFERENT = {
     "bases": [
         ("110_2, 101_2", "110_8, 101_8"), ("0.1_2", "0.1_3"), ("x_2", "x_3"), ("110_2", "111_2"),("110_2", "110_8"),
         ("101_2", "101_3"), ("FF_{16}", "254_{10}")],
+    "numbers in words": [("twenty-one", "20"), ("one hundred", "1"), ("0.333...", "0.333"), ("2.71828...", "2.718")],
     "units": [
+        ("5'", '5"'), ("2 hours 30 minutes", "2 hours 20 minutes"), ("2 h 30 min", "2"), ("5 min", "5 m"),
         ("5 m/s", "5 m/s^2"), (r"20^\circ\text{C}", r"20^\circ\text{F}"), ("1 m, 2 m", "1 cm, 2 cm"),
         ("5 mph", "5 km/h"),
         (r"5\text{ m}", r"5\text{ cm}"), (r"30^\circ", r"30 \text{ radians}"), ("5 kg", "5 g"),

@@ -58,7 +58,22 @@ from deepprune.data.answers.extraction import extract
         ("**Final Answer:** The value of x is 5.", "5"), ("Answer: The remainder of $2^{10}$ by 7 is 2.", "2"),
         ("Answer: Let me compute 5 + 7 first.", None), ("The answer is 3 x 10^8 m/s.", r"3 \times 10^8"),
         ("The answer is $4 \\times 1 = 4$.", "4"), ("The answer is 5 out of 12.", None),
+        # numbers in words, signs, quantities in several units
+        ("The answer is twenty-one.", "21"), ("The answer is one hundred and seven.", "107"),
+        ("Answer: two thousand, three hundred and five", "2305"), ("The answer is 3 and a half.", r"3\frac{1}{2}"),
+        ("The answer is negative 5.", "-5"), (r"The answer is minus $\frac12$.", r"-\frac12"),
+        ("Answer: 3.5 × 10⁻⁴ m", "3.5 × 10⁻⁴"), ("Answer: 2 hours and 30 minutes", "2 h 30 min"),
+        ("Answer: 5 ft 3 in", "5 ft 3 in"), ("Answer: 2 apples and 3 pears", "2"), ("Answer: 1 : 2", "1 : 2"),
+        ("Answer: x = 3, y = 4", "x = 3, y = 4"), ('{"answer": -3.5e2}', "-3.5e2"),
+        # short forms
+        ("Answer 42", "42"), ("Ans. 5", "5"), ("Answer\n------\n\n42", "42"), ("The answer is, of course, 42.", "42"),
+        ("The solution is x = 5.", "x = 5"), ("Solution: x = 5, so that y = 1", None), ("**5**", "5"),
+        # doubted and cut off
+        ("Okay. If the answer is 5 then we need", None), ("So the answer might be 5", "5"),
         # other languages
+        ("Svaret är 42.", "42"), ("Відповідь: 42", "42"), ("Odpověď: 42", "42"), ("Απάντηση: 42", "42"),
+        ("תשובה: 42", "42"), ("คำตอบ: 42", "42"), ("Jawaban: 42", "42"), ("Válasz: 42", "42"), ("Răspuns: 42", "42"),
+        ("La réponse que nous cherchons est 42.", "42"), ("【答案】42", "42"), ("Sein Ansvar ist 5", None),
         ("Die Antwort ist 42.", "42"), ("Réponse : 42", "42"), ("La respuesta es 42.", "42"), ("答案：42", "42"),
         ("Ответ: 42", "42"), ("答えは42です", "42"), ("Answer：42", "42"),
         # fields, tags, arrows
@@ -112,6 +127,19 @@ def test_mathematics(text, stated):
         (r"\boxed{A \text{ and } C}", None), (r"\boxed{A} and \boxed{C}", None), ("Answer: A, C", None),
         ("Answer: B/C", None),
         ("The answer is either A or B.", None), (r"\boxed{AC}", None), ("Answer: None of the above", None),
+        # one item of a list, another of several
+        ("- C", "C"), ("So.\n\n* **C**", "C"), ("1. C", "C"), ("> C", "C"), ("- A\n- B", None),
+        ("1. A\n2. B\n3. C", None),
+        # the option named beside its value, and other words for choosing
+        (r"\boxed{12} (option C)", "C"), ("The answer is option c.", "C"), ("My choice is E.", "E"), ("Letter: B", "B"),
+        ("We eliminate A, C, and D, leaving B.", "B"), ("I'm not sure, but I'd say D.", "D"), ("Clearly B.", "B"),
+        # other languages
+        ("A resposta correta é a letra B.", "B"), ("A alternativa correta é B.", "B"), ("Richtig ist B.", "B"),
+        ("الإجابة الصحيحة هي B", "B"), ("Đáp án đúng là B.", "B"), ("Správná odpověď je B", "B"), ("Jawaban: B", "B"),
+        ("Ｂ", "B"), ("（Ｂ）", "B"), ("【答案】B", "B"), ("选项B是正确的。", "B"), ("La réponse est donc B.", "B"),
+        ("Правильный вариант: B", "B"), ("La respuesta correcta es la (b).", "B"),
+        # doubted and cut off
+        ("So the answer might be B, but let me check whether", None), ("So the answer might be B", "B"),
         # fields
         ('{"choice": "c"}', "C"), ('```json\n{"why": "A is out", "answer": "C. water"}\n```', "C"),
         ('{"answer": null}', None),
@@ -137,6 +165,11 @@ def test_letters(text, letter):
         ("So the answer should be false.", "false"),
         ("It fits.\n\nNo.", "No"), ("One more line.\n**true**\n", "true"), ("no\nis what I thought first", None),
         ("The final answer is: the Nile.", "the Nile"), ("I don't know", None), ("The answer is in the text.", None),
+        ("The answer is Marie Curie, who won twice.", "Marie Curie"), ("In conclusion, yes.", "yes"),
+        ("Thus: False", "False"),
+        ("Answer: Dr. Smith", "Dr. Smith"), ("Answer: F. Scott Fitzgerald. It is", "F. Scott Fitzgerald"),
+        ("Answer: George W. Bush", "George W. Bush"), ("Answer: vitamin C. It is in fruit.", "vitamin C"),
+        ('Answer: "To be, or not to be"', "To be, or not to be"), ("Answer: True/False", None),
         ("The answer is no one.", None), ("Answer: unknown", None),
     ],
 )  # fmt: skip
@@ -160,6 +193,9 @@ def test_words(text, words):
         ),
         ("<|channel>thought\n\\boxed{3}<channel|>Answer: 4<turn|>", "4"),
         (r"[THINK]\boxed{1}[/THINK] Answer: 2", "2"),
+        ("<think>So 5.</think>\n\nThe value of $x$ is **5**.", "5"),
+        ("<think>12</think>\n\nTherefore, there are 12 ways.", "12"),
+        ("<think>12</think>\n\nTherefore, there are 12 ways for the first and", None),
         ("<think>The answer is 5.</think>", "5"),
         (r"<think>so \boxed{5}", "5"),
         (r"<think>so \boxed{5}? Hmm, let me", None),

@@ -20,25 +20,29 @@ _RESULT = re.compile(
     rf"(?:result|conclusion|decision|verdict|final[ ]value|output){GAP}[ \t]{{0,3}}{VERB}", re.IGNORECASE
 )
 _DASH = re.compile(rf"answer{GAP}[-–—](?=[ ])", re.IGNORECASE)
-_LINE = re.compile(r"answer(?=[ ]\(?[A-J]\)?[.*]{0,3}[ ]{0,3}(?:\n|\Z))", re.IGNORECASE)  # "ANSWER (C)"
+_LINE = re.compile(
+    r"(?:answer|ans\.?)(?=[ ](?:\(?[A-J]\)?|[-−]?\d[\d,./]{0,30})[.*]{0,3}[ ]{0,3}(?:\n|\Z))", re.IGNORECASE
+)  # "ANSWER (C)", "Answer 42"
+_FOREIGN_WORDS = (  # "answer", "result", "correct option"
+    "antwort lösung ergebnis réponse respuesta resposta risposta răspuns ответ відповідь отговор odpowiedź "
+    "odpověď odpoveď odgovor antwoord svaret svar vastaus válasz cevap yanıt jawaban απάντηση תשובה الإجابة الاجابة "
+    "الجواب جواب پاسخ उत्तर जवाब उत्तर คำตอบ 答え 答案 解答 正解 答： 答: 정답 답"
+).split() + ["đáp án", "trả lời", "opción correcta", "opcion correcta", "opção correta", "opzione corretta",
+    "alternativa correta", "option correcte", "richtig ist", "правильный вариант", "верный вариант"]  # fmt: skip
 _FOREIGN = re.compile(
-    r"(?:(?:antwort|lösung|ergebnis|réponse|respuesta|resposta|risposta)"
-    r"(?:[ ](?:finale?|correct[ae]|corret[ao]|corretta|exacte|est[áa]))?"
-    r"|ответ|答え|解答|答案|正确答案|最终答案|正解|답|정답|antwoord|vastaus"
-    r"|opci[oó]n[ ]correcta|opção[ ]correta|opzione[ ]corretta|svar|जवाब|الجواب|答|odpowiedź|cevap|đáp[ ]án"
-    r"|الإجابة|उत्तर)"
-    rf"{GAP}[ \t]{{0,3}}(?P<verb>[:：=]|(?:ist|lautet|est|es|is|é|è)(?![a-zé])|—|-|(?:应该|应当|应|就)?[是为為]"
-    r"|は|은|는)[:：]?(?:[ ](?:la|el)(?:[ ](?:opción|letra))?(?=[ ]))?",
+    rf"(?:{'|'.join(sorted(_FOREIGN_WORDS, key=len, reverse=True))})(?:[ ][^\W\d_]{{1,14}}){{0,3}}?"
+    rf"{GAP}[ \t]{{0,3}}(?P<verb>】|(?<=答)[:：]|(?<=richtig ist)|[:：=]"
+    r"|(?:ist|lautet|est|es|is|é|è|este|on|to|je|jest|är|er|là|adalah|ialah|είναι|هي|هو|היא|है|คือ)(?=[ :*(])|—|-"
+    r"|(?:应该|应当|应|就)?[是为為選选]|は|은|는)[:：]?"
+    r"(?:[ ](?:(?:la|el|die|der|a|o)[ ])?(?:opci[oó]n|option|opção|letra|lettre|lettera|alternativa|opzione|вариант"
+    r"|буква|选项|選択肢|선택지|buchstabe)(?=[ ])|[ ](?:la|el|a|o|die)(?=[ ][*(]{0,3}[A-J]\b))?",
     re.IGNORECASE,
 )
 _KEYWORDS = (
     "answer", "ans:", "ans.", "ans =", "ans is", "solution", "result", "conclusion", "decision", "verdict",
-    "final value", "output", "antwort", "lösung", "ergebnis", "réponse", "respuesta", "resposta", "risposta",
-    "ответ", "答え", "答：", "答:", "解答", "答案", "正解", "답", "antwoord", "vastaus", "opción correcta",
-    "opcion correcta", "opção correta", "opzione corretta", "जवाब", "الجواب", "svar", "odpowied", "cevap", "đáp án",
-    "الإجابة", "उत्तर",
+    "final value", "output", *_FOREIGN_WORDS,
 )  # fmt: skip
-_TITLE = re.compile(r"answers?[ \t*_:：}]{0,8}(?:\n[ \t]{0,8}){1,4}", re.IGNORECASE)
+_TITLE = re.compile(r"answers?[ \t*_:：}]{0,8}(?:\n(?:-{3,40}|={3,40})[ \t]{0,3})?(?:\n[ \t]{0,8}){1,4}", re.IGNORECASE)
 _HEADING = re.compile(
     r"[\s#*_>$\\(\[{.\d:-]{0,20}(?:\\[a-z]{2,12}[{ ]?){0,3}[\s*_]{0,4}(?:(?:so|thus|therefore|hence),?[ ])?"
     r"(?:my[ ]|our[ ]|the[ ])?(?:final[ ]|correct[ ]|best[ ]|right[ ]|short[ ]|boxed[ ])?(?:numerical[ ])?",
@@ -103,16 +107,16 @@ def cues(text: str, answer_type: str) -> Iterator[Cue]:
 def _cue_at(text: str, lower: str, pos: int, answer_type: str) -> Cue | None:
     """The cue that begins with the keyword at pos; None if it is none."""
     word = next((w for w in ("answer", "ans", "solution", "conclusion") if lower.startswith(w, pos)), "")
-    if word == "ans" and lower[pos - 1 : pos].isalpha():
-        return None
+    if word in ("ans", "") and lower[pos - 1 : pos].isalpha() and lower[pos] < "\u0590":
+        return None  # inside a word, in scripts with blanks between words: "ansvar"
     is_heading = heading(text, pos)
-    title = _TITLE.match(text, pos, pos + 60) if word == "answer" and is_heading else None
+    title = _TITLE.match(text, pos, pos + 80) if word == "answer" and is_heading else None
     if title:
         return Cue(1, pos, title.end(), ":")
     kind = _ANSWER if word in ("answer", "ans", "solution") else _RESULT
     cue = kind.match(text, pos, pos + 160) or _FOREIGN.match(text, pos, pos + 60)
     if cue is None:
-        label = _DASH.match(text, pos) or (_LINE.match(text, pos) if answer_type == "choice" else None)
+        label = _DASH.match(text, pos) or _LINE.match(text, pos)
         return Cue(1, pos, label.end(), ":") if label and is_heading else None
     verb = cue["verb"].lower()
     if text[cue.end() : cue.end() + 4].lstrip(" *_").startswith((":", "：")):
@@ -120,12 +124,13 @@ def _cue_at(text: str, lower: str, pos: int, answer_type: str) -> Cue | None:
     before = sentence_before(text, pos)
     if DENIAL.search(before):
         return None
-    if word == "solution" and not lower[max(0, pos - 6) : pos].endswith("final "):
+    working = word == "solution" and not lower[max(0, pos - 6) : pos].endswith("final ")
+    if working and verb in (":", "：", "=", "-", "–", "—"):
         return None  # "Solution:" heads the working
     tier = 1 if kind is _ANSWER or cue.re is _FOREIGN else 3
     if word == "conclusion" and is_heading and verb in (":", "："):
         tier = 1 if answer_type == "choice" else 2
-    if tier == 1 and verb == "=" and not is_heading:
+    if tier == 1 and (working or (verb == "=" and not is_heading)):
         tier = 2
     doubted = cue.groupdict().get("weak") or DOUBT.search(before)
     if tier == 3:

@@ -69,9 +69,13 @@ def unwrap(text: str) -> str:
 
 def undecorated(text: str) -> str:
     r"""An answer without decoration and layout, in one spelling of fractions and thousands (10,\!080 is 10,080)."""
-    text = re.sub(r"\{\s*,\s*\}", ",", _EMPTY.sub(" ", as_latex(text)))
+    text = re.sub(r"\{\s*([.,])\s*\}", r"\1", _EMPTY.sub(" ", as_latex(text)))
     if "\\begin" not in text:  # where two backslashes end a row
         text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)
+    text = re.sub(r"^\s*(?:\$|\\\()?\s*\\approx\s*", "", text)
+    text = re.sub(r"\\varnothing(?![A-Za-z])", r"\\emptyset", text)
+    text = re.sub(r"\\([lr])angle(?![A-Za-z])", lambda m: "(" if m[1] == "l" else ")", text)
+    text = re.sub(r"\\mathrm\s*\{\s*([ie])\s*\}", r"\1", text)
     text = re.sub(r"(?<![\\A-Za-z])[dtc]?frac\s*(?=[{\d])", r"\\frac", text)
     text = re.sub(r"(?<=\d),?\\[,!:; ]\s*(?=\d{3}(?:\D|$))|(?<=\d),\s*\\!\s*(?=\d)", ",", text).replace("\\!", "")
     text = unwrap(re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", _LAYOUT.sub("", text)))

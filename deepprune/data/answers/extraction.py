@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from deepprune.data.answers.characters import FULL_WIDTH
 from deepprune.data.answers.cues import begins_line, cues, is_whole_line
 from deepprune.data.answers.latex import CANDIDATES, MAX_ANSWER_CHARS, chains, last_boxed
 from deepprune.data.answers.letters import letter_at_end, letters_alone, letters_chosen, letters_named
@@ -67,11 +68,16 @@ _JSON = re.compile(
     r"""["'](?:(?:final|correct|my|the|predicted|selected|chosen|best|right|model)[_ -]?)?"""
     r"(?:answer|decision|choice|option|result|prediction|label|verdict|letter|solution|response|conclusion)"
     r"""(?:[_ ]?(?:letter|choice|option|index|value))?["']\s{0,20}:\s{0,20}("""
-    r""""(?:[^"\\\n]|\\.){0,500}"|'[^'\n]{0,500}'|true\b|false\b|-?\d[\d.]{0,50}|\[[^\[\]\n]{0,200}\]|null|None)""",
+    r""""(?:[^"\\\n]|\\.){0,500}"|'[^'\n]{0,500}'|true\b|false\b|-?\d[\d.]{0,50}(?:e[-+]?\d{1,4})?|\[[^\[\]\n]{0,200}\]|null|None)""",
     re.IGNORECASE,
 )
 _JSON_ITEM = re.compile(r"""("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,\[\]"']+)""")
-_WORD_AT_END = re.compile(r"(?:\A|\n)[ \t*_>#\"'`]{0,8}(yes|no|true|false)[ \t*_.!\"'`]{0,8}\s*\Z", re.IGNORECASE)
+_WORD_AT_END = re.compile(
+    r"(?:\A|\n|[.!][ ]+)[ \t*_>#\"'`]{0,8}(?:(?:(?:so|thus|therefore|hence|overall|finally"
+    r"|in (?:conclusion|summary|short))[,:]?|(?:conclusion|verdict)[ *_]{0,3}:)[ \t*_\"'`]{1,6})?"
+    r"(yes|no|true|false)[ \t*_.!\"'`]{0,8}\s*\Z",
+    re.IGNORECASE,
+)
 
 
 def _json_text(value: str) -> str:
@@ -162,7 +168,7 @@ def _stated(text: str, answer_type: str, only_at_end: bool = False, cut: bool | 
         if not cut or (s.alone and s.tier == 1):
             return True
         where = value_start(text, s.cue[0], s.cue[0] + 160) if s.cue else s.pos
-        return where >= last and (s.tier < 3 or len(text) <= 200)
+        return where >= last and (s.tier < 3 or len(text[where:].split()) <= 2)
 
     def best(candidates: list[Statement]) -> str | None:
         for s in sorted(candidates, key=lambda s: (s.tier, -s.pos)):
@@ -192,9 +198,11 @@ def extract(text: str, answer_type: str = "math", pattern: str | None = None) ->
             return None
         value = matches[0][1] if matches[0].re.groups else matches[0][0]
         return (whole(value, answer_type) or None) if value and len(value) <= MAX_ANSWER_CHARS else None
+    if answer_type == "choice" and not text.isascii():
+        text = text.translate(FULL_WIDTH)
     thinking, final, ended = split_thinking(_without_end(text))
     value = _stated(final, answer_type, cut=False if thinking and ended else None)
-    if value is None and (thinking or answer_type == "text"):
+    if value is None and answer_type != "choice":
         value = value_alone(final, answer_type, bool(thinking))
     if value is None and thinking:
         value = _stated(thinking, answer_type, only_at_end=not ended, cut=cut_off(final) if final.strip() else None)

@@ -87,16 +87,19 @@ def letter_of(text: str, colon: bool = False, whole: bool = False) -> str | None
 _NOUNS = ("option", "choice", "statement", "response", "alternative", "letter", "selection", "correct one", "right one")
 _PICK = re.compile(
     r"\b(?:choos(?:e|ing)|chose|select(?:ing|ed)?|pick(?:ing|ed)?|opt for"
-    r"|(?:go|going|went|stick|sticking|proceed) with|settled? on|leaves(?: us with)?(?: only)?|left with(?: only)?"
+    r"|(?:go|going|went|stick|sticking|proceed) with|settled? on|left with(?: only)?"
+    r"|lea(?:ves|ving)(?: us with)?(?: only)?|I(?:['’]d| would|['’]ll| will) say"
     r"|corresponds? to|match(?:es)?|point(?:s|ing) to|confirms|supports|lean(?:ing)? towards?"
     r"|(?:must|has to|have to) be|it(?:['’]s| is)"
     r"|(?:which|this|that)(?: is| means| gives| matches)(?= (?:option|choice|answer))"
-    r"|(?P<noun>(?:correct|right|best|chosen|only|most (?:likely|plausible|accurate|appropriate)|remaining|final)"
+    r"|(?P<noun>(?:correct|right|best|chosen|only|my|most (?:likely|plausible|accurate|appropriate)|remaining|final)"
     r" (?:option|choice|statement|response|alternative|letter|one|selection|match|fit|possibility)"
     r"(?: left| remaining)?))\b",
     re.IGNORECASE,
 )
-_CHOSEN_CHINESE = re.compile(r"选[择择]?(?:项?[为是])?[\s:：]{0,3}[(（*]{0,3}([A-J])(?![A-Za-z0-9、和或])")
+_CHOSEN_CHINESE = re.compile(
+    r"选项\s?([A-J])\s?(?:是|为|最)?(?:正确|对的|符合)|选[择择]?(?:项?[为是])?[\s:：]{0,3}[(（*]{0,3}([A-J])(?![A-Za-z0-9、和或])"
+)
 _NOUN_VERB = re.compile(
     rf"{GAP}[ ]?(?:[ ](?:to|for|of|in|from|among|here)[ ][^.?!\n:：=]{{0,80}}?[ ])?(?:,[ ][a-z]{{2,12}},[ ])?{VERB}",
     re.IGNORECASE,
@@ -110,8 +113,9 @@ _IS_RIGHT = re.compile(
 _ONLY = re.compile(r"\b[Oo]nly \(?([A-J])\)? (?:remains|is left|fits|works|survives|matches|is possible|is correct)\b")
 _LAST = re.compile(
     r"[\s*_#>]{0,8}(?:(?:so|thus|therefore|hence|final|final choice|final selection|my choice|solution|choice"
-    r"|option|selected option|result|verdict|correct|response|label|pick)[\s*_]{0,4}[:,：]"
-    r"|(?:so|thus|hence|therefore)|(?:(?:so|thus|hence|therefore),? )?(?:option|choice))"
+    r"|option|selected option|result|verdict|correct|response|label|pick|letter)[\s*_]{0,4}[:,：]"
+    r"|(?:so|thus|hence|therefore|clearly|definitely|probably|likely)"
+    r"|(?:(?:so|thus|hence|therefore),? )?(?:option|choice))"
     r"[\s*_(\[$]{0,8}([A-J])[\s*_)\]$.]{0,8}",
     re.IGNORECASE,
 )
@@ -120,6 +124,10 @@ _LONE = re.compile(
     r"([ \t*_$)\]}\"'`.\\:-]{0,12})(?=\n|\Z)"
 )
 _OPTION = re.compile(r"[ ]{0,3}[*_(\-]{0,3}([A-J])[*_)]{0,3}[.:)][*_]{0,2}\s{1,4}\S")
+
+_ITEM = re.compile(
+    r"[ ]{0,3}(?:[-*+>•]|\d{1,2}[.)])[ ][*_(]{0,3}([A-J])[*_).]{0,4}[ ]{0,3}"
+)  # "- C": one item, a letter
 
 
 def letters_alone(text: str) -> Iterator[tuple[int, str]]:
@@ -151,6 +159,9 @@ def letter_at_end(text: str) -> str | None:
     said = _LAST.fullmatch(last) or _LAST.fullmatch(text[last_sentence(text) :].rstrip())
     if said and (said[1].isupper() or f"({said[1]})" in said[0]):
         return said[1].upper()
+    item = _ITEM.fullmatch(last)
+    if item and (len(lines) == 1 or not _ITEM.fullmatch(lines[0])):
+        return item[1]
     option = _OPTION.match(last)
     if option is None or set(re.findall(r"(?<![\w(])([A-J])[.)]\s", last)) - {option[1]}:
         return None
@@ -211,7 +222,9 @@ def letters_chosen(text: str) -> Iterator[tuple[int, str]]:
         asked = re.match(r"[^.!\n]{0,40}\?", text[m.end() : m.end() + 50])
         if not asked and not DOUBT.search(sentence_before(text, m.start())):
             yield m.start(), m[1]
-    hence = re.search(r"[;,] (?:hence|so|thus|therefore),? \(?([A-J])\)?[\s.*]{0,6}\Z", text[-80:])
+    hence = re.search(
+        r"(?:[;,] (?:hence|so|thus|therefore),? |\((?:option|choice|answer) )\(?([A-J])\)?[\s.*)]{0,6}\Z", text[-80:]
+    )
     if hence:
         yield len(text) - 1, hence[1]
     for m in re.finditer(r"\bnone of the (?:options|choices|above|given|answers)", text[offset:], re.IGNORECASE):
@@ -220,6 +233,6 @@ def letters_chosen(text: str) -> Iterator[tuple[int, str]]:
         for m in collections.deque(re.finditer("选", text[offset:]), CANDIDATES):
             chosen = _CHOSEN_CHINESE.match(text, offset + m.start())
             if chosen:
-                yield offset + m.start(), chosen[1]
+                yield offset + m.start(), chosen[1] or chosen[2]
     for m in collections.deque(_ONLY.finditer(text, offset), CANDIDATES):
         yield m.start(), m[1]

@@ -6,9 +6,9 @@ import re
 
 from deepprune.data.answers.decoration import trimmed
 from deepprune.data.answers.latex import BOX, FONT, NOTHING, is_placeholder
-from deepprune.data.answers.numbers import NUMBER_WORDS, number_spelling
+from deepprune.data.answers.numbers import in_words, number_spelling
 from deepprune.data.answers.sentences import NO_ANSWER
-from deepprune.data.answers.units import ZEROS
+from deepprune.data.answers.units import ZEROS, compound_quantity
 
 _FUNCTIONS = "|".join(
     "sqrt cbrt log ln lg exp sin cos tan cot sec csc arcsin arccos arctan arg pi infinity inf gcd lcm max min binom "
@@ -16,9 +16,10 @@ _FUNCTIONS = "|".join(
 )
 _PIECE = re.compile(
     rf"\\(?:text|mathrm|mbox|textbf|mathbf|operatorname)\*?\{{[^{{}}]{{0,60}}\}}|\\[a-zA-Z]{{1,20}}"
-    rf"|\\[{{}}%$!,;: ]|(?:{_FUNCTIONS})(?![A-Za-z])|\d[\d]*|[.,:](?=\d)|[A-Za-z](?![A-Za-z])"
-    rf"|[-+−–‐‑﹣－*/^_!%=<>|~(){{}}\[\]]|[×·÷√∛π∞°±≤≥≠≈∪∩∈′'θφαβγλμω²³⁴⁵⁶⁷⁸⁹⁰¹½⅓⅔¼¾€£¥₹₩₽¢$]"
+    rf"|\\[{{}}%$!,;: ]|(?:{_FUNCTIONS})(?![A-Za-z])|\d[\d]*|[.,:](?=\d)|(?<=[ ]):(?=[ ]\d)|[A-Za-z](?![A-Za-z])"
+    rf"|[-+−–‐‑﹣－*/^_!%=<>|~(){{}}\[\]]|[×·÷√∛π∞°±≤≥≠≈∪∩∈′'θφαβγλμω²³⁴⁵⁶⁷⁸⁹⁰¹⁺⁻ⁿ₀₁₂₃₄₅₆₇₈₉½⅓⅔¼¾€£¥₹₩₽¢$]"
 )
+_PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4}
 _VOID = re.compile(
     r"\s{0,3}(?:mod|modulo|out of|in \d|by \d|times|plus|minus|divided|multiplied|steps?\s+(?:away|ahead))\b",
     re.IGNORECASE,
@@ -94,7 +95,9 @@ def plain_mathematics(text: str) -> tuple[str, int] | None:
 
 def _next_element(text: str, pos: int) -> int | None:
     """Where the next element begins if a comma, "and" or "or" stands at pos and mathematics after it."""
-    comma = re.match(r",?\s{0,2}(?:and|or)\s{1,2}(?=[-\d(\\$]|[a-z]\s?=)|,\s{1,2}(?=[-−]?[\d(\\])", text[pos:])
+    comma = re.match(
+        r",?\s{0,2}(?:and|or)\s{1,2}(?=[-\d(\\$]|[a-z]\s?=)|,\s{1,2}(?=[-−]?[\d(\\]|[a-zA-Z]\s?=)", text[pos:]
+    )
     if comma is None or not _PIECE.match(text, pos + comma.end()):
         return None
     counted = re.match(r"[-−]?\d+[\w.]*\s+(?!and\b|or\b)[a-z]{2,}", text[pos + comma.end() :])  # "and 3 apples"
@@ -120,25 +123,31 @@ def _is_apart(text: str, pos: int, piece: str, depth: int, joined: bool) -> bool
     return piece in "([{" and depth == 0 and re.match(r".\s?[A-Za-z]{2,}", text[pos:]) is not None  # a remark
 
 
-def _in_sentence(text: str) -> str | None:
+def in_sentence(text: str) -> str | None:
     """The value in a sentence such as "The remainder is 2": what follows its last verb, or the only number in it."""
     sentence = re.split(r"[.!?](?:\s|\Z)|\n|[。！？]", text[:300], maxsplit=1)[0]
     if BOX.search(sentence) or re.match(r"(?:to|let|first|we|if|since|because|I|step|see)\b", sentence, re.IGNORECASE):
         return None
-    is_a_value = re.finditer(r"\b(?:is|are|equals|be)\s+(?:about |only |exactly )?(?=[-−$\\(\d])", sentence)
+    is_a_value = re.finditer(r"\b(?:is|are|equals|be)\s+(?:about |only |exactly )?(?=[*_]{0,2}[-−$\\(\d])", sentence)
     verbs = [m.end() for m in is_a_value]
     numbers = list(re.finditer(r"(?<![A-Za-z0-9_.])[-−$]?(?:\d|\\\(|\$)", sentence))
     start = verbs[-1] if verbs else numbers[0].start() if len(numbers) == 1 else None
-    return mathematics(sentence[start:], "is") if start is not None else None
+    return mathematics(sentence[start:].lstrip("*_"), "is") if start is not None else None
 
 
 def _number_word(text: str) -> str | None:
-    """The value of a number word that text begins with (seven), if it is not a part of a larger phrase."""
-    word = re.match(r"[*_]{0,2}([A-Za-z]+)(?![A-Za-z])", text)
-    value = NUMBER_WORDS.get(word[1].lower()) if word else None
-    if value and not re.match(r"[ -](?:hundred|thousand|of|more|less|solutions?|possib)", text[word.end() :]):
-        return value
-    return None
+    """The value of the number in words that text begins with (seven), if it is not a part of a larger phrase."""
+    text = text[:120].lstrip("*_")
+    spoken = in_words(text)
+    if spoken is None or re.match(r"[ -](?:of|more|less|solutions?|possib|that|which|way to)\b", text[spoken[1] :]):
+        return None
+    return str(spoken[0]) + _half_after(text[spoken[1] :])
+
+
+def _half_after(rest: str) -> str:
+    r"""The \frac{1}{2} of "3 and a half"; else nothing."""
+    part = re.match(r"[\s$*]{1,4}and (?:a|one)[ -](half|third|quarter|fourth)\b", rest)
+    return rf"\frac{{1}}{{{_PARTS[part[1]]}}}" if part else ""
 
 
 def _formulas(text: str) -> tuple[str | None, int] | None:
@@ -174,6 +183,10 @@ def _plain_value(text: str) -> tuple[str, int] | None:
     scale = re.match(r"\s{0,2}([a-z]+)", rest)
     if scale and scale[1] in ZEROS and scale[1] != "hundred":
         value += rf" \times 10^{{{ZEROS[scale[1]]}}}"
+    if re.fullmatch(r"-?\d+", value):
+        value += _half_after(rest)
+        if compound := compound_quantity(text[:60]):
+            return compound
     return value + ("%" if re.match(r"\s{0,2}per ?cent\b", rest) else ""), plain[1]
 
 
@@ -184,6 +197,9 @@ def mathematics(text: str, verb: str, newline: bool = False) -> str | None:
     """
     if BOX.match(text) or BOX.match(text.lstrip("$\\([ \n")):
         return None  # boxes are statements of their own
+    if minus := re.match(r"[*_]{0,2}(?:negative|minus)\s{1,3}", text):
+        value = mathematics(text[minus.end() :], verb)
+        return f"-{value}" if value and value[0] not in "-+" and ", " not in value else value
     if word := _number_word(text):
         return word
     if NO_ANSWER.match(text):
@@ -192,7 +208,7 @@ def mathematics(text: str, verb: str, newline: bool = False) -> str | None:
         return mathematics(bracketed[1], verb)
     reading = _formulas(text) or _plain_value(text)
     if reading is None:
-        return _in_sentence(text) if verb in (":", "：") else None
+        return in_sentence(text) if verb in (":", "：") else None
     value, end = reading
     rest = text[end : end + 60]
     if value is None or _VOID.match(rest) or re.match(r"[\s*_)$]{0,4}\?", rest):

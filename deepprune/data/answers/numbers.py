@@ -12,18 +12,27 @@ MAX_DIGITS = 1000  # of a number that is read exactly
 MAX_EXPONENT = 400  # of a number such as 1e-7 that is read exactly
 MIN_PLACES, MIN_FIGURES = 6, 5  # of a decimal that is taken for a rounded value
 
-NUMBER_WORDS = {
-    word: str(value)
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-}
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_VALUES = {word: value for value, word in enumerate(_SMALL)} | {word: 20 + 10 * i for i, word in enumerate(_TENS)}
+_BELOW_100 = (
+    rf"(?:(?:{'|'.join(_TENS)})(?:[ -](?:{'|'.join(_SMALL[1:10])}))?|{'|'.join(sorted(_SMALL, key=len)[::-1])})"
+)
+_BELOW_1000 = rf"(?:(?:{'|'.join(_SMALL[1:10])}|a)[ -]hundred(?:[ -](?:and )?{_BELOW_100})?|{_BELOW_100})"
+_IN_WORDS = re.compile(
+    rf"(?:(?:{_BELOW_1000}|a)[ -](?:thousand|million|billion)(?:,? (?:and )?(?={_BELOW_1000}))?){{0,3}}"
+    rf"(?:{_BELOW_1000})?(?![A-Za-z])(?!-[a-z])",
+    re.IGNORECASE,
+)
 _DIGITS = r"(?:\d{1,3}(?:[,\s]\d{3})+|\d+)"
 _PLAIN = rf"(?:{_DIGITS}(?:\.\d*)?|\.\d+)"
 _PLAIN_NUMBER = re.compile(rf"([-+]?)\s*({_PLAIN})(?:[eE]([-+]?\d+))?")
 _POWER_OF_TEN = re.compile(rf"([-+]?)\s*({_PLAIN})\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*\{{?\s*([-+]?\d+)\s*\}}?")
-_REPEATING = re.compile(r"([-+]?)\s*(\d*)\.(\d*)\\(?:overline|bar)\s*\{?(\d+)\}?")
+_REPEATING = re.compile(r"([-+]?)\s*(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?(\d+)\}?|\((\d+)\))")
 _OVER = re.compile(rf"([-+]?)\s*({_PLAIN})\s*/\s*([-+]?{_PLAIN})")
 _FRAC = re.compile(
     rf"([-+]?)\s*\\frac\s*(?:\{{\s*([-+]?\s*{_PLAIN})\s*\}}|(\d))\s*(?:\{{\s*([-+]?\s*{_PLAIN})\s*\}}|(\d))"
@@ -31,6 +40,21 @@ _FRAC = re.compile(
 _MIXED = re.compile(
     r"([-+]?)\s*(\d+)(?:\s+(\d+)\s*/\s*(\d+)|\s*\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d)))"
 )
+
+
+def in_words(text: str) -> tuple[int, int] | None:
+    """(value, end) of the whole number in words that text begins with: "one hundred and seven", "twenty-one"."""
+    match = _IN_WORDS.match(text)
+    words = re.findall("[a-z]+", match[0].lower()) if match else []
+    total = part = 0
+    for word in words:
+        if word == "hundred":
+            part = max(part, 1) * 100
+        elif word in _SCALES:
+            total, part = total + max(part, 1) * _SCALES[word], 0
+        else:
+            part += _VALUES.get(word, 0)  # a, and
+    return (total + part, match.end()) if words else None
 
 
 def _plain(digits: str) -> Fraction:
@@ -59,7 +83,8 @@ def number(text: str) -> Fraction | None:
             whole, above, below = (p for p in parts if p is not None)
             value = int(whole) + Fraction(int(above), int(below))
         elif match := _REPEATING.fullmatch(text):
-            sign, whole, fixed, period = match.groups()
+            sign, whole, fixed, *periods = match.groups()
+            period = periods[0] or periods[1]
             nines = 10 ** len(fixed) * (10 ** len(period) - 1)
             value = Fraction((whole or "0") + "." + (fixed or "0")) + Fraction(int(period), nines)
         else:

@@ -11,15 +11,31 @@ import re
 from deepprune.data.answers.decoration import bare
 from deepprune.data.answers.latex import BOX, MAX_ANSWER_CHARS, NOTHING, is_placeholder, unwrap_box
 from deepprune.data.answers.letters import in_round_brackets, letter_of
-from deepprune.data.answers.mathematics import formula_at, mathematics, plain_mathematics
+from deepprune.data.answers.mathematics import formula_at, in_sentence, mathematics, plain_mathematics
 from deepprune.data.answers.numbers import number_spelling
 from deepprune.data.answers.sentences import FILLER, NEGATION, NO_ANSWER, YES_NO, value_start
 
 _CLAUSE = re.compile(
     r"\n|[.!?](?=\s|[*\"'”)]|\Z)|[。！？]"
-    r"|[,;]\s(?:because|since|as|which|so|but|for|given|due|while|and not|not)\b"
+    r"|[,;]\s(?:because|since|as|which|who|whose|where|so|but|for|given|due|while|and not|not)\b"
     r"|\s(?:because|since|due to)\s|\s[-–—]\s"
 )
+
+
+_TITLES = frozenset("Dr Mr Mrs Ms St Prof Jr Sr Mt Ft Lt Sgt Gen Col vs No".split())
+_OPENERS = frozenset(
+    "a an the to in on at it this that these given let we so i if based first sure okay both while according there "
+    "answer final he she they his her its you as but and because since for not".split()
+)
+
+
+def _is_abbreviation(text: str, clause: re.Match) -> bool:
+    """Whether the full stop belongs to "Dr." or to an initial, with a name after it, and ends no clause."""
+    word = re.search(r"(?<![A-Za-z])[A-Za-z]+\Z", text[max(0, clause.start() - 8) : clause.start()])
+    name = re.match(r"\s(?:[A-Z]\.|([A-Z][A-Za-z'’-]+))", text[clause.end() : clause.end() + 30])
+    if clause[0] != "." or not word or not name:
+        return False
+    return word[0] in _TITLES or (len(word[0]) == 1 and (name[1] or "").lower() not in _OPENERS)
 
 
 def words(text: str, verb: str) -> str | None:
@@ -31,7 +47,7 @@ def words(text: str, verb: str) -> str | None:
         return None if text[word.end() : word.end() + 1] == "?" else word[1]
     if BOX.match(text.lstrip("$\\([ \n")):
         return None
-    clause = _CLAUSE.search(text)
+    clause = next((c for c in _CLAUSE.finditer(text) if not _is_abbreviation(text, c)), None)
     value = text[: clause.start()] if clause else text
     if clause and clause[0] == "?":
         return None
@@ -62,12 +78,6 @@ def whole(content: str, answer_type: str) -> str | None:
     return bare(content) if answer_type == "text" else number_spelling(content)
 
 
-_OPENERS = frozenset(
-    "a an the to in on at it this that these given let we so i if based first sure okay both while according there "
-    "answer final".split()
-)
-
-
 def value_alone(text: str, answer_type: str, marked: bool) -> str | None:
     """The answer where the text is nothing but one. marked: it follows marked thinking."""
     text = text.strip()
@@ -81,7 +91,9 @@ def value_alone(text: str, answer_type: str, marked: bool) -> str | None:
     if answer_type == "math":
         inner = text.strip("*_ ").rstrip(". ")
         ends = [reading[1] for reading in (formula_at(inner), plain_mathematics(inner)) if reading]
-        return mathematics(inner, ":") or None if max(ends, default=-1) >= len(inner) else None
+        if max(ends, default=-1) >= len(inner):
+            return mathematics(inner, ":") or None
+        return in_sentence(text) or None if marked and text.rstrip("*_$ ").endswith((".", "!", "\\)")) else None
     return None
 
 
@@ -98,8 +110,12 @@ def cue_value(text: str, start: int, verb: str, answer_type: str) -> str | None:
         return NOTHING
     begin = start if verb == "####" else value_start(text, start, start + 160)
     window = text[begin : begin + MAX_ANSWER_CHARS]
+    quoted = re.match(r"[\s*_]{0,6}[\"“]([^\"“”\n]{1,200})[\"”]", text[start : start + 220])
+    if answer_type == "text" and quoted:
+        return bare(quoted[1])
     if answer_type == "choice":
-        return letter_of(window[:120], colon=verb in (":", "："))
+        named = re.search(r"(?:option|choice|letter)[ ]\Z", text[max(0, begin - 8) : begin], re.IGNORECASE)
+        return letter_of(window[:120], colon=verb in (":", "：") or bool(named))
     return mathematics(window, verb, "\n" in text[start:begin]) if answer_type == "math" else words(window, verb)
 
 

@@ -13,11 +13,12 @@ NO_ANSWER = re.compile(
     r"|unknown\b|none\b|neither\b|nothing\b|no[ ](?:answer|solution[ ]found|idea|option)\b"
     r"|not[ ](?:sure|known|enough|determinable|given|found|available|possible)\b"
     r"|un(?:sure|clear|certain|determined|decided)\b|impossible[ ]to\b|(?:cannot|can['’]t|can[ ]not)[ ]be\b"
-    r"|insufficient\b|n/a\b|all[ ]of[ ]the\b|both[ ]of\b|\?{1,3}\s*\Z)",
+    r"|insufficient\b|n/a\b|all[ ]of[ ]the\b|both[ ]of\b|yes[ ]?/[ ]?no\b|true[ ]?/[ ]?false\b|\?{1,3}\s*\Z)",
     re.IGNORECASE,
 )
 FILLER = re.compile(
-    r"(?:therefore|thus|hence|then|so|clearly|definitely|certainly|probably|likely|most likely|indeed|simply|just"
+    r"(?:,[ ])?(?:donc|also|daher|folglich|somit|entonces|portanto|quindi|dunque|следовательно"
+    r"|therefore|thus|hence|then|so|clearly|definitely|certainly|probably|likely|most likely|indeed|simply|just"
     r"|exactly|precisely|equal to|given by|approximately|about|roughly|actually|still|now|also|again|surely"
     r"|obviously|apparently|in fact|of course|finally|I think|I believe|I'd say|I would say|I guess|I choose"
     r"|I'm going with|that|it is|it's|it must be|it should be|must be|should be|to be|is|are"
@@ -26,7 +27,7 @@ FILLER = re.compile(
     re.IGNORECASE,
 )
 YES_NO = re.compile(
-    r"[^\w\n]{0,8}(yes|no|true|false)(?![A-Za-z-])"
+    r"[^\w\n]{0,8}(yes|no|true|false)(?![A-Za-z/-])"
     r"(?![ ](?:one|doubt|matter|such|answer|longer|need|problem|(?:and|or)[ ](?:yes|no|true|false))\b)",
     re.IGNORECASE,
 )

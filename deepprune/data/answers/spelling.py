@@ -15,9 +15,10 @@ from fractions import Fraction
 from deepprune.data.answers.characters import GREEK
 from deepprune.data.answers.decoration import MAX_CHARS, undecorated
 from deepprune.data.answers.latex import closing
-from deepprune.data.answers.numbers import in_base, integer, number
-from deepprune.data.answers.units import MATH_WORDS, take_unit
+from deepprune.data.answers.numbers import in_base, in_words, integer, number
+from deepprune.data.answers.units import MATH_WORDS, compound_quantity, take_unit
 
+_GOES_ON = re.compile(r"(?<![\d.])(\d*\.\d*?)(\d{1,6}?)\2{2,}(?:\.{3}|…|\\[lcd]?dots)\s*\Z")  # 0.1666...
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'’.-]*(?:[ -]+[A-Za-z'.-]+)*")
 
 
@@ -38,6 +39,8 @@ def _words(text: str, marked: bool) -> str | None:
     text = " ".join(text.split())
     if not _WORDS.fullmatch(text):
         return None
+    if re.fullmatch(r"(?:ln|log|lg|exp|sin|cos|tan|sqrt) [a-zA-Z]", text):
+        return None
     if len(text) == 1 or text.lower() in MATH_WORDS - {"none", "empty", "all", "real"}:
         return None
     if not marked and not (text.lower() in ("no", "yes") or (len(text) >= 3 and re.search("[aeiou]", text.lower()))):
@@ -55,8 +58,14 @@ def read(answer: str) -> Reading:
         value = Fraction(text)
         return Reading(str(value), value, "")
     marked = any(macro in text for macro in ("\\text", "\\mbox", "\\mathrm"))
+    if (compound := compound_quantity(text)) and compound[1] == len(text):
+        return Reading(compound[0], None, "")
+    text = _GOES_ON.sub(r"\1\\overline{\2}", text)
     text, unit = take_unit(undecorated(text))
-    value = number(text)
+    if swapped := re.fullmatch(r"(-?[\d./]+) ?= ?([A-Za-z])", text):
+        text = f"{swapped[2]}={swapped[1]}"
+    spoken = in_words(text)
+    value = Fraction(spoken[0]) if spoken and spoken[1] == len(text) else number(text)
     if unit.startswith("base "):
         return Reading(text.lstrip("0") or "0", value, unit)
     if value is not None:
@@ -128,6 +137,7 @@ def latex(value: str) -> str:
     text = "".join(p if i % 2 else _PLAIN_MACRO.sub(_macro, p) for i, p in enumerate(parts))
     text = text.replace("**", "^").replace("+/-", r"\pm ").replace("<=", r"\leq ").replace(">=", r"\geq ")
     text = text.replace("!=", r"\neq ")
+    text = re.sub(r"(?<![\w\\])(?:C\((\d+), ?(\d+)\)|(\d+) ?choose ?(\d+))", _binomial, text)
     while match := _CALLS.search(text):
         end = closing(text, match.end(), "()")
         if end is None:
@@ -143,6 +153,10 @@ def latex(value: str) -> str:
         text,
     )
     return text
+
+
+def _binomial(match: re.Match) -> str:
+    return r"\binom{%s}{%s}" % tuple(n for n in match.groups() if n)  # noqa: UP031 - braces
 
 
 def _macro(match: re.Match) -> str:

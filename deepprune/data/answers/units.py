@@ -27,7 +27,8 @@ _UNITS = {
     "°C": "celsius Celsius", "°F": "fahrenheit Fahrenheit", "K": "kelvin Kelvin kelvins",
     "mph": "", "kmh": "kph kmph", "N": "newton newtons", "J": "joule joules", "kJ": "kilojoule kilojoules",
     "W": "watt watts", "kW": "kilowatt kilowatts", "V": "volt volts", "Pa": "pascal pascals", "Hz": "hertz",
-    "mol": "mole moles", "am": "AM a.m. A.M.", "pm": "PM p.m. P.M.", "acre": "acres", "hectare": "hectares ha",
+    "mol": "mole moles", "am": "AM a.m. A.M. a.m A.M", "pm": "PM p.m. P.M. p.m P.M", "acre": "acres",
+    "hectare": "hectares ha",
     "%": "percent percentage pct percents",
 }  # fmt: skip
 _UNIT = {alias: unit for unit, aliases in _UNITS.items() for alias in [unit, *aliases.split()]}
@@ -41,7 +42,7 @@ MATH_WORDS = set(
 _TEXT = rf"\\(?:{TEXT_FONTS}|rm|operatorname)\s*\{{[^{{}}]*\}}(?:\s*\^\s*\{{?\s*-?\d\s*\}}?)?"
 _TEXT_TAIL = re.compile(rf"(?:(?:[\s/*]|\\cdot|\\times)*{_TEXT})+$")
 _DEGREES = re.compile(
-    r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree|\\deg(?![a-z]))\s*(?:\\(?:text|mathrm)\s*\{\s*)?([CF])?\s*\}?$"
+    r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|(?<=\d)\s*\^\s*(?:\{?\s*o\s*\}?|\{?\s*\\(?:text|mathrm)\s*\{\s*o\s*\}\s*\}?)(?=$)|\\degree|\\deg(?![a-z]))\s*(?:\\(?:text|mathrm)\s*\{\s*)?([CF])?\s*\}?$"
 )
 _TRIGONOMETRY = re.compile("sin|cos|tan|cot|sec|csc")
 _WORD_TAIL = re.compile(
@@ -103,16 +104,33 @@ def _unit_of(words: str) -> str:
     return {"mi /h": "mph", "km /h": "kmh"}.get(unit, unit)
 
 
+_COMPOUND = re.compile(
+    r"(\d+)\s?([a-z]+)(?:,? and|,)?\s(\d+(?:\.\d+)?)\s?([a-z]+)(?:(?:,? and|,)?\s(\d+(?:\.\d+)?)\s?([a-z]+))?"
+    r"(?![A-Za-z])",
+    re.IGNORECASE,
+)
+
+
+def compound_quantity(text: str) -> tuple[str, int] | None:
+    """(5 ft 3 in, end) of the quantity in two or three units that text begins with, its units in one spelling."""
+    match = _COMPOUND.match(text)
+    parts = [part for part in match.groups() if part] if match else []
+    units = [_UNIT.get(unit, "") for unit in parts[1::2]]
+    if not units or "" in units or len(set(units)) < len(units):
+        return None
+    return " ".join(f"{value} {unit}" for value, unit in zip(parts[::2], units, strict=True)), match.end()
+
+
 def _is_unit_tail(rest: str, tail: str) -> bool:
     """Whether plain words after a value are a unit or a noun, not mathematics (5 xy, 2 pi, 3t)."""
     words = re.split(r"[\s/]+", re.sub(r"\^\{?-?\d\}?", "", tail))
-    if any(w.strip(".") in MATH_WORDS for w in words) or not re.search(r"[\d}]\s*$", rest):
+    if any(w.strip(".") in MATH_WORDS - {"min", "pm"} for w in words) or not re.search(r"[\d}]\s*$", rest):
         return False
     spaced = rest[-1:].isspace()
     return all(
         w in _WORD_UNITS
         or w.strip(".") in _WORD_UNITS
-        or w.lower() in _POWERS
+        or w.lower().strip(".") in _POWERS
         or w == "per"
         or (spaced and w in _SPACED_UNITS)
         or (("/" in tail or i > 0) and w in _UNIT)
@@ -144,9 +162,13 @@ def take_unit(text: str) -> tuple[str, str]:
             return digits, f"base {base}"
     if not unit and (match := _DEGREES.search(text)) and match.start() and not _TRIGONOMETRY.search(text):
         unit, text = "°" + match[1] if match[1] else "deg", text[: match.start()]
+    if not unit and (match := re.search(r"(?<=\d)\s*(['\"])$", text)):
+        unit, text = {"'": "ft", '"': "in"}[match[1]], text[: match.start()]
     match = _TEXT_TAIL.search(text)
     if match and re.search(r"[^\s=+*/({\[^_<>|,-]\s*$", text[: match.start()]) and not _joins(match[0]):
         unit, text = unit or _unit_of(match[0]), text[: match.start()]
     elif (match := _WORD_TAIL.search(text)) and _is_unit_tail(text[: match.start(1)], match[1]):
         unit, text = unit or _unit_of(match[1]), text[: match.start(1)]
+    if unit in ("am", "pm"):
+        text = re.sub(r"^0(?=\d)|:00\s*$", "", text)
     return ORDINAL.sub("", unwrap(text)), unit
