@@ -26,13 +26,14 @@ class FakeServer:
     token.
 
     listed: the models; tokens: what /tokenize answers; metrics: text of /metrics; reply: of the chat endpoint, for a
-    body; retry_after: seconds that a refusal asks for. asked: the bodies that came.
+    body, as an object or as text; said: text of the completions endpoint; retry_after: what a refusal asks for; error:
+    what it says. asked: the bodies that came.
     """
 
     def __init__(self, key=None, port=0):
         self.key, self.refuse, self.asked, self.listed, self.metrics = key, [], [], {"data": [{"id": "m"}]}, None
         self.tokens, self.break_off, self.retry_after = None, False, None
-        self.reply = lambda body: chat_reply()
+        self.reply, self.said, self.error = lambda body: chat_reply(), None, "because"
         outer = self
 
         class Handler(Answers):
@@ -94,9 +95,13 @@ class Answers(http.server.BaseHTTPRequestHandler):
         told.asked.append(body)
         if told.refuse:
             wait = {} if told.retry_after is None else {"Retry_After": str(told.retry_after)}
-            self.answer(told.refuse.pop(0), '{"error": {"message": "because"}}', **wait)
+            self.answer(told.refuse.pop(0), json.dumps({"error": {"message": told.error}}), **wait)
         elif self.path == "/v1/chat/completions":
-            self.answer(200, json.dumps(told.reply(body)))
+            reply = told.reply(body)
+            kind = "text/html" if isinstance(reply, str) and reply.startswith("<") else "application/json"
+            self.answer(200, reply if isinstance(reply, str) else json.dumps(reply), kind)
+        elif told.said is not None:
+            self.answer(200, told.said, "text/event-stream" if body.get("stream") else "application/json")
         elif told.break_off:
             part = EVENT["choices"][0] | {"text": " 3", "token_ids": [6], "finish_reason": None}
             self.answer(200, f"data: {json.dumps(EVENT | {'choices': [part]})}\n\n", "text/event-stream")

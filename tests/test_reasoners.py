@@ -1,10 +1,11 @@
 """What is sent to a vLLM server, and what its refusals are told as: against a small server of our own."""
 
 import asyncio
+import json
 import types
 
 import pytest
-from fake_server import FakeServer
+from fake_server import EVENT, FakeServer
 from transformers import AutoTokenizer
 
 from deepprune.base.errors import UserError
@@ -13,7 +14,7 @@ from deepprune.data.sampling import NEUTRAL, Sampling
 from deepprune.engines import reasoners
 from deepprune.engines.reasoners import FleetReasoner, ReasonerLost, ServerReasoner
 from deepprune.engines.servers import ServerSettings
-from deepprune.judges import JudgeOptions, Request, prompts
+from deepprune.judges import JudgeOptions, NotAJudge, Request, prompts
 from deepprune.judges.server import ServerJudge
 
 
@@ -138,10 +139,10 @@ def test_a_busy_server_is_asked_again_and_others_are_not(server, smol):
     server.refuse = [429, 503]
     assert generate(server, smol)[0][-1].finish_reason == "stop" and len(server.asked) == 3
     server.refuse = [429] * 3
-    with pytest.raises(ReasonerLost, match=r"too many requests.*HTTP 429.*tried 3 times"):
+    with pytest.raises(ReasonerLost, match=r"too many requests.*HTTP 429.*tried up to 3 times"):
         generate(server, smol)
     server.refuse = [500] * 3
-    with pytest.raises(ReasonerLost, match=r"the server failed.*HTTP 500.*tried 3 times"):
+    with pytest.raises(ReasonerLost, match=r"the server failed.*HTTP 500.*tried up to 3 times"):
         generate(server, smol)
     for status, says in (
         (404, "no such model or address"),
@@ -155,7 +156,11 @@ def test_a_busy_server_is_asked_again_and_others_are_not(server, smol):
 
 def test_the_judges_server_is_told_of_alike(server, smol, monkeypatch):
     judge = judge_of(server, smol, retries=1)
-    for statuses, says in (([429] * 2, "HTTP 429.*tried 2 times"), ([404], "no such model"), ([403], "wants a key")):
+    for statuses, says in (
+        ([429] * 2, "HTTP 429.*tried up to 2 times"),
+        ([404], "no such model"),
+        ([403], "wants a key"),
+    ):
         server.refuse = list(statuses)
         with pytest.raises(UserError, match=says):
             judge.score([Request("q", "a", "b", "x", "y")])
@@ -164,8 +169,9 @@ def test_the_judges_server_is_told_of_alike(server, smol, monkeypatch):
 
 @pytest.mark.parametrize(
     ("listed", "says"),
-    [({"data": []}, "no OpenAI-compatible server"), ("[]", "no OpenAI-compatible server"), (None, r"HTTP 404.*/v1")],
-)
+    [({"data": []}, "offers no model"), ("[]", "no OpenAI-compatible server"), (None, r"HTTP 404.*/v1"),
+     ({"data": [{}]}, "no OpenAI-compatible server"), ("{", "no OpenAI-compatible server")],
+)  # fmt: skip
 def test_what_is_no_such_server_is_one_line(server, smol, listed, says):
     server.listed = listed
     for ask in (generate, judge_of):
@@ -181,6 +187,60 @@ def test_a_server_of_another_model_is_refused(server, smol):
     server.tokens = lambda body: [1, 2, 3]
     with pytest.raises(UserError, match="serves m, whose tokens are not those of .*: give the model that is served"):
         generate(server, smol)
+
+
+def events(*said):
+    """A stream of these events, objects or text."""
+    return "".join(f"data: {one if isinstance(one, str) else json.dumps(one)}\n\n" for one in said)
+
+
+GOES_ON = EVENT | {"choices": [EVENT["choices"][0] | {"finish_reason": None}]}
+NO_IDS = EVENT | {"choices": [{k: v for k, v in EVENT["choices"][0].items() if k != "token_ids"}]}
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (events(GOES_ON, '{"id": "1", "cho'), "connection broke while generating: Unterminated string"),
+        (events(GOES_ON, {"error": {"message": "out of\nmemory"}}), "connection broke while generating: out of memory"),
+        (events(GOES_ON, "null", "[DONE]"), "ended without a finish reason"),
+        ("<html>", "ended without a finish reason"),
+        (events(NO_IDS, "[DONE]"), "returns no token ids"),
+    ],
+)
+def test_a_stream_that_is_none_is_one_line(server, smol, said, says):
+    server.said = said
+    with pytest.raises(ReasonerLost, match=says):
+        generate(server, smol)
+
+
+def test_a_count_after_the_last_token_is_no_end_without_a_reason(server, smol):
+    usage = EVENT | {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 4}}
+    server.said = ": ping\n\n" + events(GOES_ON, EVENT, usage, "[DONE]")
+    chunks = generate(server, smol)[0]
+    assert [c.token_ids for c in chunks] == [[7], [7]] and chunks[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "says"),
+    [
+        (None, "no log-probabilities by token id"),
+        ({}, "no log-probabilities by token id"),
+        ({"top_logprobs": []}, "no log-probabilities by token id"),
+        ({"top_logprobs": [None]}, "no log-probabilities by token id"),
+        ({"top_logprobs": [{" yes": -0.5, " no": -1.0}]}, "no log-probabilities by token id"),
+    ],
+)
+def test_a_judges_server_that_is_no_vllm_is_one_line(server, smol, logprobs, says):
+    server.said = json.dumps(EVENT | {"choices": [EVENT["choices"][0] | {"logprobs": logprobs}]})
+    judge = judge_of(server, smol)
+    with pytest.raises(NotAJudge, match=says):
+        judge.score([Request("q", "a", "b", "x", "y")])
+    for broken, says in (('{"id', "answered what is no completion"), ('{"error": "busy"}', "with an error: busy")):
+        server.said = broken
+        with pytest.raises(UserError, match=says):
+            judge.score([Request("q", "a", "b", "x", "y")])
+    judge.close()
 
 
 def test_a_password_in_a_url_is_not_told(server, smol):

@@ -1,7 +1,9 @@
 """Fleets: work goes where there is room, and what a server that is lost was to do is done by the others."""
 
 import asyncio
+import email.utils
 import json
+import time
 
 import pytest
 from conftest import load_script, make_problem
@@ -12,7 +14,7 @@ from deepprune.base import config, records
 from deepprune.base.errors import UserError
 from deepprune.base.records import Trace
 from deepprune.data.sampling import Sampling
-from deepprune.engines.chat import ChatRequest, ChatServers
+from deepprune.engines.chat import ChatRequest, ChatServers, Reply
 from deepprune.engines.reasoners import FleetReasoner, ReasonerLost, ServerReasoner
 from deepprune.engines.servers import Fleet, ServerLost, ServerSettings
 
@@ -152,12 +154,106 @@ def test_what_a_reply_holds(servers):
         ((_, reply),) = sampled(servers[:1], 1)
         assert reply.text == "<think>\n12 + 30\n</think>\n\n42" and reply.n_tokens == 17
         assert reply.finish_reason == "stop" and reply.logprobs == [[-0.5, -1.5]]
-    servers[0].reply = lambda body: chat_reply() | {"usage": None}
-    with pytest.raises(UserError, match="without `usage`"):
-        sampled(servers[:1], 1)
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "12 + 30"}]}, {"type": "text", "text": "42"}]
+    servers[0].reply = lambda body: chat_reply(parts, 17)
+    assert sampled(servers[:1], 1)[0][1] == Reply("<think>\n12 + 30\n</think>\n\n42", 17, "stop")
+    servers[0].reply = lambda body: chat_reply(None, 0)  # nothing but its end token
+    assert sampled(servers[:1], 1)[0][1] == Reply("", 0, "stop")
     servers[0].refuse = [400]
     with pytest.raises(UserError, match="because.*--request-args NAME=null"):
         sampled(servers[:1], 1)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "read_as"),
+    [
+        (None, []),
+        ({"content": [{"token": "a", "logprob": -1.0}]}, []),
+        ({"content": [{"top_logprobs": [{"logprob": 0.0}, {"logprob": None}]}, {"top_logprobs": None}]}, [[0.0]]),
+        ({"tokens": ["a"], "token_logprobs": [-1.0]}, []),
+    ],
+)
+def test_log_probabilities_that_a_server_has_not_are_left_out(servers, tokens, read_as):
+    servers[0].reply = lambda body: chat_reply(logprobs=tokens)
+    assert sampled(servers[:1], 1, top=2)[0][1].logprobs == read_as
+
+
+NO_COUNT = "without a text or without `usage`"
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        ('{"id": "1", "choi', "answered what is no completion: Unterminated string"),
+        ("<html>\nlogin</html>", "answered what is no completion: <html> login"),
+        ("", "answered what is no completion"),
+        ("null", "answered what is no completion: None"),
+        ('{"error": {"message": "upstream is\\nbusy"}}', "answered with an error: .*upstream is"),
+        (chat_reply() | {"choices": []}, NO_COUNT),
+        (chat_reply() | {"choices": [{"index": 0, "finish_reason": "stop"}]}, NO_COUNT),
+        (chat_reply() | {"usage": None}, NO_COUNT),
+        (chat_reply() | {"usage": {}}, NO_COUNT),
+        (chat_reply("four", 0), NO_COUNT),
+        (chat_reply("four", -1), NO_COUNT),
+        (chat_reply() | {"usage": {"completion_tokens": "4"}}, NO_COUNT),
+        (chat_reply("four", reasoning={"text": "2 + 2"}), "a text of a form that is not known"),
+    ],
+)
+def test_an_answer_that_is_none_is_one_line_and_no_trace(servers, reply, says):
+    servers[0].reply = lambda body: reply
+    with pytest.raises(UserError, match=says) as error:
+        sampled(servers[:1], 1)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+    if isinstance(reply, str):  # the server is lost, and the others go on
+        assert len(sampled(servers, 6)) == 6
+
+
+def test_a_router_that_lists_no_models_is_believed_what_it_serves(servers):
+    servers[0].listed = None
+    with pytest.raises(UserError, match="HTTP 404"):
+        sampled(servers[:1], 1)
+    assert len(sampled(servers[:1], 1, ServerSettings(retries=0, served_model="some/model"))) == 1
+    assert servers[0].asked[-1]["model"] == "some/model"
+
+
+def test_the_servers_of_a_fleet_have_one_model(servers, smol):
+    servers[1].listed = {"data": [{"id": "other"}]}
+    urls = [fake.url for fake in servers]
+    for ask in (
+        lambda: sampled(servers),
+        lambda: streamed(servers, smol),
+        lambda: judges.open_judge("server", smol, judges.JudgeOptions(judge_url=urls)),
+    ):
+        with pytest.raises(UserError, match=r"offer different models \(m, other\): give --served-model"):
+            ask()
+
+
+@pytest.mark.parametrize("key", ["open sesame\n", " open sesame", "öffne dich", "open\tsesame"])
+def test_no_key_is_told_whatever_it_looks_like(servers, monkeypatch, capsys, key):
+    """One that was read from a file has a line's end; clients tell a header that they cannot send."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    if key.strip() != "open sesame":
+        with pytest.raises(UserError, match="key in the environment variable OPENAI_API_KEY holds") as error:
+            sampled(servers[:1], 1)
+        assert key not in str(error.value)
+        return
+    servers[0].key = "open sesame"
+    assert len(sampled(servers[:1], 1)) == 1
+    servers[0].error = "you sent Bearer open sesame, \n" + "which " * 999
+    for status in (400, 404, 429, 500):
+        servers[0].refuse = [status]
+        with pytest.raises(UserError, match=r"you sent Bearer \*\*\*, which") as error:
+            sampled(servers[:1], 1)
+        assert "sesame" not in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 700
+    servers[0].refuse = [503] * 9
+    assert len(sampled(servers[:2], 2)) == 2 and "sesame" not in capsys.readouterr().err
+
+
+def test_a_server_that_asks_for_a_longer_wait_than_we_take_is_told_of(servers):
+    servers[0].refuse, servers[0].retry_after = [429], 3600
+    with pytest.raises(UserError, match="it asks to wait, Retry-After: 3600"):
+        sampled(servers[:1], 1, ServerSettings(retries=2))
+    assert len(servers[0].asked) == 1
 
 
 def test_a_server_is_waited_for_as_long_as_it_asks(servers, monkeypatch):
@@ -168,6 +264,9 @@ def test_a_server_is_waited_for_as_long_as_it_asks(servers, monkeypatch):
     monkeypatch.setattr(BaseClient, "_calculate_retry_timeout", lambda *args: waited.append(own(*args)) or 0.0)
     servers[0].refuse, servers[0].retry_after = [429, 503], 7
     assert len(sampled(servers[:1], 1, ServerSettings(retries=2))) == 1 and waited == [7, 7]
+    in_a_minute = email.utils.formatdate(time.time() + 60, usegmt=True)
+    servers[0].refuse, servers[0].retry_after = [429], in_a_minute
+    assert len(sampled(servers[:1], 1, ServerSettings(retries=1))) == 1 and 0 < waited.pop() <= 60
     servers[0].refuse, servers[0].retry_after = [429, 503, 503], None
     assert len(sampled(servers[:1], 1, ServerSettings(retries=3))) == 1
     assert waited[2] < waited[3] < waited[4]

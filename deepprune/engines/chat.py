@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -17,10 +18,11 @@ from deepprune.base.errors import UserError
 from deepprune.base.tasks import cancel
 from deepprune.data import reasoning
 from deepprune.data.sampling import NEUTRAL, Sampling
-from deepprune.engines.servers import NO_MODELS, Fleet, Server, ServerSettings, passing
+from deepprune.engines.servers import NO_ANSWER, Fleet, Server, ServerLost, ServerSettings, check_one_model, passing
 
 Key = TypeVar("Key")
 GO_ON = ". What was finished is on disk: run the same command again to continue"
+UNLISTED = (404, 405)  # of servers that list no models: --served-model is believed
 TAKE_ALL = ("vllm", "sglang")  # take every parameter, and fill what is left out from the model's generation_config
 
 
@@ -74,11 +76,12 @@ class ChatServers:
             self.clients[server] = server.client(openai.AsyncOpenAI)
             try:
                 server.choose(await self.clients[server].models.list())
-            except (openai.APIError, *NO_MODELS) as error:
-                self.fleet.go_on_without(server, server.lost(error), GO_ON)
-        names = {server.served for server in self.fleet.servers}
-        if len(names) > 1:
-            raise UserError(f"the servers offer different models ({', '.join(sorted(names))}): give --served-model")
+            except (openai.APIError, *NO_ANSWER) as error:
+                if getattr(error, "status_code", None) in UNLISTED and server.settings.served_model:
+                    server.served = server.settings.served_model
+                else:
+                    self.fleet.go_on_without(server, server.lost(error), GO_ON)
+        check_one_model(self.fleet.servers)
 
     async def close(self) -> None:
         for client in self.clients.values():
@@ -105,14 +108,19 @@ class ChatServers:
                 reply = await self.clients[server].chat.completions.create(
                     model=server.served, messages=request.messages, extra_body=self.body(server, request)
                 )
-                return reply_of(reply, server)
+                return reply_of(server.checked(reply), server)
             except openai.APIError as error:
                 refused = server.lost(error)
                 if not passing(error) and getattr(error, "status_code", None) in (400, 422):
-                    refused = UserError(
-                        f"{refused} (--request-args NAME=null leaves a field out that it does not know)"
-                    )
+                    hint = "--request-args NAME=null leaves a field out that it does not know"
+                    alone = "--confidence-top-k 0 asks for no log-probabilities, " if self.top else ""
+                    refused = UserError(f"{refused} ({alone}{hint})")
                 self.fleet.go_on_without(server, refused, GO_ON)
+            except ServerLost as error:
+                self.fleet.go_on_without(server, error, GO_ON)
+            except NO_ANSWER as error:
+                lost = ServerLost(f"{server.shown}: answered what is no completion: {server.told(error)}")
+                self.fleet.go_on_without(server, lost, GO_ON)
             finally:
                 self.fleet.give(server)
 
@@ -136,14 +144,45 @@ class ChatServers:
 
 
 def reply_of(reply: Any, server: Server) -> Reply:
-    """What a chat completion holds. Raises UserError if it holds no answer, or no count of its tokens."""
+    """What a chat completion holds.
+
+    Raises UserError if it holds no answer, no count of its tokens, or a text of a form that we do not know.
+    """
     choice = reply.choices[0] if reply.choices else None
-    if choice is None or reply.usage is None or not reply.usage.completion_tokens:
+    message, tokens = getattr(choice, "message", None), getattr(reply.usage, "completion_tokens", None)
+    counted = isinstance(tokens, int | float) and not isinstance(tokens, bool) and tokens == int(tokens)
+    if message is None or not counted or tokens < 0 or (tokens == 0 and message.content):
         raise UserError(f"{server.shown}: answered without a text or without `usage`: its tokens cannot be counted")
-    message = choice.message
     thought = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
-    content = (choice.logprobs.content if choice.logprobs else None) or []
-    text = reasoning.join(thought, message.content) if thought else reasoning.plain(message.content or "")
+    if isinstance(message.content, list):
+        thought, content = in_parts(message.content)
+    else:
+        content = message.content or ""
+    if not isinstance(content, str) or not isinstance(thought, str | None):
+        raise UserError(f"{server.shown}: answered with a text of a form that is not known here")
+    text = reasoning.join(thought, content) if thought else reasoning.plain(content)
     finish = choice.finish_reason if choice.finish_reason in ("stop", "length") else "unknown"
-    logprobs = [[top.logprob for top in token.top_logprobs] for token in content]
-    return Reply(text, reply.usage.completion_tokens, finish, logprobs)
+    return Reply(text, int(tokens), finish, logprobs_of(choice))
+
+
+def in_parts(content: list[Any]) -> tuple[str, str]:
+    """(reasoning, answer) of a content in parts: {type: thinking, thinking: parts or text}, {type: text, text}."""
+    thought, answer = "", ""
+    for part in content:
+        if part.get("type") == "thinking":
+            inner = part["thinking"]
+            thought += inner if isinstance(inner, str) else "".join(in_parts(inner))
+        else:
+            answer += part["text"]
+    return thought, answer
+
+
+def logprobs_of(choice: Any) -> list[list[float]]:
+    """The likeliest tokens' log-probabilities at each token that has them."""
+    tokens = (choice.logprobs.content if choice.logprobs else None) or []
+    likely = ([top.logprob for top in token.top_logprobs or ()] for token in tokens)
+    return [top for top in ([value for value in at if is_finite(value)] for at in likely) if top]
+
+
+def is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -17,7 +17,7 @@ from deepprune.base.errors import UserError
 from deepprune.data import reasoning
 from deepprune.data.sampling import Sampling
 from deepprune.engines import engine, engine_copies, models
-from deepprune.engines.servers import NO_MODELS, Fleet, Server, ServerLost, ServerSettings, broken
+from deepprune.engines.servers import NO_ANSWER, Fleet, Server, ServerLost, ServerSettings, broken, check_one_model
 from deepprune.engines.streams import Chunk, chunk_of, last_tokens
 
 
@@ -174,7 +174,7 @@ class ServerReasoner(Reasoner):
 
         try:
             self.server.choose(await self.client.models.list())
-        except (openai.APIError, *NO_MODELS) as error:
+        except (openai.APIError, *NO_ANSWER) as error:
             raise self.server.lost(error) from error
         await self._check_tokens()
 
@@ -216,16 +216,26 @@ class ServerReasoner(Reasoner):
             refused = self.server.lost(error)
             raise (refused if isinstance(refused, ServerLost) else ReasonerLost(str(refused))) from error
         ended = None
+        has_ids = False
         try:
             async for event in reply:
                 chunk = chunk_of(event)
+                if chunk is None:
+                    continue
                 ended = chunk.finish_reason
+                has_ids |= bool(chunk.token_ids)
+                if chunk.text and not has_ids:
+                    raise ReasonerLost(
+                        f"{self.server.shown}: returns no token ids: live traces need vLLM's return_token_ids"
+                    )
                 yield chunk
                 if stop.is_set() and ended is None:
                     yield await last_tokens(reply)
                     return
         except broken() as error:
-            raise ServerLost(f"{self.server.shown}: the connection broke while generating: {error}") from error
+            raise ServerLost(
+                f"{self.server.shown}: the connection broke while generating: {self.server.told(error)}"
+            ) from error
         finally:
             await reply.close()
         if ended is None:
@@ -270,6 +280,7 @@ class FleetReasoner(Reasoner):
                 await member.open()
             except ServerLost as error:
                 self.fleet.go_on_without(member, error)
+        check_one_model([member.server for member in self.fleet.servers])
 
     async def stream(self, prompt, sampling, max_tokens, stop, top=0):
         tokens: list[int] = []

@@ -8,6 +8,7 @@ under way, and one that is lost is left out; its requests are done by the others
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -20,8 +21,10 @@ from deepprune.base.errors import UserError, without_credentials
 T = TypeVar("T")
 R = TypeVar("R")
 KEY = "OPENAI_API_KEY"
-# What reading a list of models of none, or of no list, raises.
-NO_MODELS = (IndexError, AttributeError, TypeError, ValueError)
+NO_KEY = "none"  # what is sent to servers that want no key
+# What reading an answer raises that is none of OpenAI's API: a page, broken JSON, nothing.
+NO_ANSWER = (LookupError, AttributeError, TypeError, ValueError)
+MOST_SAID = 300  # characters of a server's own words in an error line
 
 
 @dataclasses.dataclass
@@ -65,14 +68,17 @@ class Server:
     def choose(self, offered: Any) -> None:
         """Note which model is asked for, of the answer to a question for all. Raises UserError if it is not offered."""
         try:
-            owners = {model.id: getattr(model, "owned_by", None) for model in offered.data}
-            lengths = {model.id: getattr(model, "max_model_len", None) for model in offered.data}
-            self.served = self.settings.served_model or list(owners)[0]
-        except NO_MODELS as error:
+            models = {model.id: model for model in offered.data}
+            names = ", ".join(models)
+        except NO_ANSWER as error:
             raise UserError(self.refusal(error)) from error
-        if self.served not in owners:
-            raise UserError(f"{self.shown}: offers {', '.join(owners)}, not --served-model {self.served}")
-        self.owner, self.context = owners[self.served], lengths[self.served]
+        if not models:
+            raise UserError(f"{self.shown}: the server offers no model: is one loaded there?")
+        self.served = self.settings.served_model or next(iter(models))
+        if self.served not in models:
+            raise UserError(f"{self.shown}: offers {names}, not --served-model {self.served}")
+        model = models[self.served]
+        self.owner, self.context = getattr(model, "owned_by", None), getattr(model, "max_model_len", None)
 
     def lost(self, error: Exception) -> Exception:
         """What an error of the client is to us: ServerLost if another server may do better, else UserError."""
@@ -83,28 +89,47 @@ class Server:
         import openai
 
         env, status = self.settings.api_key_env, getattr(error, "status_code", None)
-        tries = self.settings.retries + 1
-        tried = f", tried {tries} times" if passing(error) and tries > 1 else ""
+        tries, said = self.settings.retries + 1, self.told(error)
+        tried = f", tried up to {tries} times" if passing(error) and tries > 1 else ""
         if status in (401, 403):
             there = "the one in" if os.environ.get(env) else "put it into"
             rest = " was refused" if os.environ.get(env) else ""
             return f"{self.shown}: the server wants a key (HTTP {status}): {there} the environment variable {env}{rest}"
         if status == 404:
             return (
-                f"{self.shown}: the server has no such model or address (HTTP 404: {error}): "
+                f"{self.shown}: the server has no such model or address (HTTP 404: {said}): "
                 "give the URL as http://HOST:PORT/v1"
             )
         if status == 429:
             return (
-                f"{self.shown}: too many requests for the server (HTTP 429){tried}: send fewer at once, or raise "
-                "--retries"
+                f"{self.shown}: too many requests for the server (HTTP 429: {said}){tried}: send fewer at once, or "
+                "raise --retries"
             )
         if status is not None and status >= 500:
-            return f"{self.shown}: the server failed (HTTP {status}){tried}: {error}: its own log says why"
+            return f"{self.shown}: the server failed (HTTP {status}){tried}: {said}: its own log says why"
         if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
-            return f"{self.shown}: refused a request: {error}"
-        cause = f"{type(error).__name__}: {error.__cause__ or error}"
+            return f"{self.shown}: refused a request: {said}"
+        cause = f"{type(error).__name__}: {said}"
         return f"{self.shown}: no OpenAI-compatible server answers there ({cause}){tried}; start one with `vllm serve`"
+
+    def checked(self, reply: Any) -> Any:
+        """A reply to a request. Raises ServerLost if it is an error (routers answer so) or no reply: a page, null."""
+        error = getattr(reply, "error", None)
+        if error or not hasattr(reply, "choices"):
+            told = self.told(ValueError(error or reply))
+            raise ServerLost(f"{self.shown}: answered {'with an error' if error else 'what is no completion'}: {told}")
+        return reply
+
+    def told(self, error: Exception) -> str:
+        """What an error says, short, on one line and without the key, which servers send back and clients tell."""
+        words, key = " ".join(str(error.__cause__ or error).split()), api_key(self.settings.api_key_env)
+        words = f"{words if key == NO_KEY else words.replace(key, '***'):.{MOST_SAID}}"
+        response = getattr(error, "response", None)
+        if response is None:
+            return words
+        wait = response.headers.get("retry-after")
+        words += f"; it asks to wait, Retry-After: {wait:.40}" if wait else ""
+        return words + (f"; redirected to {response.url}, give its address" if response.history else "")
 
 
 class Fleet(Generic[T]):
@@ -171,8 +196,24 @@ class Fleet(Generic[T]):
 
 
 def api_key(env: str = KEY) -> str:
-    """The servers' key, from an environment variable; servers that want none take any."""
-    return os.environ.get(env) or "none"
+    """The servers' key, from an environment variable; servers that want none take any.
+
+    Raises UserError for one that no header can hold.
+    """
+    key = os.environ.get(env, "").strip() or NO_KEY  # a key that was read from a file ends in its line's end
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"the key in the environment variable {env} holds characters that no key has: copy it again")
+    return key
+
+
+def check_one_model(servers: Sequence[Server]) -> None:
+    """Raise UserError unless the servers of a fleet offer one model."""
+    names = {server.served for server in servers}
+    if len(names) > 1:
+        raise UserError(
+            f"the servers offer different models ({', '.join(sorted(names))}): give --served-model, or serve them "
+            "under one name (vllm serve --served-model-name)"
+        )
 
 
 def passing(error: Exception) -> bool:
@@ -189,4 +230,4 @@ def broken() -> tuple[type[Exception], ...]:
     import httpx2
     import openai
 
-    return openai.APIError, httpx.HTTPError, httpx2.HTTPError
+    return openai.APIError, httpx.HTTPError, httpx2.HTTPError, json.JSONDecodeError

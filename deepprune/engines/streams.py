@@ -27,11 +27,12 @@ class Chunk:
     cached: int | None = None
 
 
-def chunk_of(event) -> Chunk:
-    """What one event of a completions stream brings."""
-    if not event.choices:
-        return Chunk("", [])
-    part = event.choices[0]
+def chunk_of(event) -> Chunk | None:
+    """What one event of a completions stream brings; None if it is of no trace: a count of the tokens at the end."""
+    choices = getattr(event, "choices", None)
+    if not choices:
+        return None
+    part = choices[0]
     likely = [list(token.values()) for token in (part.logprobs and part.logprobs.top_logprobs) or () if token]
     return Chunk(part.text or "", list(getattr(part, "token_ids", None) or []), part.finish_reason, likely)
 
@@ -50,8 +51,8 @@ async def last_tokens(reply) -> Chunk:
             connection.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(LAST_TOKENS_SECONDS):
                 async for event in reply:
-                    chunk = chunk_of(event)
-                    text += chunk.text
-                    token_ids += chunk.token_ids
-                    ended = chunk.finish_reason or ended
+                    if chunk := chunk_of(event):
+                        text += chunk.text
+                        token_ids += chunk.token_ids
+                        ended = chunk.finish_reason or ended
     return Chunk(text, token_ids, ended)

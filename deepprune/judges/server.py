@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 
 from deepprune.base import console
 from deepprune.base.errors import UserError
-from deepprune.engines.servers import NO_MODELS, Fleet, Server, ServerLost
+from deepprune.engines.servers import NO_ANSWER, Fleet, Server, ServerLost, check_one_model
 from deepprune.judges.interface import NotAJudge, Request, Score
 from deepprune.judges.label_judge import LabelJudge
 from deepprune.judges.pair_prompts import Step
@@ -37,7 +37,10 @@ WHOLE = (
 
 
 def logprobs_of(reply) -> dict[int, float | None]:
-    """Log-probability by token id at the first generated position; NaN arrives as None."""
+    """Log-probability by token id at the first generated position; NaN arrives as None.
+
+    Raises one of NO_ANSWER if the reply holds none.
+    """
     return {
         int(name.removeprefix("token_id:")): value for name, value in reply.choices[0].logprobs.top_logprobs[0].items()
     }
@@ -89,8 +92,9 @@ class ServerJudge(LabelJudge):
         for server, client in self.clients.items():
             try:
                 server.choose(client.models.list())
-            except (openai.APIError, *NO_MODELS) as error:
+            except (openai.APIError, *NO_ANSWER) as error:
                 self.fleet.go_on_without(server, server.lost(error))
+        check_one_model(self.fleet.servers)
 
     @property
     def context(self) -> int | None:
@@ -134,14 +138,19 @@ class ServerJudge(LabelJudge):
         p_same, mass = self.prompts.judged(at)
         return Score(p_same, self.prompts.read(ids), cached, label_mass=mass)
 
-    def _ask(self, server: Server, ids: list[int], more: Mapping, logprobs: int):
-        """The server's reply to a prompt. Raises ServerLost, and UserError for what it refuses."""
+    def _ask(
+        self, server: Server, ids: list[int], more: Mapping, logprobs: int
+    ) -> tuple[dict[int, float | None], object]:
+        """(log-probability by token id, the reply) to a prompt.
+
+        Raises ServerLost, UserError for what the server refuses, and NotAJudge if it knows no token ids.
+        """
         import openai
 
         # What the server would take from the model's generation_config otherwise.
         plain = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "return_tokens_as_token_ids": True}
         try:
-            return self.clients[server].completions.create(
+            reply = self.clients[server].completions.create(
                 model=server.served,
                 prompt=ids,
                 max_tokens=1,
@@ -152,12 +161,20 @@ class ServerJudge(LabelJudge):
             )
         except openai.APIError as error:
             raise server.lost(error) from error
+        except NO_ANSWER as error:
+            raise ServerLost(f"{server.shown}: answered what is no completion: {server.told(error)}") from error
+        server.checked(reply)
+        try:
+            return logprobs_of(reply), reply
+        except NO_ANSWER as error:
+            raise NotAJudge(
+                f"{server.shown} returns no log-probabilities by token id: a judge needs a vLLM server (0.20 or later)"
+            ) from error
 
     def _label_logprobs(self, server: Server, ids: list[int], step: Step) -> tuple[dict[int, float], object]:
         """(log-probability of each token that a label goes on with, the reply). Raises NotAJudge unless each is one."""
         tokens = self.prompts.steps[step]
-        reply = self._ask(server, [*ids, *step], {"logprob_token_ids": tokens}, len(tokens))
-        at = logprobs_of(reply)
+        at, reply = self._ask(server, [*ids, *step], {"logprob_token_ids": tokens}, len(tokens))
         for token in tokens:
             text, value = self.tokenizer.decode([token]), at.get(token, -math.inf)
             if token not in at:
@@ -179,7 +196,7 @@ class ServerJudge(LabelJudge):
         """
         ids = self.ids(r)
         labels = self._label_logprobs(server, ids, ())[0]
-        top = logprobs_of(self._ask(server, ids, {}, TOP))
+        top, _ = self._ask(server, ids, {}, TOP)
         if any(value is None or value != value for value in top.values()):
             raise NotAJudge(
                 f"{server.shown} returns log-probabilities that are not numbers: its weights are not finite"
@@ -195,7 +212,10 @@ class ServerJudge(LabelJudge):
             )
 
     def _rather(self, request):
-        top = logprobs_of(self.fleet.run(lambda server: self._ask(server, self.ids(request), {}, TOP)))
+        try:
+            top, _ = self.fleet.run(lambda server: self._ask(server, self.ids(request), {}, TOP))
+        except ServerLost:  # what it would rather answer is not known then
+            return []
         likely = sorted(top.items(), key=lambda item: -item[1])[:TOP]
         return [(self.tokenizer.decode([token]), math.exp(value)) for token, value in likely]
 

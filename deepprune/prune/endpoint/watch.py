@@ -14,7 +14,7 @@ from typing import Any
 from deepprune.base import console
 from deepprune.base.errors import UserError, without_credentials
 from deepprune.engines.reasoners import EngineReasoner, FleetReasoner, Reasoner, ReasonerLost
-from deepprune.engines.servers import NO_MODELS, Server
+from deepprune.engines.servers import NO_ANSWER, Server
 from deepprune.judges import Judge, Request
 from deepprune.judges.server import ServerJudge
 from deepprune.prune.answerer import Answerer
@@ -137,7 +137,7 @@ def take_back(judge: ServerJudge, server: Server) -> None:
     before = server.served
     try:
         server.choose(judge.clients[server].models.list())
-    except (openai.APIError, *NO_MODELS) as error:
+    except (openai.APIError, *NO_ANSWER) as error:
         raise server.lost(error) from error
     same_model(server, before)
     judge.checked = False  # its weights may be others
