@@ -160,8 +160,8 @@ def load_script(path: str):
     return script
 
 
-LONGEST = """test_pipeline test_live_server test_train_judge test_judges test_live_vs_consensus test_notebooks
-test_kill_and_resume test_errors test_compare_methods""".split()
+LONGEST = """test_pipeline test_live_server test_train_judge test_judges test_notebooks test_kill_and_resume test_errors
+test_compare_methods""".split()
 
 
 def pytest_collection_modifyitems(items):

@@ -237,7 +237,7 @@ OUT_OF_RANGE = {
     "SimulateSettings": "--aurocs 0.4 | --shared 1",
     "LivePruneSettings": "--retries -1 | --timeout 0 | --judge-memory 1.1 | --questions 0",
     "CostSettings": "--n 4 0",
-    "SpeedSettings": "--count -1",
+    "LoadSettings": "--clients 0",
 }
 
 

@@ -5,7 +5,6 @@ import random
 
 import pytest
 import toys
-from conftest import load_script
 from small_runs import compared, prune, reported, run, write_sixteen
 
 from deepprune import judges
@@ -169,28 +168,3 @@ def test_a_context_of_a_million_is_no_size(name, size):
 def test_no_size_is_no_cost_of_nothing():
     assert costs.equivalent_tokens(100, 0, 0, None) == 0 and costs.equivalent_tokens(100, 20, 1.0, 2.0) == 40
     assert costs.equivalent_tokens(100, 0, None, 1e9) is None and costs.equivalent_tokens(100, 0, 1e9, None) is None
-
-
-def test_live_against_consensus_with_a_judge_of_unknown_size_is_unknown():
-    script = load_script("benchmarks/live_vs_consensus.py")
-    question = {
-        "problem_id": "p",
-        "correct": True,
-        "judge_tokens": 100,
-        "judge_cached_tokens": 20,
-        "sequential_tokens": 5,
-    }
-    runs = [
-        {
-            "way": way,
-            "seconds": 1.0,
-            "engine_tokens": 9,
-            "questions": [question | {"tokens": tokens, "problem_id": f"p{i}"} for i in range(2)],
-        }
-        for way, tokens in zip(script.WAYS, (200, 100), strict=True)
-    ]
-    counted = "token reduction, judge counted"
-    assert script.summary(runs, 5e8, 1e9)["ratios"][counted][0] == pytest.approx(1 - (100 + 40) / 200)
-    assert script.summary(runs, 0, None)["ratios"][counted][0] == 0.5
-    for sizes in ((None, 1e9), (5e8, None)):
-        assert script.summary(runs, *sizes)["ratios"][counted] is None
