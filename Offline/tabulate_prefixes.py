@@ -72,9 +72,7 @@ def draw(partial: pd.DataFrame, output: str) -> None:
     shown = [judge for judge in judges if judge in largest or not SIZE.fullmatch(judge)][-MOST_LINES:]
     at_cuts = partial[(partial["cut"] != "all") & partial["judge"].isin(shown)]
     for figure, column in FIGURES.items():
-        plotting.save(
-            plotting.against_length(at_cuts, column, f"{column}, {about}; of 30 pairs on"), f"{output}_{figure}.png"
-        )
+        plotting.save(plotting.against_length(at_cuts, column, f"{column}, {about}"), f"{output}_{figure}.png")
     if any(len(points) > 1 for points in curves.values()):
         together = partial[(partial["source"] == "all") & (partial["cut"] == "all")].set_index("judge")
         lines = {

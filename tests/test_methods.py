@@ -1,6 +1,7 @@
 """The comparison of methods: against direct calls, by hand, and where two methods must coincide."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -214,6 +215,19 @@ def test_simulated_judges_are_drawn_by_their_quality():
     assert [axis.get_title() for axis in figures[""].axes if axis.get_title()] == ["judge: trained"]
     figures = methods_figures.of_table(numbers_of(rows[:3]), "title")
     assert list(figures) == ["", "_latency"] and figures[""].axes[0].get_title() == "no judge"
+
+
+def test_figures_drawn_again_are_named_as_the_page_names_the_study(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(methods_figures, "save_all", lambda numbers, title, base: titles.append(title) or [])
+    for page in Path("Online/results").glob("*.md"):
+        if (table := page.with_suffix(".csv")).is_file() and " orders. " in page.read_text():
+            methods_figures.redraw(table)
+            assert page.read_text().startswith(titles[-1] + ", ") and "orders" not in titles[-1]
+    assert "8 problems, n = 64 traces of Qwen/Qwen2.5-Coder-0.5B-Instruct" in titles
+    (tmp_path / "alone.csv").write_text("")
+    with pytest.raises(UserError, match="alone.md: no such file"):
+        methods_figures.redraw(tmp_path / "alone.csv")
 
 
 def test_each_way_to_ask_has_its_way_to_assign():

@@ -21,7 +21,7 @@ def drawn(numbers: pd.DataFrame, summary: pd.DataFrame, what: str) -> Any:
     shares = sorted(points["shared"].unique())
     ends = points[points["auroc"].isin([0.5, 1.0])]  # their noise has no share that could differ
     figure, axes = plt.subplots(
-        2, len(shares), figsize=(4.2 * len(shares), 7.2), sharex=True, squeeze=False, layout="constrained"
+        2, len(shares), figsize=(3 * len(shares) + 0.6, 7), sharex=True, squeeze=False, layout="constrained"
     )
     for column, share in enumerate(shares):
         here = pd.concat([points[points["shared"] == share], ends]).drop_duplicates(["method", "judge", "ratio"])

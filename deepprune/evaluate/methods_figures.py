@@ -1,12 +1,11 @@
 """Figures of the comparison of methods: what accuracy costs, by judge, and from which judge on pruning pays.
 
-python -m deepprune.evaluate.methods_figures Online/results/deep-64.csv   # again, from a table and its manifest
+python -m deepprune.evaluate.methods_figures Online/results/deep-64.csv   # again, from a table and its page
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -122,9 +121,8 @@ def _panel(axis: Any, numbers: pd.DataFrame, judge: str | None, cost: str) -> No
         settings = methods_table.short_settings(best, keys)
         name = f"{best['method']}: {settings}" if settings else best["method"]
         axis.plot(line[cost] / 1000, line["accuracy"], "o-", color=f"C{index}", markersize=3, linewidth=1.2, label=name)
-        axis.plot(
-            best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", markersize=13, markeredgecolor="white", mew=0.5
-        )
+        size = 16 - 2 * index  # each star smaller: none hides another
+        axis.plot(best[cost] / 1000, best["accuracy"], "*", color=f"C{index}", ms=size, mec="white", mew=0.3, zorder=3)
     axis.set(xscale="log", xlabel=COSTS[cost], ylabel="accuracy", title=f"judge: {judge}" if judge else "no judge")
     plain_ticks(axis.xaxis)
     axis.title.set_fontsize(9)
@@ -175,20 +173,20 @@ def by_judge_quality(numbers: pd.DataFrame, title: str) -> Any:
 
 
 def redraw(table: str | Path) -> list[str]:
-    """The figures drawn again from a table NAME.csv and NAME.manifest.json; returns their paths.
+    """The figures drawn again from a table NAME.csv, named as its page NAME.md begins; returns their paths.
 
     Raises UserError where one of the two is missing.
     """
     base = Path(table).with_suffix("")
-    manifest = base.with_name(f"{base.name}.manifest.json")
-    for path in (Path(table), manifest):
+    page = base.with_name(f"{base.name}.md")
+    for path in (Path(table), page):
         if not path.is_file():
             raise UserError(
-                f"{path}: no such file; give the table that Online/compare_methods.py wrote, beside its manifest"
+                f"{path}: no such file; give the table that Online/compare_methods.py wrote, beside its page"
             )
-    numbers, about = methods_table.read(table), json.loads(manifest.read_text())
-    what = f"{base.name}: {about['rows']} problems, n = {numbers['m'].max():.0f} traces"
-    return save_all(numbers, what, base)
+    # The page begins '22 problems, n = 64 traces, 20 orders. ...'; the orders are not the figure's.
+    what = page.read_text().partition(" orders. ")[0].rpartition(", ")[0]
+    return save_all(methods_table.read(table), what, base)
 
 
 @command

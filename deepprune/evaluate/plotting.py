@@ -90,9 +90,10 @@ def reliability(judges: dict[str, tuple[list[dict[str, float]], float]], title: 
     for name, (bins, error) in judges.items():
         x, y = [b["mean_p"] for b in bins], [b["same_share"] for b in bins]
         line = axis.plot(x, y, linewidth=1, label=f"{name}: ECE {error:.3f}")[0]
-        axis.scatter(x, y, s=[8 + b["count"] / 2 for b in bins], color=line.get_color(), alpha=0.7)
+        sizes = [8 + b["count"] / 2 for b in bins]
+        axis.scatter(x, y, s=sizes, color=line.get_color(), alpha=0.7, clip_on=False, zorder=3)
     axis.set(
-        xlabel="mean p_same of the bin",
+        xlabel="mean p_same of the bin (size of a dot: its pairs)",
         ylabel="share of pairs with the same answer",
         title=title,
         xlim=(0, 1),
@@ -107,13 +108,14 @@ def intervals(
     xlabel: str,
     title: str,
     reference: float | None = None,
+    meaning: str = "chance",
     marks: dict[str, float] | None = None,
     colours: Sequence[Any] | None = None,
 ) -> Any:
     """A dot and its interval a row, first row on top; rows: (name, value, low, high).
 
-    reference: a dotted line (chance, say); marks: row name -> the paper's value, a grey cross; colours: rows
-    of one value share a colour.
+    reference: a dotted line, and what it means; marks: row name -> the paper's value, a grey cross; colours: rows of
+    one value share a colour.
     """
     figure, axis = plt.subplots(figsize=(6.4, 0.9 + 0.34 * len(rows)))
     kinds = list(dict.fromkeys(colours or [0]))
@@ -126,7 +128,8 @@ def intervals(
         axis.axvline(reference, linestyle=":", color="grey")
     axis.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
     axis.set_ylim(len(rows) - 0.4, -0.6)  # the first row on top
-    axis.set(xlabel=xlabel + (" (x: the paper's)" if marks else ""), title=title)
+    notes = ["x: the paper's"] * bool(marks) + [f"dotted: {meaning}"] * (reference is not None)
+    axis.set(xlabel=f"{xlabel} ({'; '.join(notes)})" if notes else xlabel, title=title)
     axis.title.set_fontsize(10)
     axis.grid(axis="x", alpha=0.3)
     return figure
@@ -196,7 +199,7 @@ def learning_curve(
     axis.minorticks_off()
     axis.set(xlabel="training pairs (after oversampling)", ylabel="AUROC, 95 % interval over problems", title=title)
     axis.title.set_fontsize(10)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     axis.grid(alpha=0.3)
     return figure
 
@@ -280,11 +283,10 @@ def against_length(numbers: pd.DataFrame, column: str, title: str, reference: fl
         axis.set_title(f"{title}: no point has {least} pairs", fontsize=10)
         axis.axis("off")
         return figure
-    columns = min(4, len(sources))
+    columns = min(2, len(sources))
     rows = -(-len(sources) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.1 * columns, 2.9 * rows + 0.5), squeeze=False, sharey=True, layout="constrained"
-    )
+    size = (4 * columns, 2.2 * rows + 0.7)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axis, source in zip(axes.flat, sources, strict=False):
         of_source = numbers[numbers["source"] == source]
         for index, judge in enumerate(judges):
@@ -312,8 +314,8 @@ def against_length(numbers: pd.DataFrame, column: str, title: str, reference: fl
         axis.axis("off")
     figure.supylabel(column, fontsize=9)
     handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=10)
+    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), fontsize=8, frameon=False)
+    figure.suptitle(f"{title}\npoints of at least {least} pairs", fontsize=10)
     return figure
 
 
@@ -334,7 +336,7 @@ def grouped(numbers: pd.DataFrame, column: str, title: str, reference: float | N
     for border in range(1, len(groups)):
         axis.axhline(border - 0.5, color="grey", linewidth=0.5, alpha=0.5)
     if reference is not None:
-        axis.axvline(reference, linestyle=":", color="grey")
+        axis.axvline(reference, linestyle=":", color="grey", label="chance")
     pairs = numbers.drop_duplicates("group").set_index("group")["pairs"]
     names = [f"{textwrap.fill(str(group).split('/')[-1], 34)}\n({pairs[group]} pairs)" for group in groups]
     axis.set_yticks(range(len(groups)), names, fontsize=8)
