@@ -41,29 +41,16 @@ Groups = dict[str, list[records.Trace]]  # by problem
 
 
 @dataclasses.dataclass
-class PairSettings(CutSettings):
-    problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
-    traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records, split by problem into train and test")
-    test_traces: list[str] = setting([], "trace files for the test side alone (an unseen model's, say)")
+class PairSettings(CutSettings, pairs.PairingSettings):
     data_dir: str = setting("DeepPrune_data", "folder to write under")
     name: str = setting("deepprune_pairs", "name of the data set (files and LLaMA-Factory entry)", is_name=True)
-    tokenizer: str = setting(
-        "Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts (the judge's backbone)"
-    )
     judge_profile: str | None = config.like(
         JudgeSettings, "judge_profile", help="YAML of how the judge will be asked (default: our prompt)"
     )
     other_truncation: bool = config.like(JudgeSettings, "other_truncation")
-    cutoff: int = setting(
-        8192, "longest judge prompt in tokens; longer training pairs are left out and counted", at_least=2
-    )
-    train_pairs_per_problem: int | None = setting(
-        None, "sample so many pairs a training problem (default: all)", at_least=1
-    )
     train_balanced: bool = setting(
         False, "sample as many same as different pairs of a training problem, where it has both"
     )
-    test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)", at_least=1)
     test_traces_per_problem: int | None = setting(
         None, "draw test pairs among so many traces of each problem and reasoner, spread over them", at_least=2
     )
@@ -84,7 +71,6 @@ class PairSettings(CutSettings):
     oversampling: int = setting(
         2, "times a training pair of the minority class is used (1: no oversampling)", at_least=1
     )
-    test_share: float = setting(0.25, "share of each family's problems on the test side", at_least=0, below=1)
     seed: int = config.seed("seed of split, sampling and order")
 
 

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 from deepprune import judges
@@ -26,7 +25,8 @@ from deepprune.base import config, jsonl, records, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
-from deepprune.engines.serving import kill, serve
+from deepprune.engines.servers import metric
+from deepprune.engines.serving import kill, metrics, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "open sesame"
@@ -129,11 +129,7 @@ def compared(settings: FleetSettings) -> dict:
 
 def requests_of(url: str) -> int:
     """Requests that a server has finished, by its own metrics."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    text = urllib.request.urlopen(url.removesuffix("/v1") + "/metrics", timeout=600).read().decode()
-    samples = (s for family in text_string_to_metric_families(text) for s in family.samples)
-    return int(sum(s.value for s in samples if s.name == "vllm:request_success_total"))
+    return metric(metrics(url), "vllm:request_success_total") or 0
 
 
 class kill_when(threading.Thread):

@@ -24,7 +24,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,7 +36,8 @@ from deepprune.base.errors import UserError
 from deepprune.base.stage import command
 from deepprune.base.tasks import together
 from deepprune.engines import models
-from deepprune.engines.serving import answers, free_port, kill, serve
+from deepprune.engines.servers import metric
+from deepprune.engines.serving import answers, free_port, kill, metrics, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 FAKE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -263,9 +263,7 @@ def until_idle(url: str) -> int:
     """Requests that the reasoner's server still has: those of clients that have gone leave it within a second or so."""
     for _ in range(20):
         time.sleep(0.5)
-        text = urllib.request.urlopen(url.removesuffix("/v1") + "/metrics", timeout=60).read().decode()
-        lines = [x for x in text.splitlines() if x.startswith(("vllm:num_requests_running", "vllm:num_requests_wait"))]
-        left = int(sum(float(line.split()[-1]) for line in lines))
+        left = metric(metrics(url), "vllm:num_requests_running", "vllm:num_requests_waiting")
         if not left:
             break
     return left

@@ -28,7 +28,8 @@ from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.records import Problem
 from deepprune.base.stage import command
-from deepprune.data import confidence, reasoning, traces
+from deepprune.data import reasoning, traces
+from deepprune.data.confidence import Windows
 from deepprune.data.sampling import SamplingSettings, check_context
 from deepprune.engines import models
 from deepprune.engines.chat import ChatRequest, ChatServers
@@ -86,11 +87,8 @@ class SampleSettings(SamplingSettings, ServerSettings):
 
     def confidence_of(self, logprobs: Sequence[Sequence[float]]) -> dict | None:
         """A trace's confidence from the log-probabilities of the likeliest at each token; None without any."""
-        top_k = self.confidence_top_k
-        if not top_k or not logprobs:
-            return None
-        tokens = [confidence.token_confidence(sorted(top, reverse=True)[:top_k]) for top in logprobs if top]
-        return confidence.summarise(tokens, top_k, self.confidence_window, self.confidence_stride)
+        windows = Windows(self.confidence_top_k, self.confidence_window, self.confidence_stride)
+        return windows.summarise(windows.of(logprobs)) if self.confidence_top_k else None
 
 
 @command

@@ -12,38 +12,26 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from deepprune.base import config, jsonl, locks
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
+from deepprune.data.pairs import PairingSettings
 from deepprune.evaluate import ablation, study
 
 HERE = Path(__file__).resolve().parent.parent
 
 
 @dataclasses.dataclass
-class AblationSettings:
-    problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
-    traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records, split by problem into train and test")
-    test_traces: list[str] = setting([], "trace files for the test side alone (an unseen model's, say)")
+class AblationSettings(PairingSettings):
     output: str = setting("results/ablation", "folder to write under")
     recipe: str = setting("Offline/SmolLM2_lora_cpu.yaml", "training recipe of every judge")
     train_with: list[str] = setting([], "key=value overrides of the training recipe")
     words_k: int = setting(25, "reasoning words of the truncation by words", at_least=1)
     tokens_k: int = setting(500, "tokens of the truncation by tokens", at_least=1)
-    tokenizer: str = setting(
-        "Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts (the judge's backbone)"
-    )
-    cutoff: int = setting(
-        8192, "longest judge prompt in tokens; longer training pairs are left out and counted", at_least=2
-    )
-    train_pairs_per_problem: int | None = setting(
-        None, "sample so many pairs a training problem (default: all)", at_least=1
-    )
-    test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)", at_least=1)
     oversampling: int = setting(2, "factor of the oversampled cells", at_least=1)
-    test_share: float = setting(0.25, "share of each family's problems on the test side", at_least=0, below=1)
     max_model_len: int | None = setting(
         None, "context length of the judge in tokens (default: the model's)", at_least=2
     )
@@ -73,21 +61,9 @@ def main() -> None:
             f"use_focal_loss={str(cell.loss == 'focal').lower()}",
             *settings.train_with,
         )
-        length = ["--max-model-len", settings.max_model_len] if settings.max_model_len else []
-        stage(
-            "Offline/test_model_performance_parallel.py",
-            "--model",
-            judge,
-            "--pairs",
-            ablation.pairs_file(root, cell),
-            "--output",
-            scores,
-            "--resamples",
-            settings.resamples,
-            "--seed",
-            settings.seed,
-            *length,
-        )
+        files = {"model": judge, "pairs": ablation.pairs_file(root, cell), "output": scores}
+        given = {name: getattr(settings, name) for name in ("resamples", "seed", "max_model_len")}
+        stage("Offline/test_model_performance_parallel.py", **files, **given)
     table = ablation.table(root, resamples=settings.resamples, seed=settings.seed)
     jsonl.write_text(root / "ablation.csv", table.to_csv(index=False))
     print(study.readable(table).to_string(index=False))
@@ -97,42 +73,29 @@ def main() -> None:
 def build_pairs(settings: AblationSettings, root: Path, name: str, truncation: str, oversampled: bool) -> None:
     """Stage 02 for one data set of the grid."""
     print(f"\n== pairs {name}", flush=True)
-    limits = []
-    for option in ("train_pairs_per_problem", "test_pairs_per_problem"):
-        if getattr(settings, option):
-            limits += ["--" + option.replace("_", "-"), getattr(settings, option)]
     stage(
         "Offline/build_pair_dataset.py",
-        "--problems",
-        *settings.problems,
-        "--traces",
-        *settings.traces,
-        *(["--test-traces", *settings.test_traces] if settings.test_traces else []),
-        "--data-dir",
-        root / "data",
-        "--name",
-        name,
-        "--truncation",
-        truncation,
-        "--truncation-k",
-        settings.words_k if truncation == "words" else settings.tokens_k,
-        "--tokenizer",
-        settings.tokenizer,
-        "--cutoff",
-        settings.cutoff,
-        "--oversampling",
-        settings.oversampling if oversampled else 1,
-        "--test-share",
-        settings.test_share,
-        "--seed",
-        settings.seed,
-        *limits,
+        data_dir=root / "data",
+        name=name,
+        truncation=truncation,
+        truncation_k=settings.words_k if truncation == "words" else settings.tokens_k,
+        oversampling=settings.oversampling if oversampled else 1,
+        seed=settings.seed,
+        **{field.name: getattr(settings, field.name) for field in dataclasses.fields(PairingSettings)},
     )
 
 
-def stage(script: str, *arguments) -> None:
-    """Run a stage in a process of its own. Raises UserError if it fails."""
-    done = subprocess.run([sys.executable, str(HERE / script), *map(str, arguments)])
+def stage(script: str, *words: str, **options: Any) -> None:
+    """Run a stage in a process of its own: a_name=value is given as --a-name value, None and [] are left out.
+
+    Raises UserError if it fails.
+    """
+    command = [sys.executable, str(HERE / script), *words]
+    for name, value in options.items():
+        if value not in (None, []):
+            values = value if isinstance(value, list) else [value]
+            command += [f"--{name.replace('_', '-')}", *map(str, values)]
+    done = subprocess.run(command)
     if done.returncode:
         raise UserError(
             f"{script} failed (exit {done.returncode}); its message stands above. Run the same command to go on"

@@ -4,7 +4,9 @@ import contextlib
 import socket
 import threading
 import time
-import urllib.request
+
+from deepprune.engines.servers import metric
+from deepprune.engines.serving import metrics
 
 
 def until(condition, seconds=1800):
@@ -56,9 +58,4 @@ class Relay:
 
 def is_idle(server) -> bool:
     """Whether the server has no request, by its own metrics."""
-    text = urllib.request.urlopen(server[0].removesuffix("/v1") + "/metrics", timeout=600).read().decode()
-    return not sum(
-        float(x.split()[-1])
-        for x in text.splitlines()
-        if x.startswith(("vllm:num_requests_running{", "vllm:num_requests_waiting{"))
-    )
+    return metric(metrics(server[0]), "vllm:num_requests_running", "vllm:num_requests_waiting") == 0

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -163,7 +164,12 @@ def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkey
     """Which commands, with which options; the stages themselves have their own tests."""
     script = load_script("scripts/run_ablation.py")
     ran = []
-    monkeypatch.setattr(script, "stage", lambda name, *arguments: ran.append((name, [str(a) for a in arguments])))
+
+    def run(command):
+        ran.append(command[1:])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=run))
     monkeypatch.setattr(
         script.ablation, "table", lambda *a, **k: study.table(study.frame(pairs_file, {"x": scores}), resamples=5)
     )
@@ -171,44 +177,32 @@ def test_the_grid_script_runs_each_stage_with_the_cells_choices(tmp_path, monkey
     pairs_file, scores = tmp_path / "p.jsonl", tmp_path / "s.jsonl"
     records.write(pairs_file, pair_records)
     write_scores(scores, pair_records, 0, 0.3)
-    arguments = [
-        "run_ablation.py",
-        "--problems",
-        "p",
-        "--traces",
-        "t",
-        "--output",
-        str(tmp_path / "out"),
-        "--words-k",
-        "3",
-        "--tokens-k",
-        "70",
-        "--oversampling",
-        "3",
-        "--train-with",
-        "bf16=true",
-    ]
+    words = "--problems p q --traces t --words-k 3 --tokens-k 70 --oversampling 3 --train-with bf16=true --output"
+    arguments = ["run_ablation.py", *words.split(), str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", arguments)
     script.main()
-    builds = [dict(zip(a[::2], a[1::2], strict=True)) for name, a in ran if name.startswith("Offline/build")]
-    chosen = {(b["--truncation"], b["--truncation-k"], b["--oversampling"]) for b in builds}
+    builds = [options_of(words) for script, *words in ran if script.endswith("build_pair_dataset.py")]
+    assert all(b["problems"] == "p q" and b["seed"] == "0" and "test-traces" not in b for b in builds)
+    chosen = {(b["truncation"], b["truncation-k"], b["oversampling"]) for b in builds}
     assert chosen == {("words", "3", "1"), ("words", "3", "3"), ("tokens", "70", "1"), ("tokens", "70", "3")}
-    trained = [a for name, a in ran if name.startswith("LLaMA-Factory")]
-    assert len(trained) == 8 and len({tuple(a) for a in trained}) == 8
+    trained = [words for script, *words in ran if script.endswith("train.py")]
+    assert len(trained) == 8 and len({tuple(words) for words in trained}) == 8
     assert sum("use_focal_loss=true" in a for a in trained) == 4 and all("bf16=true" in a for a in trained)
-    data = {b["--name"]: b for b in builds}
-    for name, a in ran:
-        if name.startswith("Offline/test_model"):
-            options = dict(zip(a[::2], a[1::2], strict=True))
-            cell = next(c for c in ablation.GRID if options["--model"].endswith("/" + c.name))
-            assert (
-                options["--pairs"].endswith(f"/{cell.data}.jsonl")
-                and data[cell.data]["--truncation"] == cell.truncation
-            )
+    truncations = {b["name"]: b["truncation"] for b in builds}
+    scored = [options_of(words) for script, *words in ran if script.endswith("test_model_performance_parallel.py")]
+    assert len(scored) == 8 and all("max-model-len" not in options for options in scored)
+    for options in scored:
+        cell = next(c for c in ablation.GRID if options["model"].endswith("/" + c.name))
+        assert options["pairs"].endswith(f"/{cell.data}.jsonl") and truncations[cell.data] == cell.truncation
     ran.clear()
     monkeypatch.setattr(sys, "argv", [*arguments, "--only-pairs"])
     script.main()
-    assert len(ran) == 4 and all(name.startswith("Offline/build") for name, _ in ran)
+    assert len(ran) == 4 and all(script.endswith("build_pair_dataset.py") for script, *_ in ran)
+
+
+def options_of(words):
+    """Option -> its words, of a command."""
+    return {name: value for name, _, value in (part.partition(" ") for part in " ".join(words)[2:].split(" --"))}
 
 
 def test_scores_are_tabulated_by_how_much_of_the_traces_was_seen(folder, tmp_path):

@@ -63,20 +63,6 @@ def accuracy(labels: Sequence[int], scores: Sequence[float], threshold: float = 
     return float(right.mean()) if right.size else float("nan")
 
 
-def within_problem_auroc(labels: Sequence[int], scores: Sequence[float], problems: Sequence[Hashable]) -> float:
-    """Mean over problems (with both classes) of the AUROC inside the problem; nan when no problem has both.
-
-    The pooled AUROC can come from telling easy problems from hard ones; this one cannot.
-    """
-    labels, scores = np.asarray(labels), _finite(scores)
-    groups: dict[Hashable, list[int]] = {}
-    for i, problem in enumerate(problems):
-        groups.setdefault(problem, []).append(i)
-    values = [auroc(labels[g], scores[g]) for g in groups.values()]
-    values = [v for v in values if not np.isnan(v)]
-    return float(np.mean(values)) if values else float("nan")
-
-
 def reliability(labels: Sequence[int], scores: Sequence[float], bins: int = 10) -> list[dict[str, float]]:
     """Equal-width bins of p_same that hold a pair: {"mean_p", "same_share", "count"}, lowest bin first."""
     y, p = np.asarray(labels), _finite(scores)
@@ -238,7 +224,8 @@ def judge_table(
     """
     y, p, g = np.asarray(labels), _finite(scores), np.asarray(problems, dtype=object)
 
-    # The mean over resampled problems of each one's own AUROC: a row stands for its share of its problem.
+    # The mean over resampled problems of each one's own AUROC: a row stands for its share of its problem. The pooled
+    # AUROC can come from telling easy problems from hard ones; this one cannot.
     groups = {x: np.flatnonzero(g == x) for x in dict.fromkeys(g)}
     own, share = np.empty(len(g)), np.empty(len(g))
     for rows in groups.values():

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import random
 from collections.abc import Iterable, Sequence
 
+from deepprune.base import config
+from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.questions import normalised_question, question_without_numbers, question_words
 from deepprune.base.records import Pair, Problem, Trace, content_hash
 from deepprune.data import answers
 from deepprune.data.traces import refuse_answer_only
 from deepprune.data.truncation import Truncation
+
+
+@dataclasses.dataclass
+class PairingSettings:
+    """Of the scripts that make training and test pairs of traces."""
+
+    problems: list[str] = setting(config.REQUIRED, "JSONL files of Problem records")
+    traces: list[str] = setting(config.REQUIRED, "JSONL files of Trace records, split by problem into train and test")
+    test_traces: list[str] = setting([], "trace files for the test side alone (an unseen model's, say)")
+    tokenizer: str = setting(
+        "Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts (the judge's backbone)"
+    )
+    cutoff: int = setting(
+        8192, "longest judge prompt in tokens; longer training pairs are left out and counted", at_least=2
+    )
+    train_pairs_per_problem: int | None = setting(
+        None, "sample so many pairs a training problem (default: all)", at_least=1
+    )
+    test_pairs_per_problem: int | None = setting(None, "sample so many pairs a test problem (default: all)", at_least=1)
+    test_share: float = setting(0.25, "share of each family's problems on the test side", at_least=0, below=1)
 
 
 def pair_id(trace_a: str, trace_b: str, truncation: dict) -> str:

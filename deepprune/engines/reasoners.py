@@ -17,7 +17,16 @@ from deepprune.base.errors import UserError
 from deepprune.data import reasoning
 from deepprune.data.sampling import Sampling
 from deepprune.engines import engine, engine_copies, models
-from deepprune.engines.servers import NO_ANSWER, Fleet, Server, ServerLost, ServerSettings, broken, check_one_model
+from deepprune.engines.servers import (
+    NO_ANSWER,
+    Fleet,
+    Server,
+    ServerLost,
+    ServerSettings,
+    broken,
+    check_one_model,
+    metric,
+)
 from deepprune.engines.streams import Chunk, chunk_of, last_tokens
 
 
@@ -244,18 +253,14 @@ class ServerReasoner(Reasoner):
             )
 
     async def _metric(self, *names: str) -> int | None:
-        """The sum of the samples of these names in the server's metrics; None unless each is there."""
+        """See servers.metric; None where the server has no metrics."""
         import httpx
-        from prometheus_client.parser import text_string_to_metric_families
 
         try:
             async with httpx.AsyncClient(timeout=10, headers=self.server.headers) as client:
-                text = (await client.get(f"{self.server.root}/metrics")).text
-            families = list(text_string_to_metric_families(text))
+                return metric((await client.get(f"{self.server.root}/metrics")).text, *names)
         except (httpx.HTTPError, ValueError):
             return None
-        samples = [s for family in families for s in family.samples if s.name in names]
-        return int(sum(s.value for s in samples)) if {s.name for s in samples} == set(names) else None
 
     async def generated(self) -> int | None:
         return await self._metric("vllm:generation_tokens_total")

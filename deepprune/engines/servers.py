@@ -216,6 +216,18 @@ def check_one_model(servers: Sequence[Server]) -> None:
         )
 
 
+def metric(text: str, *names: str) -> int | None:
+    """The sum of the samples of these names in a server's /metrics; None unless each is there.
+
+    Raises ValueError for a text that is none.
+    """
+    from prometheus_client.parser import text_string_to_metric_families
+
+    families = text_string_to_metric_families(text)
+    samples = [sample for family in families for sample in family.samples if sample.name in names]
+    return int(sum(s.value for s in samples)) if {s.name for s in samples} == set(names) else None
+
+
 def passing(error: Exception) -> bool:
     """Whether an error is a server's that is lost or too busy, after all retries: another one may do better."""
     import openai

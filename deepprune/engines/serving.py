@@ -66,6 +66,11 @@ def answers(url: str) -> bool:
     return False
 
 
+def metrics(url: str) -> str:
+    """What a server says of itself; url: as `serve` gives it."""
+    return urllib.request.urlopen(url.removesuffix("/v1") + "/metrics", timeout=600).read().decode()
+
+
 def kill(process: subprocess.Popen) -> None:
     """Kill a server at once, as a machine that breaks down would."""
     if process.poll() is None:

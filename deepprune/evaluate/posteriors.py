@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from deepprune.judges.calibration import Calibration, Noise
-from deepprune.prune import shares
+from deepprune.prune import clustering, shares
 from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.posterior import PosteriorSettings
 from deepprune.prune.replay import Played, Recorded, replay
@@ -34,7 +33,7 @@ def played(recorded: Recorded, scores: Sequence[Sequence[float]], tried: Iterabl
     for settings in tried:
         title = f"m0 {settings.m0}, b {settings.b}, {settings.threshold:g}"
         method = METHODS["posterior"].start(len(recorded.labels), settings, lead=lead)
-        yield title, *_asking(method, recorded, scores)
+        yield title, *clustering.on_table(replay(method, recorded), scores)
 
 
 def usual(thresholds: Sequence[float], calibration: Calibration | None) -> list[PosteriorSettings]:
@@ -42,16 +41,3 @@ def usual(thresholds: Sequence[float], calibration: Calibration | None) -> list[
     if calibration is None:
         return []
     return [PosteriorSettings(b=b, threshold=t, calibration=calibration) for b in (1, 2) for t in thresholds]
-
-
-def _asking(method: Any, recorded: Recorded, scores: Sequence[Sequence[float]]) -> tuple[Played, list[list[int]]]:
-    running, reply = replay(method, recorded), None
-    asked: list[list[int]] = [[] for _ in recorded.labels]
-    while True:
-        try:
-            pairs = running.send(reply)
-        except StopIteration as stop:
-            return stop.value, asked
-        for member, new in pairs:
-            asked[new].append(member)
-        reply = [scores[member][new] for member, new in pairs]

@@ -138,17 +138,5 @@ def cluster(
 ) -> Clustered:
     """`clustering.greedy` on a table of scores; scores[member][new]."""
     table = scores.tolist() if isinstance(scores, np.ndarray) else scores
-    n = len(table)
-    asked: list[list[int]] = [[] for _ in range(n)]
-    running = clustering.greedy(n, settings, key)
-    reply = None
-    while True:
-        try:
-            pairs = running.send(reply)
-        except StopIteration as stop:
-            clusters = stop.value
-            break
-        new = pairs[0][1]
-        asked[new] += [member for member, _ in pairs]
-        reply = [table[member][new] for member, _ in pairs]
-    return Clustered(finishing.placed_of(clusters, n), asked)
+    clusters, asked = clustering.on_table(clustering.greedy(len(table), settings, key), table)
+    return Clustered(finishing.placed_of(clusters, len(table)), asked)

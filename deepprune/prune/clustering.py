@@ -243,6 +243,23 @@ def _least_answers(low: float, high: float, level: float, size: int) -> int:
     return max(1, math.ceil(min(high - level, level - low) * size - 1e-6))
 
 
+def on_table(running: Generator[Pairs, Sequence[float], Any], scores: Sequence[Sequence[float]]) -> tuple[Any, list]:
+    """Drive one generator, its pairs answered from a table: scores[member][new], p_same.
+
+    Returns (what it returned, asked). asked[new]: the members that a trace was compared with, in the order of asking.
+    """
+    asked: list[list[int]] = [[] for _ in scores]
+    reply = None
+    while True:
+        try:
+            pairs = running.send(reply)
+        except StopIteration as stop:
+            return stop.value, asked
+        for member, new in pairs:
+            asked[new].append(member)
+        reply = [scores[member][new] for member, new in pairs]
+
+
 def lockstep(
     runs: dict[Hashable, Generator[Pairs, Sequence[float], Any]],
     score: Callable[[list[tuple[Hashable, int, int]]], Sequence[float]],

@@ -58,31 +58,17 @@ class RuleSettings(CutSettings):
     def cluster_rule(self) -> ClusterSettings:
         """Raises UserError for values that make no sense."""
         return ClusterSettings(
-            self.tau,
-            self.k,
-            self.k1,
-            self.overflow,
-            self.similarity,
-            self.assign,
-            self.asks,
-            self.surety,
-            self.seed,
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(ClusterSettings)}
         )
 
     def finish_rule(self) -> FinishSettings:
         """Raises UserError for values that make no sense."""
-        return FinishSettings(
-            self.finish,
-            self.k2,
-            self.k3,
-            self.largest,
-            self.per_cluster,
-            self.threshold,
-            self.trust,
-            self.finish_batch,
-            self.start,
-            self.seed,
-        )
+        named = {
+            "rule": "finish",
+            "batch": "finish_batch",
+        }  # of a finish rule's settings, those with a longer name here
+        names = [field.name for field in dataclasses.fields(FinishSettings)]
+        return FinishSettings(**{name: getattr(self, named.get(name, name)) for name in names})
 
 
 def recorded(cluster: ClusterSettings, finish: FinishSettings, cut: Truncation, n: int, order: str) -> dict:
