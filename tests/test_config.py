@@ -2,6 +2,7 @@ import dataclasses
 import importlib
 import importlib.util
 import pkgutil
+import re
 import typing
 
 import pytest
@@ -272,3 +273,10 @@ def test_traces_fit_in_the_context_that_was_asked_for():
     check_context(100, 200)
     with pytest.raises(UserError, match="--max-tokens 200 and a prompt do not fit in --max-model-len 200"):
         check_context(200, 200)
+
+
+def test_every_section_that_a_script_reads_may_stand_in_a_recipe():
+    folders = ("scripts", "Preliminaries", "Offline", "Online", "LLaMA-Factory", "benchmarks")
+    text = "".join(path.read_text() for folder in folders for path in (ROOT / folder).glob("*.py"))
+    read = set(re.findall(r'config\.parse(?:_runs)?\(\s*\w+,\s*"(\w+)"', text))
+    assert len(read) > 10 and read <= set(config.SECTIONS)

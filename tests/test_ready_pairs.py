@@ -4,6 +4,8 @@ import dataclasses
 import json
 import random
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small_runs import run
 
@@ -92,7 +94,8 @@ def test_texts_may_hold_anything(tmp_path):
 @pytest.mark.parametrize(
     ("label", "labels", "number"),
     [(1, None, 1), (0.0, None, 0), (True, None, 1), ("Identical", None, 1), ("not identical", None, 0),
-     ("dup", ("other", "dup"), 1), (1, ("1", "0"), 0)],
+     ("1.0", None, 1), ("0.0", None, 0), (" IDENTICAL\n", None, 1), ("FALSE", None, 0), ("dup", ("other", "dup"), 1),
+     (1, ("1", "0"), 0), (1.0, ("1", "0"), 0), ("A", ("a", "A"), 1), ("a", ("a", "A"), 0)],
 )  # fmt: skip
 def test_labels_of_all_forms(tmp_path, label, labels, number):
     path = write(tmp_path / "p.jsonl", [ready(1)[0] | {"y": label}])
@@ -110,6 +113,9 @@ def test_labels_of_all_forms(tmp_path, label, labels, number):
         ([{"system": "Judge."}], "alpaca", r"p\.jsonl:1: its system text is 'Judge\.': not the judge profile's"),
         ([{"conversations": "no"}], "sharegpt", r"p\.jsonl:1: no list of turns in field 'conversations'"),
         ([{"conversations": []}], "sharegpt", r"p\.jsonl:1: 'conversations' should be one question"),
+        ([{"prefix_b": None, "b": None}], "pairs", r"p\.jsonl:1: no prefix_b: field 'b' is null"),
+        ([{"history": [["Why?", "So."]]}], "alpaca", r"p\.jsonl:1: holds 'history' too"),
+        ([{"tools": "[{}]"}], "sharegpt", r"p\.jsonl:1: holds 'tools' too"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, rows, kind, message):
@@ -121,6 +127,37 @@ def test_what_cannot_be_read_is_named(tmp_path, rows, kind, message):
     with pytest.raises(UserError, match=message) as error:
         read(write(tmp_path / "p.jsonl", rows), kind, **(OWN if kind == "pairs" else {}))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("roles", [("Human", "GPT"), ("USER", "Assistant"), ("human", "assistant"), ("user", "model")])
+def test_roles_are_known_however_they_are_written(tmp_path, roles):
+    row = ready(1)[0]
+    path = write(tmp_path / "s.jsonl", [in_sharegpt(row, THEIRS, roles)])
+    assert content(read(path, "sharegpt")[0]) == [(row["question"], row["a"], row["b"], row["y"])]
+
+
+def test_turns_of_a_table_have_the_fields_of_all_and_system_texts_come_first(tmp_path):
+    """Parquet gives each turn all fields, null where it has none."""
+    row, profile = ready(1)[0], dataclasses.replace(THEIRS, system="Judge.")
+    user, answer = in_sharegpt(row, profile)["conversations"]
+    role = {"from": None, "role": "system", "value": None, "content": "Judge."}
+    turns = [role, user | {"role": None, "content": None}, answer | {"role": None, "content": None}]
+    path = tmp_path / "s.parquet"
+    pq.write_table(pa.Table.from_pylist([{"conversations": turns}]), path)
+    assert content(read(path, "sharegpt", profile)[0]) == [(row["question"], row["a"], row["b"], row["y"])]
+    wrong = [[user, role, answer], [answer, user], [role, role, user, answer], [user, answer, user], [user, answer] * 2]
+    for turns in [
+        *wrong,
+        [user, {"from": ["gpt"], "value": "identical"}],
+        [user, {"from": "bot", "value": "identical"}],
+    ]:
+        with pytest.raises(UserError, match=r"p\.jsonl:1: 'conversations' should be one question .* its turns are of"):
+            read(write(tmp_path / "p.jsonl", [{"conversations": turns}]), "sharegpt", profile)
+
+
+def test_a_missing_field_is_named_with_its_option(tmp_path):
+    with pytest.raises(UserError, match="no prefix_a in field 'left' .*name it with --prefix-a-field"):
+        read(write(tmp_path / "p.jsonl", [{"question": "2?", "label": 1}]), prefix_a="left")
 
 
 def test_a_repeated_pair_counts_once(tmp_path):

@@ -1,6 +1,7 @@
 """Rows of every kind of file that people have: read alike, streamed, and what is broken is named."""
 
 import csv
+import decimal
 import gzip
 import io
 import itertools
@@ -14,7 +15,7 @@ from small_runs import run
 
 from deepprune.base import records
 from deepprune.base.errors import UserError
-from deepprune.data import hub_data, imports, sources
+from deepprune.data import imports, sources
 from deepprune.data.import_rows import Fields
 
 ROWS = [
@@ -75,6 +76,8 @@ def test_every_kind_of_file_gives_the_same_traces(tmp_path, kind, packing):
         json.dumps(ROWS[0], indent=2) + "\n" + json.dumps(ROWS[1], indent=2),
         json.dumps(ROWS[0]) + "\n" + json.dumps(ROWS[1]),
         "[" + json.dumps(ROWS[0])[:-1] + ', "unused": NaN},' + json.dumps(ROWS[1]) + "]",
+        "[" + json.dumps(ROWS[0]) + "]\n[" + json.dumps(ROWS[1]) + "]\n",  # a batch a line
+        "[[" + json.dumps(ROWS[0]) + "], [], [" + json.dumps(ROWS[1]) + "]]",
     ],
 )
 def test_json_documents_of_all_forms(tmp_path, text, monkeypatch):
@@ -108,6 +111,42 @@ def test_a_spreadsheets_semicolons_and_its_byte_order_mark(tmp_path):
     assert [t.answer for t in imported(tmp_path / "mine.csv")[0]] == ["6"]
 
 
+def test_blanks_around_the_names_of_columns_are_no_part_of_them(tmp_path):
+    (tmp_path / "mine.csv").write_text("question, gold , text, n_tokens\n2*3?,6,\\boxed{6},5\n")
+    assert [(t.answer, t.correct) for t in imported(tmp_path / "mine.csv")[0]] == [("6", True)]
+
+
+def test_numbers_of_a_parquet_file_are_as_they_were_written(tmp_path):
+    """A float of 32 bits is 0.1 and not 0.10000000149; a decimal keeps its digits; a map is an object."""
+    columns = {
+        "question": ["a?", "b?"],
+        "gold": pa.array([0.1, None], pa.float32()),
+        "text": ["\\boxed{0.1}", "\\boxed{2.50}"],
+        "n_tokens": [decimal.Decimal("5"), decimal.Decimal("6")],
+        "price": [None, decimal.Decimal("2.50")],
+        "meta": pa.array([[("length", 7)], [("length", 8)]], pa.map_(pa.string(), pa.int32())),
+    }
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "mine.parquet")
+    first, second = (row.data for row in sources.rows(str(tmp_path / "mine.parquet")))
+    assert (first["gold"], second["gold"], str(second["price"])) == (0.1, None, "2.50")
+    names = {"gold": "text", "n_tokens": "n_tokens"}
+    assert [t.n_tokens for t in imported(tmp_path / "mine.parquet", names)[0]] == [5, 6]
+    assert [t.n_tokens for t in imported(tmp_path / "mine.parquet", names | {"n_tokens": "meta.length"})[0]] == [7, 8]
+
+
+def test_a_number_of_the_problem_that_stands_for_each_of_its_traces_is_said(tmp_path):
+    row = {"question": "2*3?", "gold": "6", "n_tokens": 900, "traces": ["\\boxed{6}", "\\boxed{7}"]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    traces, importer = imported(tmp_path / "mine.jsonl", None, "traces")
+    assert [t.n_tokens for t in traces] == [900, 900]
+    ((what, (count, _)),) = importer.counts.doubts.items()
+    assert "a problem's own n_tokens in field 'n_tokens', taken for that of each" in what and count == 1
+    row = row | {"traces": [{"text": "a", "n_tokens": 3}, {"text": "b", "n_tokens": 4}]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    traces, importer = imported(tmp_path / "mine.jsonl", None, "traces")
+    assert [t.n_tokens for t in traces] == [3, 4] and not importer.counts.doubts
+
+
 def test_missing_values_of_a_parquet_file(tmp_path):
     table = pa.table({k: [row[k] for row in ROWS] for k in ROWS[0]} | {"model": [None, "x"], "family": [math.nan, 1.0]})
     pyarrow.parquet.write_table(table, tmp_path / "mine.parquet")
@@ -132,6 +171,12 @@ def test_missing_values_of_a_parquet_file(tmp_path):
         ("a.json", b'[{"question": "x"}, 3]', r"a\.json, row 2: expected a JSON object, found int"),
         ("a.json", b'[{"question": "x"}, {"question":', r"a\.json, row 2 \(line 1\): not valid JSON"),
         ("a.json", b'[{"a": 1, "a": 2}]', r"a\.json, row 1: the key 'a' stands twice"),
+        ("a.json", b'[{"question": "x"},\n', r"a\.json, row 2: the array is cut off"),
+        ("a.jsonl", b"[", r"a\.jsonl, row 1: the array is cut off"),
+        ("a.json", b'[{"question": "x"}]]', r"a\.json, row 2: the array is closed, and was never opened"),
+        ("a.json", b'[{"question": "x"}] and more', r"a\.json, row 2 \(line 1\): not valid JSON"),
+        ("a.csv", "question,gold\n1,é\n".encode("utf-16"), r"a\.csv, row 1: cannot be read .*; save the file as UTF-8"),
+        ("a.jsonl", '{"question": "é"}'.encode("latin-1"), r"a\.jsonl:1: cannot be read .*; save the file as UTF-8"),
         ("a.parquet", b"PAR1 no", r"a\.parquet, row 1: cannot be read"),
         ("a.txt", b"", r"a\.txt: of no kind that can be read \(\.jsonl, "),
     ],
@@ -215,40 +260,6 @@ def test_a_list_of_answers_without_texts(tmp_path):
     ]
 
 
-# ---------------------------------------------------------------- data sets
-
-
-def test_a_data_set_of_local_files(tmp_path):
-    (tmp_path / "data").mkdir()
-    for split, rows in (("train", ROWS[:1]), ("test", ROWS[1:])):
-        (tmp_path / "data" / f"{split}.jsonl").write_bytes(content(".jsonl", rows))
-    assert [t.answer for t in imported(f"hf:{tmp_path / 'data'}:test")[0]] == ["7"]
-    with pytest.raises(UserError, match="has the splits train, test; name one: hf:NAME:SPLIT"):
-        imported(f"hf:{tmp_path / 'data'}")
-    with pytest.raises(UserError, match="no such split; there are train, test"):
-        imported(f"hf:{tmp_path / 'data'}:other")
-    with pytest.raises(UserError, match="given as hf:NAME"):
-        imported("hf:a:b:c:d")
-
-
-def test_a_saved_data_set(tmp_path):
-    import datasets
-
-    saved = datasets.Dataset.from_list(ROWS)
-    saved.save_to_disk(tmp_path / "one")
-    datasets.DatasetDict({"dev": saved}).save_to_disk(tmp_path / "several")
-    for source in (f"hf:{tmp_path / 'one'}", f"hf:{tmp_path / 'several'}:dev"):
-        assert [t.answer for t in imported(source)[0]] == ["6", "7"]
-
-
-def test_a_data_set_that_cannot_be_loaded_is_one_line(tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="cannot be loaded") as error:
-        imported(f"hf:{tmp_path / 'empty'}")
-    assert "\n" not in str(error.value)
-    assert hub_data.folder(f"hf:{tmp_path}") == tmp_path and hub_data.folder("hf:no/such") is None
-
-
 # ---------------------------------------------------------------- the script
 
 
@@ -294,24 +305,3 @@ def test_a_file_that_breaks_in_the_middle_leaves_no_output(tmp_path, script):
     status, _, errors = script(tmp_path / "mine.jsonl")
     assert status == 2 and "mine.jsonl:3: not valid JSON" in errors
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"mine.jsonl"}
-
-
-def test_a_data_set_of_the_hub_is_pinned_and_its_commit_recorded(tmp_path, script, monkeypatch):
-    import datasets
-    import huggingface_hub
-
-    info = type("Info", (), {"sha": "abc123"})
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name: info if name == "org/data" else None)
-    asked = []
-
-    def load(name, config, streaming, revision):
-        asked.append((name, config, streaming, revision))
-        return {"train": iter(ROWS)}
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    status, _, errors = script("hf:org/data:train")
-    assert status == 0, errors
-    assert asked == [("org/data", None, True, "abc123")]
-    for name in ("p", "t"):
-        manifest = json.loads((tmp_path / f"{name}.manifest.json").read_text())
-        assert manifest["dataset_revision"] == "abc123" and manifest["inputs"] == []

@@ -55,7 +55,8 @@ def parse(lines: Iterable[str], path: str | Path, strict: bool = True) -> Iterat
             if line.strip():
                 yield number, _row(line, f"{path}:{number}", strict)
     except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path}:{number + 1}: cannot be read ({error}); fetch or write the file again") from error
+        remedy = "save the file as UTF-8" if isinstance(error, UnicodeDecodeError) else "fetch or write the file again"
+        raise UserError(f"{path}:{number + 1}: cannot be read ({error}); {remedy}") from error
 
 
 def _row(line: str, where: str, strict: bool) -> dict[str, Any]:

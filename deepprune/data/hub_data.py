@@ -5,11 +5,12 @@ NAME is a hub id, or a local folder that `datasets` can load: data files without
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from deepprune.base.errors import UserError
-from deepprune.data.import_rows import Row
+from deepprune.data.import_rows import Row, shorten
 
 PREFIX = "hf:"
 
@@ -62,10 +63,14 @@ def rows(source: str, dataset_revision: str | None = None) -> Iterator[Row]:
         raise UserError(f"{source} has the splits {', '.join(map(str, splits))}; name one: hf:NAME:SPLIT")
     if split is not None and split not in splits:
         raise UserError(f"{source}: no such split; there are {', '.join(map(str, splits))}")
-    number = 0
+    number, chosen = 0, splits[split or next(iter(splits))]
+    kinds = {name: getattr(kind, "dtype", None) for name, kind in (getattr(chosen, "features", None) or {}).items()}
+    floats = {name: kind for name, kind in kinds.items() if kind in ("float16", "float32")}
     try:
-        for number, data in enumerate(splits[split or next(iter(splits))], 1):
-            yield Row(source, number, dict(data), "row")
+        for number, data in enumerate(chosen, 1):
+            row = dict(data)
+            shorten(row, floats)
+            yield Row(source, number, row, "row")
     except Exception as error:  # noqa: BLE001 - so do `datasets` and the readers under it
         raise _cannot_be_loaded(f"{source}, row {number + 1}", error) from error
 
@@ -82,4 +87,8 @@ def _splits(source: str, commit: str | None) -> dict:
             return saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
         return datasets.load_dataset(name, config, streaming=True, revision=commit)
     except Exception as error:  # noqa: BLE001
+        several = re.search(r"Config name is missing.*?\[(.*?)\]", str(error), re.DOTALL)
+        if several:
+            names = several[1].replace("'", "")
+            raise UserError(f"{source} has the configurations {names}; name one: hf:NAME:CONFIG:SPLIT") from error
         raise _cannot_be_loaded(source, error) from error

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
+
+import numpy
 
 from deepprune.base.errors import UserError
 
@@ -82,7 +85,7 @@ class Fields:
                 )
             raise UserError(
                 f"{row.where}: no {name} in field {field!r} (fields here: {', '.join(row.data):.300}); "
-                f"name it with --{name}-field{hint}"
+                f"name it with --{name.replace('_', '-')}-field{hint}"
             )
         value, text = self.value(row, name), self.text(row, name)
         if isinstance(value, bool) and name != "gold":
@@ -93,6 +96,13 @@ class Fields:
                 "mend or remove the line"
             )
         return text or ""
+
+
+def shorten(data: dict[str, Any], floats: Mapping[str, str]) -> None:
+    """Make 0.1 of 0.10000000149 in a row: floats are the names of fields of 16 or 32 bits -> their NumPy type."""
+    for name, kind in floats.items():
+        if data[name] is not None:
+            data[name] = float(str(numpy.dtype(kind).type(data[name])))
 
 
 def lookup(data: Any, path: str) -> Any:

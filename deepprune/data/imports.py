@@ -6,6 +6,7 @@ first cases are shown with their lines (`import_checks.Counts`).
 
 from __future__ import annotations
 
+import decimal
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -44,6 +45,10 @@ def unnested(rows: Iterable[Row], traces_field: str, fields: Fields, counts: Cou
             value = lookup(row.data, field)
             if isinstance(value, list) and len(value) == len(elements):
                 lists[field] = value
+        for name in ("text", "n_tokens", "finish_reason"):
+            if len(elements) > 1 and fields.of(name) not in lists and _of_problem_alone(row, elements, fields.of(name)):
+                what = f"a problem's own {name} in field {fields.of(name)!r}, taken for that of each of its traces"
+                counts.note(what, row)
         alone = "answer" if "answer" in fields and fields.of("answer") == traces_field else "text"
         sample_id = fields.of("sample_id")
         for index, element in enumerate(elements):
@@ -52,6 +57,11 @@ def unnested(rows: Iterable[Row], traces_field: str, fields: Fields, counts: Cou
             if sample_id in of_problem and sample_id not in own:  # the problem's: tells no traces apart
                 own[sample_id] = f"{of_problem[sample_id]}/{index + 1}"
             yield Row(row.file, row.number, of_problem | own, row.unit, index + 1)
+
+
+def _of_problem_alone(row: Row, elements: list, field: str) -> bool:
+    """Whether a row has the field and a trace of its list has not."""
+    return lookup(row.data, field) not in (MISSING, None) and any(lookup(e, field) is MISSING for e in elements)
 
 
 def described(row: Row, fields: Fields, problem: Problem, trace: Trace) -> list[str]:
@@ -209,7 +219,7 @@ class Importer:
         """The trace's token count: the row's, else the tokenizer's; an empty trace has at least its end token."""
         value, field = self.fields.value(row, "n_tokens"), self.fields.of("n_tokens")
         given = value
-        if isinstance(value, str) and re.fullmatch(r"\d+(?:\.0+)?", value.strip()):
+        if isinstance(value, str | decimal.Decimal) and re.fullmatch(r"\d+(?:\.0+)?", str(value).strip()):
             value = float(value)
         if isinstance(value, float) and value.is_integer():  # pandas writes 5.0 in a column with gaps
             value = int(value)

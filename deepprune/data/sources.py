@@ -27,14 +27,14 @@ from typing import IO, Any
 from deepprune.base import jsonl
 from deepprune.base.errors import UserError
 from deepprune.data import hub_data
-from deepprune.data.import_rows import Row
+from deepprune.data.import_rows import Row, shorten
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 PACKED = (".gz", ".zst")
 CHUNK = 1 << 20  # characters of a JSON document that are read at once
 MOST_CELL = 1 << 30  # characters of a CSV cell
 BATCH = 128  # rows of a parquet file that are in memory at once
-_BETWEEN = re.compile(r"[\s,\[\ufeff]*")  # what stands between the values of a JSON document
+_BETWEEN = re.compile(r"[\s,\[\]\ufeff]*")  # what stands between the values of a JSON document
 
 
 def rows(source: str, dataset_revision: str | None = None) -> Iterator[Row]:
@@ -113,7 +113,8 @@ _BROKEN = (UnicodeDecodeError, EOFError, zlib.error, OSError, csv.Error, ValueEr
 
 def _cannot_be_read(where: str, error: Exception) -> UserError:
     said = " ".join(str(error).split())
-    return UserError(f"{where}: cannot be read ({said:.200}); fetch or write the file again")
+    remedy = "save the file as UTF-8" if isinstance(error, UnicodeDecodeError) else "fetch or write the file again"
+    return UserError(f"{where}: cannot be read ({said:.200}); {remedy}")
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -141,13 +142,22 @@ def _is_object(line: str) -> bool:
         return False
 
 
+_ENDS = {True: "cut off: nothing closes it", False: "closed, and was never opened"}
+
+
 def _document_rows(path: Path) -> Iterator[Row]:
-    """The objects of a JSON array, or of a text that holds one after the other."""
+    """The objects of JSON arrays, or of a text that holds one after the other."""
     text, pos, line, number, is_last = "", 0, 1, 0, False
+    depth = 0  # arrays that are open
     with _text(path) as file:
         while True:
-            pos = _BETWEEN.match(text, pos).end()
-            if text.startswith("]", pos) or (is_last and pos == len(text)):
+            between = _BETWEEN.match(text, pos)
+            pos, depth = between.end(), depth + between[0].count("[") - between[0].count("]")
+            if is_last and pos == len(text):
+                if depth:
+                    raise UserError(
+                        f"{path}, row {number + 1}: the array is {_ENDS[depth > 0]}; fetch or write it again"
+                    )
                 return
             try:
                 data, end = jsonl.LENIENT.raw_decode(text, pos)
@@ -183,7 +193,7 @@ def _table_rows(path: Path) -> Iterator[Row]:
             first = file.readline()
             lines = csv.reader(itertools.chain([first], file), delimiter=max(",;\t", key=first.count), strict=True)
             header = next(lines, [])
-            header[:1] = [name.lstrip("\ufeff") for name in header[:1]]
+            header = [name.lstrip("\ufeff").strip() for name in header]
             if len(set(header)) < len(header):
                 raise UserError(f"{path}: two columns of the header have one name ({', '.join(header):.200})")
             for number, cells in enumerate((line for line in lines if line), 1):
@@ -210,9 +220,12 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                 with _opened(path) as packed:
                     shutil.copyfileobj(packed, file, 1 << 20)
             table = stack.enter_context(pyarrow.parquet.ParquetFile(file))
+            short = {"halffloat": "float16", "float": "float32"}
+            floats = {f.name: short[str(f.type)] for f in table.schema_arrow if str(f.type) in short}
             for batch in table.iter_batches(batch_size=BATCH):
-                for data in batch.to_pylist():
+                for data in batch.to_pylist(maps_as_pydicts="strict"):
                     number += 1
+                    shorten(data, floats)
                     yield Row(str(path), number, data, "row")
         except _BROKEN as error:
             raise _cannot_be_read(f"{path}, row {number + 1}", error) from error

@@ -24,7 +24,10 @@ from deepprune.judges.profiles import SLOTS, Profile
 
 KINDS = ("pairs", "alpaca", "sharegpt")
 AS_GIVEN = {"strategy": "as given", "k": 0}  # the truncation of texts where the profile does not say it
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
+         "system": "system"}  # fmt: skip
+ONE_TURN = ["user", "assistant"], ["system", "user", "assistant"]
+MORE = ("history", "tools")  # columns of LLaMA-Factory that make a prompt longer than we read
 
 
 class ReadyPairs:
@@ -78,6 +81,9 @@ class ReadyPairs:
 
     def _turns(self, row: Row) -> tuple[str, str, str]:
         """(system, prompt, answer) of a row for LLaMA-Factory."""
+        more = [name for name in MORE if row.data.get(name)]
+        if more:
+            raise UserError(f"{row.where}: holds {more[0]!r} too: a ready row is one question and one answer to it")
         system = self.fields.text(row, "system") or ""
         if self.kind == "alpaca":
             prompt, query = self.fields.needed(row, "instruction"), self.fields.text(row, "input")
@@ -86,16 +92,16 @@ class ReadyPairs:
         turns = lookup(row.data, field)
         if turns is MISSING or not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
             raise UserError(f"{row.where}: no list of turns in field {field!r}; name it with --conversations-field")
-        said: dict[str, str] = {"system": system}
-        for turn in turns:
-            role = ROLES.get(turn.get("from", turn.get("role")))
-            text = turn.get("value", turn.get("content"))
-            if role is None or not isinstance(text, str) or (role in said and role != "system"):
-                raise UserError(f"{row.where}: {field!r} should be one question of a user and one answer to it")
-            said[role] = text
-        if len(said) < 3:
-            raise UserError(f"{row.where}: {field!r} should be one question of a user and one answer to it")
-        return said["system"], said["user"], said["assistant"]
+        # A table's turns have all fields that one of them has: those of the others are null.
+        roles = [str(turn.get("from") or turn.get("role")) for turn in turns]
+        texts = [turn.get("content") if turn.get("value") is None else turn["value"] for turn in turns]
+        known = [ROLES.get(role.casefold()) for role in roles]
+        if known not in ONE_TURN or not all(isinstance(text, str) for text in texts):
+            raise UserError(
+                f"{row.where}: {field!r} should be one question of a user and one answer to it, after at most one "
+                f"system text; its turns are of {', '.join(roles):.100} ({', '.join(ROLES)} are known)"
+            )
+        return (system, *texts)[-3:]
 
     def _of_prompt(self, row: Row, system: str, prompt: str, answer: str) -> tuple[str, str, str, str]:
         """Question, texts and answer of a prompt."""
@@ -116,13 +122,14 @@ class ReadyPairs:
 
     def _label(self, row: Row, answer: Any) -> int:
         """0 or 1 of the row's label."""
-        if isinstance(answer, float) and answer.is_integer():  # pandas writes 1.0 in a column with gaps
+        if isinstance(answer, float) and answer.is_integer():  # pandas writes 1.0 in a column with gaps, as text in CSV
             answer = int(answer)
-        word = str(answer).strip().casefold()
-        words = [[label.strip().casefold()] for label in self.labels or self.profile.labels]
+        word = str(answer).strip()
+        words = [[label.strip()] for label in self.labels or self.profile.labels]
         if self.labels is None and self.kind == "pairs":
-            words = [[*words[0], "0", "false"], [*words[1], "1", "true"]]
+            words = [[*words[0], "0", "false", "0.0"], [*words[1], "1", "true", "1.0"]]
         meant = [label for label in (0, 1) if word in words[label]]
+        meant = meant or [label for label in (0, 1) if word.casefold() in [one.casefold() for one in words[label]]]
         if len(meant) != 1:
             different, same = (" or ".join(map(repr, names)) for names in words)
             raise UserError(
