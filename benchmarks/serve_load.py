@@ -223,7 +223,7 @@ async def ask(http: httpx.AsyncClient, body: dict) -> tuple[int, str, str]:
     except httpx.ReadTimeout:
         return 599, "", "no answer in time"
     except httpx.HTTPError as error:
-        return 598, "", f"{type(error).__name__}"
+        return 598, "", f"{type(error).__name__}: {error}"
     if reply.status_code != 200:
         return reply.status_code, "", reply.json()["error"]["message"]
     if not body["stream"]:
@@ -284,6 +284,7 @@ def summed(settings: LoadSettings, seen: Seen, folder: Path) -> dict:
         "minutes": settings.minutes,
         "clients": settings.clients,
         "replies by status": dict(collections.Counter(str(status) for _, status, *_ in seen.replies)),
+        "why 597, 598, 599": sorted({message for _, status, *_, message in seen.replies if 597 <= status <= 599}),
         "answers by model": dict(collections.Counter(r[3] for r in seen.replies if r[1] == 200)),
         "hung up": seen.hung_up,
         "requests that hung": len(seen.hanging),

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 
+import httpx
 import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -102,6 +103,12 @@ def test_a_stream_tells_progress_in_comments_then_the_answer(endpoint):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
+def test_idle_connections_are_kept_longer_than_clients_use_them(endpoint):
+    """Else a question may be sent on a connection that is just being closed, and is lost."""
+    clients = httpx.Limits(), openai.DEFAULT_CONNECTION_LIMITS
+    assert endpoint.server.config.timeout_keep_alive > max(limits.keepalive_expiry for limits in clients)
+
+
 def test_curl_is_answered(endpoint):
     body = json.dumps({"model": f"{NAME}-adaptive-4", "messages": QUESTION, "stream": True})
     told = ["-H", "Content-Type: application/json", "--data-binary", "@-"]

@@ -45,7 +45,8 @@ def serve(model: str, log: str | Path, *more: str, port: int | None = None) -> I
             [*command, "--block-size", "32", *more],
             stdout=out,
             stderr=out,
-            env=runtime.environment() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
+            # Bound to no core: of two engines that are bound to the same ones, one may starve.
+            env=runtime.environment() | {runtime.BIND: "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
             start_new_session=True,
         )
     engine.end_when_killed(process.pid)  # with this process

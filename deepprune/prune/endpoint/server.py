@@ -31,8 +31,10 @@ class Server(uvicorn.Server):
 
     def __init__(self, served: Any, desk: Desk, grace: float):
         closing = 10  # seconds for the last replies to be sent
+        # Longer than clients keep an idle connection (httpx: 5 s): a question sent while it is being closed is lost.
+        idle = 60
         options = {"log_level": "critical", "access_log": False, "lifespan": "off", "server_header": False}
-        super().__init__(uvicorn.Config(served, timeout_graceful_shutdown=closing, **options))
+        super().__init__(uvicorn.Config(served, timeout_graceful_shutdown=closing, timeout_keep_alive=idle, **options))
         self.desk, self.grace = desk, grace
 
     @contextlib.contextmanager
