@@ -35,12 +35,12 @@ from deepprune.data import answers
 from deepprune.engines import models
 from deepprune.evaluate import methods, methods_figures, simulation
 from deepprune.judges import calibrate, profiles, score_store, scoring
-from deepprune.judges.calibration import SILENT
+from deepprune.judges.calibration import SILENT, Calibration
 from deepprune.judges.pair_prompts import Frame
 from deepprune.judges.score_store import ScoreStore
 from deepprune.prune import costs, prefixes
 from deepprune.prune.prefixes import Prefixed
-from deepprune.prune.rules import CutSettings
+from deepprune.prune.rules import CutSettings, RuleSettings
 
 SIMULATED = Frame(60, 9, 26)  # a simulated judge's prompt beside the prefixes; the small judge's is about so
 
@@ -63,6 +63,9 @@ class CompareSettings(CutSettings, methods.Grid, judges.JudgeSettings):
     )
     only: str | None = setting(None, "JSONL file of Pair records: only its problems (the judge's test side)")
     n: int | None = setting(None, "only the first n traces of each problem", at_least=1)
+    scores: str = config.like(
+        RuleSettings, "scores", "raw", "clustering goes by p_same as it is, or calibrated on the other problems"
+    )
     max_pairs: int = setting(200_000, "refuse to score more pairs than this with a model", free=True, at_least=0)
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer cuts and counts")
     overwrite: bool = setting(False, "replace an existing output")
@@ -88,6 +91,8 @@ def main() -> None:
     versions = {judges.profile_of("vllm", model, settings.judge_profile).version for model in named.values()}
     made_from = settings.made_from(" and ".join(sorted(versions)) or profiles.DEFAULT.version)
     made_from.pop("problems"), made_from.pop("traces"), made_from.pop("judges")
+    if settings.scores == "raw":  # as in comparisons of before there was a choice
+        made_from.pop("scores")
     inputs = [*settings.problems, *settings.traces, *([settings.only] if settings.only else [])]
     manifest = Manifest.open(
         settings.output,
@@ -106,7 +111,7 @@ def main() -> None:
     for name, table in tables.items():
         pairs = known_pairs(table, by_id, groups)
         manifest.data["judges"][name] = quality(name, pairs, settings)
-        tables[name] = calibrated(table, pairs)
+        tables[name] = calibrated(table, pairs, settings.scores)
     with manifest.appender() as out:
         rows = {r["problem_id"]: r for _, r in jsonl.read(settings.output)}
         todo = [i for i in groups if i not in rows]
@@ -225,8 +230,11 @@ def quality(name: str, pairs: list[tuple], settings: CompareSettings) -> dict[st
     return {"pairs": len(labels), "same": same, "says_same": says, "metrics": numbers}
 
 
-def calibrated(tables: dict[str, methods.Judged], pairs: list[tuple]) -> dict[str, methods.Judged]:
-    """The same with each problem's calibration, which is fitted on the others (SILENT where there are none)."""
+def calibrated(tables: dict[str, methods.Judged], pairs: list[tuple], scores: str) -> dict[str, methods.Judged]:
+    """The same with each problem's calibration, which is fitted on the others (SILENT where there are none).
+
+    scores 'calibrated': the tables themselves are calibrated by it, but for a flat one.
+    """
     if not pairs:
         return tables
     names, scored = list(dict.fromkeys(row[2] for row in pairs)), calibrate.Scored.of(pairs)
@@ -235,7 +243,16 @@ def calibrated(tables: dict[str, methods.Judged], pairs: list[tuple]) -> dict[st
         for part, worth in calibrate.cross_fitted(scored)
         for number in np.unique(scored.problems[part])
     }
-    return {i: dataclasses.replace(t, calibration=known.get(i, SILENT)) for i, t in tables.items()}
+    result = {i: dataclasses.replace(t, calibration=known.get(i, SILENT)) for i, t in tables.items()}
+    if scores == "calibrated":
+        return {i: t if t.calibration.flat else read_by(t.calibration, t) for i, t in result.items()}
+    return result
+
+
+def read_by(worth: Calibration, table: methods.Judged) -> methods.Judged:
+    """A table of calibrated scores, which are worth what the others were."""
+    as_said = dataclasses.replace(worth, slope=1.0, bias=0.0, knots=())
+    return dataclasses.replace(table, scores=worth.p_same(table.scores), calibration=as_said)
 
 
 def drawn(traces: methods.TraceSet, number: int, settings: CompareSettings) -> dict[str, methods.Judged]:

@@ -60,7 +60,8 @@ def prune(settings: PruneSettings, opened: Judges) -> None:
         done = {p.problem_id for p in records.read(Pruning, settings.output)}
         todo = [i for i in groups if i not in done]
         print(
-            f"{len(groups)} problems: {len(groups) - len(todo)} done before, {len(todo)} to prune with {judge['name']}"
+            f"{len(groups)} problems: {len(groups) - len(todo)} done before, {len(todo)} to prune with {judge['name']} "
+            f"by {settings.reads()}"
         )
         if judge["parameters"] is None:
             print(f"the size of the judge {judge['name']} is not known: neither is its cost, in reasoner tokens")

@@ -43,7 +43,7 @@ from deepprune.prune.live_run import until_idle
 from deepprune.prune.live_setup import LivePruneSettings
 from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.consensus import ConsensusSettings
-from deepprune.prune.rules import CutSettings
+from deepprune.prune.rules import RuleSettings
 
 RUNNING, AT_REST = ("started", "resumed"), ("held", "finished", "stopped", "pruned")
 
@@ -75,7 +75,7 @@ class MethodsSettings(LivePruneSettings):
     def made_from(self, prompt_version: str | None) -> dict[str, Any]:
         """The settings for the manifest."""
         skip = ("problems", "judge_model", "method")
-        return {key: value for key, value in CutSettings.made_from(self, prompt_version).items() if key not in skip}
+        return {key: value for key, value in RuleSettings.made_from(self, prompt_version).items() if key not in skip}
 
     @functools.cached_property
     def variants(self) -> dict[str, tuple[str, Any]]:

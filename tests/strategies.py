@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import RULES
 
 # Of FinishSettings.
@@ -16,4 +17,15 @@ finish_rules = st.fixed_dictionaries(
         "largest": st.integers(1, 3),
         "per_cluster": st.integers(1, 3),
     }
+)
+
+cluster_rules = st.builds(
+    ClusterSettings,
+    tau=st.sampled_from([0.25, 0.5, 0.75]),
+    k=st.integers(1, 6),
+    k1=st.integers(1, 4),
+    overflow=st.sampled_from(["join", "drop"]),
+    similarity=st.sampled_from(["p_same", "verdict"]),
+    assign=st.sampled_from(["best", "first", "largest"]),
+    seed=st.integers(0, 3),
 )

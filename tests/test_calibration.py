@@ -1,15 +1,28 @@
 """Calibration of a judge: known noise is found again, other problems decide, a judge without worth is silent."""
 
+import contextlib
+import dataclasses
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import load_script
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import cluster_rules
 
+from deepprune.base import records
 from deepprune.base.errors import UserError
+from deepprune.engines import models
 from deepprune.evaluate import simulation
 from deepprune.judges import calibrate, calibration
 from deepprune.judges.calibrate import Scored
 from deepprune.judges.calibration import SILENT, Calibration, Noise
+from deepprune.prune.methods.deepprune import DeepPruneSettings, deepprune
+from deepprune.prune.replay import Recorded, replay
 
 
 def simulated(auroc, shared=0.0, problems=40, n=16, change=lambda p: p, question=0.0):
@@ -112,7 +125,16 @@ def test_it_is_written_and_read(tmp_path):
     path = tmp_path / calibration.FILE
     calibration.save(one, path, {"pairs": 3})
     assert calibration.load(path) == one and json.loads(path.read_text())["about"] == {"pairs": 3}
-    for wrong in ("{", "{}", '{"calibration": {"slope": 1}}', '{"calibration": {"knots": [], "noise": {}, "x": 1}}'):
+    numbers = json.dumps(json.loads(path.read_text()))
+    odd = [numbers.replace(*change) for change in (("2.0", "NaN"), ("0.5", "-0.5"), ("[1.0, 2.0]", "[1.0, -3.0]"))]
+    for wrong in (
+        *odd,
+        numbers.replace("0.2", "0.95"),
+        "{",
+        "{}",
+        '{"calibration": {"slope": 1}}',
+        '{"calibration": {"knots": [], "noise": {}, "x": 1}}',
+    ):
         path.write_text(wrong)
         with pytest.raises(UserError, match="judge_calibration.json: no calibration"):
             calibration.load(path)
@@ -138,3 +160,75 @@ def test_a_judge_without_a_calibration_is_silent_and_that_is_said(tmp_path, smol
     one = Calibration(noise=Noise(0.4, 0.2))
     calibration.save(one, tmp_path / calibration.FILE, {})
     assert calibration.of("vllm", str(tmp_path)) == one and not capsys.readouterr().err
+
+
+# -- clustering by calibrated scores --
+
+LINE, STEPS = Calibration(3.0, -0.7), Calibration(knots=((-1.0, -2.0), (0.0, -2.0), (0.5, 1.5)))
+
+
+@given(cluster_rules, st.integers(0, 99), st.sampled_from([LINE, STEPS]))
+def test_clustering_reads_p_same_by_the_calibration(rule, seed, worth):
+    """As if the judge had said what its scores are worth: in simulation, and pair for pair in the method."""
+    scores = np.random.default_rng(seed).random((14, 14))
+    by_hand = np.interp(np.log(scores / (1 - scores)), *zip(*STEPS.knots, strict=True)) if worth is STEPS else None
+    odds = 3.0 * np.log(scores / (1 - scores)) - 0.7 if by_hand is None else by_hand
+    calibrated = dataclasses.replace(rule, calibration=worth)
+    expected = simulation.cluster(1 / (1 + np.exp(-odds)), rule, "q")
+    assert simulation.cluster(scores, calibrated, "q") == expected
+    running = replay(deepprune(14, DeepPruneSettings(calibrated), "q"), Recorded([0] * 14, [9] * 14, [3] * 14))
+    asked, reply = [[] for _ in range(14)], None
+    with contextlib.suppress(StopIteration):
+        while True:
+            for member, new in (pairs := running.send(reply)):
+                asked[new].append(member)
+            reply = [scores[pair] for pair in pairs]
+    assert asked == expected.asked
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """A judge's folder to which the calibration is written that is given: Sentence-BERT that always says same."""
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    for path in Path(models.resolve("all-MiniLM-L6-v2").path).iterdir():
+        os.symlink(path.resolve(), folder / path.name)
+
+    def write(one: Calibration) -> str:
+        calibration.save(one, folder / calibration.FILE, {})
+        return str(folder)
+
+    return write
+
+
+def test_stage_05_clusters_by_the_calibration_beside_the_judge(encoder, sample, tmp_path, monkeypatch, capsys):
+    """Where nothing lies beside it, with --scores raw and for a flat one: p_same as it is, records as before."""
+    problems, traces = sample
+    judge = encoder(Calibration(1.0, -40.0))  # nothing is the same
+    cut = ["--truncation-k", "2", "--tokenizer", "HuggingFaceTB/SmolLM2-135M-Instruct", "--judge", "sbert"]
+
+    def run(name, *options):
+        output = tmp_path / f"{name}.jsonl"
+        files = ["--problems", problems, "--traces", traces, "--output", output]
+        monkeypatch.setattr(sys, "argv", ["prune", *map(str, files), *cut, *options])
+        load_script("Online/greedy_cluster_threshold.py").main()
+        rows = list(records.read(records.Pruning, output))
+        return rows, json.loads((tmp_path / f"{name}.manifest.json").read_text())["settings"], capsys.readouterr().out
+
+    rows, settings, out = run("calibrated", "--model", judge)
+    version = Calibration(1.0, -40.0).version
+    assert all(len(row.clusters) == 6 and row.settings["calibration"] == version for row in rows)
+    assert settings["calibration"] == version and "scores" not in settings
+    assert f"by p_same calibrated (judge_calibration.json, {version})" in out
+    raw, settings, out = run("raw", "--model", judge, "--scores", "raw")
+    assert all(len(row.clusters) < 6 and not {"calibration", "scores"} & row.settings.keys() for row in raw)
+    assert not {"calibration", "scores"} & settings.keys() and "by p_same as it is" in out
+    bare = run("bare", "--model", "all-MiniLM-L6-v2")
+    encoder(SILENT)
+    flat = run("flat", "--model", judge)
+    for rows, settings_there, _ in (bare, flat):
+        assert [row.clusters for row in rows] == [row.clusters for row in raw] and settings_there == settings
+    encoder(Calibration(1.0, 0.1))
+    with pytest.raises(SystemExit):
+        run("raw", "--model", judge)
+    assert f"calibration: None there, '{Calibration(1.0, 0.1).version}' now" in capsys.readouterr().err

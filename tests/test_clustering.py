@@ -5,6 +5,7 @@ import statistics
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import cluster_rules
 
 from deepprune.base import config, records
 from deepprune.base.errors import UserError
@@ -49,20 +50,8 @@ def paper_text(count, rule, p_same, key=""):
     return clusters
 
 
-rules = st.builds(
-    ClusterSettings,
-    tau=st.sampled_from([0.25, 0.5, 0.75]),
-    k=st.integers(1, 6),
-    k1=st.integers(1, 4),
-    overflow=st.sampled_from(["join", "drop"]),
-    similarity=st.sampled_from(["p_same", "verdict"]),
-    assign=st.sampled_from(["best", "first", "largest"]),
-    seed=st.integers(0, 3),
-)
-
-
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 25), rules, st.integers(0, 1000))
+@given(st.integers(0, 25), cluster_rules, st.integers(0, 1000))
 def test_noisy_judge_gives_the_same_clusters_as_the_papers_text(count, rule, noise):
     def p_same(a, b):
         return random.Random(f"{noise}/{a}/{b}").choice([0.1, 0.4, 0.5, 0.6, 0.9])
@@ -101,7 +90,7 @@ def counted(count, rule, p_same, key=""):
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.integers(0, 30), rules, st.integers(0, 1000), st.sampled_from(["coarse", "fine", "binary", "clear"]))
+@given(st.integers(0, 30), cluster_rules, st.integers(0, 1000), st.sampled_from(["coarse", "fine", "binary", "clear"]))
 def test_only_needed_comparisons_give_the_same_clusters(count, rule, noise, kind):
     def p_same(a, b):
         rng = random.Random(f"{noise}/{a}/{b}")
@@ -174,7 +163,7 @@ def test_likely_comparisons_are_exact_with_a_clear_judge(labels, k1, overflow, a
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 30), rules, st.integers(0, 1000))
+@given(st.integers(0, 30), cluster_rules, st.integers(0, 1000))
 def test_likely_comparisons_are_the_needed_ones_for_who_must_be_sure(count, rule, noise):
     def p_same(a, b):
         return random.Random(f"{noise}/{a}/{b}").random()

@@ -11,6 +11,7 @@ from conftest import load_script, run_stage
 from sklearn.metrics import roc_auc_score
 
 from deepprune import judges
+from deepprune.evaluate import methods
 
 SCRIPT = "Online/compare_methods.py"
 OPTIONS = [
@@ -158,3 +159,27 @@ def test_the_manifest_says_how_well_each_judge_tells_pairs_apart(sample, tmp_pat
     assert told["says_same"] == np.mean(np.asarray(scores) >= 0.5)
     assert told["metrics"]["auroc"]["value"] == pytest.approx(roc_auc_score(labels, scores))
     assert f"AUROC {told['metrics']['auroc']['value']:.3f}" in capsys.readouterr().out
+
+
+def test_scores_are_calibrated_on_other_problems_where_that_is_wanted():
+    """Clustering reads the tables; the likelihood ratios of the method posterior stay what they were."""
+    script, rng = load_script(SCRIPT), np.random.default_rng(0)
+    tables = {f"q{i}": methods.Judged(np.clip(rng.normal(0.5, 0.05, (6, 6)), 0.3, 0.7)) for i in range(8)}
+    pairs = [
+        (int(table.scores[a, b] + rng.normal(0, 0.02) > 0.52), table.scores[a, b], i, f"{i}/{a}", f"{i}/{b}")
+        for i, table in tables.items()
+        for a in range(6)
+        for b in range(a)
+    ]
+    raw, read = (script.calibrated(tables, pairs, how) for how in ("raw", "calibrated"))
+    for i, table in tables.items():
+        assert (raw[i].scores == table.scores).all()
+        assert read[i].scores == pytest.approx(raw[i].calibration.p_same(table.scores))
+        assert np.ptp(read[i].scores) > 2 * np.ptp(table.scores)
+        assert read[i].calibration.ratios(read[i].scores) == pytest.approx(raw[i].calibration.ratios(table.scores))
+        assert read[i].calibration.noise == raw[i].calibration.noise
+    flipped = [(1 - y if rest[1] == "q3" else y, *rest) for y, *rest in pairs]
+    other = script.calibrated(tables, flipped, "calibrated")
+    assert (other["q3"].scores == read["q3"].scores).all()
+    unknown = script.calibrated(tables, [], "calibrated")
+    assert unknown == tables

@@ -7,7 +7,10 @@ it; deepprune/judges/calibrate.py fits it. The derivation: docs/posterior.md.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +69,16 @@ class Calibration:
     middle: float = 0.0
     noise: Noise = Noise()  # noqa: RUF009 - frozen
 
+    @property
+    def flat(self) -> bool:
+        """Whether every p_same is worth the same: nothing can be decided by it."""
+        return len({odds for _, odds in self.knots}) == 1 if self.knots else self.slope == 0.0
+
+    @property
+    def version(self) -> str:
+        """Tells it from others in records and manifests."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:8]
+
     def log_odds(self, p_same: Sequence[float]) -> np.ndarray:
         """Calibrated log-odds that pairs are the same, at the base rate of the pairs that it was fitted on."""
         logit = logit_of(p_same)
@@ -91,15 +104,38 @@ def save(calibration: Calibration, path: str | Path, about: dict[str, Any]) -> N
 
 
 def load(path: str | Path) -> Calibration:
-    """Raises UserError where the file is not one that `save` wrote."""
+    """Raises UserError where the file is not one that `save` wrote, or holds numbers that none can be."""
     try:
         row = json.loads(Path(path).read_text())["calibration"]
         knots = tuple((float(x), float(y)) for x, y in row.pop("knots"))
-        return Calibration(knots=knots, noise=Noise(**row.pop("noise")), **row)
+        result = Calibration(knots=knots, noise=Noise(**row.pop("noise")), **row)
+        _check(result)
+        return result
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: no calibration of a judge ({error}); make it with python -m deepprune.judges.calibrate"
         ) from error
+
+
+def _check(calibration: Calibration) -> None:
+    """Raise ValueError for numbers that no fit gives."""
+    noise, knots = calibration.noise, calibration.knots
+    numbers = [calibration.slope, calibration.bias, calibration.worth, calibration.middle, *dataclasses.astuple(noise)]
+    if not all(math.isfinite(x) for x in [*numbers, *(x for knot in knots for x in knot)]):
+        raise ValueError("a number is not finite")
+    falls = any(a > b for one, other in itertools.pairwise(knots) for a, b in zip(one, other, strict=True))
+    if calibration.slope < 0 or calibration.worth < 0 or falls:
+        raise ValueError("it falls where p_same rises")
+    if min(noise.gap, noise.trace, noise.question) < 0 or noise.trace + noise.question > 1:
+        raise ValueError("the shares of its noise are no shares")
+
+
+def beside(kind: str, model: str | None) -> Calibration | None:
+    """The calibration beside a judge's weights, None where there is none."""
+    if model is None or not KINDS[kind].needs_model:
+        return None
+    path = Path(models.resolve(model).path) / FILE
+    return load(path) if path.is_file() else None
 
 
 def of(kind: str, model: str | None = None) -> Calibration:
@@ -109,9 +145,9 @@ def of(kind: str, model: str | None = None) -> Calibration:
     """
     if not KINDS[kind].needs_model:
         return Calibration() if KINDS[kind].needs_labels else SILENT
-    path = None if model is None else Path(models.resolve(model).path) / FILE
-    if path is not None and path.is_file():
-        return load(path)
+    known = beside(kind, model)
+    if known is not None:
+        return known
     print(
         f"{model or 'the judge'}: no {FILE} beside it, so the method posterior takes nothing from what it says "
         "(python -m deepprune.judges.calibrate makes one)",

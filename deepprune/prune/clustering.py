@@ -15,6 +15,7 @@ from typing import Any
 
 from deepprune.base import config
 from deepprune.base.config import setting
+from deepprune.judges.calibration import Calibration
 
 Pairs = list[tuple[int, int]]  # (representative, new trace), positions in arrival order
 SIMILARITIES, ASSIGNMENTS, OVERFLOWS = ("p_same", "verdict"), ("best", "first", "largest"), ("join", "drop")
@@ -28,7 +29,8 @@ class ClusterSettings:
     Descriptions of the paper differ on two points, so both ways are settings: the similarity to a cluster is the mean
     over sampled members of p_same or of the verdicts (p_same > 0.5), and a trace joins the most similar cluster or
     the first, in the order of opening, whose similarity is above tau. The largest of those is ours: most traces belong
-    to a large cluster, and looked through by size few clusters have to be asked about.
+    to a large cluster, and looked through by size few clusters have to be asked about. calibration: by which p_same is
+    read (None: as it is), for similarity, verdict and tau alike.
     """
 
     tau: float = setting(0.5, "a trace joins a cluster above this similarity", at_least=0, at_most=1)
@@ -54,6 +56,7 @@ class ClusterSettings:
         2.0, "asks likely: standard errors that a cluster's mean may be off (more: nearer to needed)", above=0
     )
     seed: int = config.seed("seed of sampled members")
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         config.check(self)
@@ -96,7 +99,9 @@ def greedy(
 
 
 def similarities(scores: Sequence[float], settings: ClusterSettings) -> Sequence[float]:
-    """What is averaged of these p_same: themselves, or the verdicts."""
+    """What is averaged of these p_same: themselves, calibrated where that is wanted, or the verdicts."""
+    if settings.calibration is not None:
+        scores = settings.calibration.p_same(scores).tolist()
     return [float(p > 0.5) for p in scores] if settings.similarity == "verdict" else scores
 
 

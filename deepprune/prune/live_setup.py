@@ -41,6 +41,9 @@ class JudgedSettings(RuleSettings):
     other_truncation: bool = config.like(judges.JudgeSettings, "other_truncation")
     least_label_mass: float = config.like(judges.JudgeSettings, "least_label_mass")
 
+    def judged_by(self) -> tuple[str, str | None]:
+        return self.judge, self.judge_model
+
     def calibration(self) -> Calibration:
         """What the judge's p_same is worth."""
         return calibration.of(self.judge, self.judge_model)
@@ -105,6 +108,9 @@ class LivePruneSettings(SourceSettings):
         """Whether the method needs a judge."""
         return METHODS[self.method].needs_judge
 
+    def scale(self) -> Calibration | None:
+        return super().scale() if METHODS[self.method].needs_judge else None
+
     def not_used(self) -> set[str]:
         """The names of the settings that the method has no use for."""
         others = {name for method in METHODS if method != self.method for name in live_options.own(method)}
@@ -132,6 +138,8 @@ def check(settings: LivePruneSettings) -> None:
     check_sources(settings)
     if unused:
         print(unused)
+    if METHODS[settings.method].clusters:
+        print(f"clusters by {settings.reads()}")
 
 
 def check_sources(settings: SourceSettings) -> None:

@@ -42,6 +42,9 @@ class PruneSettings(RuleSettings, judges.JudgeSettings, judges.JudgeServerSettin
     store: str | None = setting(None, "SQLite file of a model's scores (default: beside the output)", free=True)
     overwrite: bool = setting(False, "replace an existing output")
 
+    def judged_by(self) -> tuple[str, str | None]:
+        return self.judge, self.model
+
     def store_path(self) -> Path:
         """The file of a model's scores."""
         default = manifest_path(self.output).name.replace(".manifest.json", ".scores.sqlite")

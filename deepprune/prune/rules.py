@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from deepprune.base import config
 from deepprune.base.config import like, setting
 from deepprune.data.reasoning_words import read_words
 from deepprune.data.truncation import STRATEGIES, Truncation
+from deepprune.judges import calibration
+from deepprune.judges.calibration import Calibration
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 
@@ -53,12 +56,38 @@ class RuleSettings(CutSettings):
     trust: float = like(FinishSettings, "trust")
     finish_batch: int = like(FinishSettings, "batch")
     start: int = like(FinishSettings, "start")
+    scores: str = setting(
+        "calibrated",
+        f"clustering goes by p_same calibrated, where a {calibration.FILE} lies beside the judge; or as it is",
+        choices=("calibrated", "raw"),
+    )
     seed: int = config.seed("seed of sampled members and of random finish (and of what else is random here)")
+
+    def judged_by(self) -> tuple[str, str | None]:
+        """The kind of judge, and its model."""
+        return "random", None
+
+    def scale(self) -> Calibration | None:
+        """What clustering reads p_same by; None: as it is, also where the calibration would make all the same."""
+        known = calibration.beside(*self.judged_by()) if self.scores == "calibrated" else None
+        return None if known is None or known.flat else known
+
+    def reads(self) -> str:
+        """What clustering goes by, in words."""
+        scale = self.scale()
+        return "p_same as it is" if scale is None else f"p_same calibrated ({calibration.FILE}, {scale.version})"
+
+    def made_from(self, prompt_version: str | None) -> dict[str, Any]:
+        """The settings for a manifest; scores by the calibration that is used (none: as before there was one)."""
+        named = {name: value for name, value in super().made_from(prompt_version).items() if name != "scores"}
+        scale = self.scale()
+        return named | ({} if scale is None else {"calibration": scale.version})
 
     def cluster_rule(self) -> ClusterSettings:
         """Raises UserError for values that make no sense."""
         return ClusterSettings(
-            **{field.name: getattr(self, field.name) for field in dataclasses.fields(ClusterSettings)}
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(ClusterSettings) if f.name != "calibration"},
+            calibration=self.scale(),
         )
 
     def finish_rule(self) -> FinishSettings:
@@ -73,9 +102,12 @@ class RuleSettings(CutSettings):
 
 def recorded(cluster: ClusterSettings, finish: FinishSettings, cut: Truncation, n: int, order: str) -> dict:
     """The settings as a Pruning record holds them. n: traces that could be opened; order: of arrival."""
+    clusters = dataclasses.asdict(cluster) | {"calibration": cluster.calibration and cluster.calibration.version}
+    if cluster.calibration is None:  # as in records of before there was one
+        clusters.pop("calibration")
     finishes = {f"finish_{k}": v for k, v in dataclasses.asdict(finish).items() if k != "seed"}
     return (
-        dataclasses.asdict(cluster)
+        clusters
         | finishes
         | {
             "truncation": cut.strategy,
