@@ -69,7 +69,7 @@ class PairSettings(CutSettings, pairs.PairingSettings):
         False, "write Pair records of the training problems too, drawn as the test side's are (offline_train_data)"
     )
     oversampling: int = setting(
-        2, "times a training pair of the minority class is used (1: no oversampling)", at_least=1
+        2, "times a training pair of the minority class is used (1: no oversampling)", at_least=1, at_most=100
     )
     seed: int = config.seed("seed of split, sampling and order")
 

@@ -64,7 +64,9 @@ class ReadySettings:
     name: str = setting(config.REQUIRED, "name of the data set (files and LLaMA-Factory entry)", is_name=True)
     tokenizer: str = setting("Qwen/Qwen3-4B-Instruct-2507", "model whose tokenizer counts (the judge's backbone)")
     cutoff: int = setting(8192, "longest judge prompt in tokens; longer training pairs are left out", at_least=2)
-    oversampling: int = setting(2, "times a training pair of the minority class is used (1: once)", at_least=1)
+    oversampling: int = setting(
+        2, "times a training pair of the minority class is used (1: once)", at_least=1, at_most=100
+    )
     seed: int = config.seed("seed of split and order")
 
 

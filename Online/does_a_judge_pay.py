@@ -38,7 +38,7 @@ class PaysSettings:
     prefix_tokens: int = setting(500, "tokens of a prefix (a shorter trace is its own prefix)", at_least=1)
     frame: list[int] = setting([165, 9, 26], "tokens of the judge's prompt around the two prefixes", at_least=0)
     orders: int = setting(4, "random orders of the traces that are averaged over", at_least=2)
-    resamples: int = setting(1000, "bootstrap resamples over problems", free=True, at_least=1)
+    resamples: int = config.resamples(free=True)
     seed: int = config.seed("seed of orders, simulated scores, clustering and bootstrap")
     overwrite: bool = setting(False, "replace an existing output")
 

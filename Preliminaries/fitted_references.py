@@ -36,7 +36,7 @@ class ReferenceSettings:
     fit_problems: int | None = setting(
         None, "fit on so many training problems, drawn by the seed (default: all)", at_least=1
     )
-    resamples: int = setting(1000, "bootstrap resamples for the intervals", at_least=1)
+    resamples: int = config.resamples()
     seed: int = config.seed("seed of the drawn problems and of the bootstrap")
 
 

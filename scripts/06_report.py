@@ -37,7 +37,7 @@ class ReportSettings:
     trained: str | None = setting(None, "folder of the judge that was trained, for the summary on the screen")
     run: str = setting("run", "title of the report")
     scale: str = setting("", "one sentence on the scale of this run")
-    resamples: int = setting(1000, "bootstrap resamples for the intervals", at_least=1)
+    resamples: int = config.resamples()
     seed: int = config.seed("seed of the bootstrap")
 
 

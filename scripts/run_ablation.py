@@ -31,11 +31,11 @@ class AblationSettings(PairingSettings):
     train_with: list[str] = setting([], "key=value overrides of the training recipe")
     words_k: int = setting(25, "reasoning words of the truncation by words", at_least=1)
     tokens_k: int = setting(500, "tokens of the truncation by tokens", at_least=1)
-    oversampling: int = setting(2, "factor of the oversampled cells", at_least=1)
+    oversampling: int = setting(2, "factor of the oversampled cells", at_least=1, at_most=100)
     max_model_len: int | None = setting(
         None, "context length of the judge in tokens (default: the model's)", at_least=2
     )
-    resamples: int = setting(1000, "bootstrap resamples for the intervals", at_least=1)
+    resamples: int = config.resamples()
     seed: int = config.seed("seed of split, sampling and bootstrap")
     only_pairs: bool = setting(False, "stop after the pairs are made")
 

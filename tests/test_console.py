@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -110,6 +111,13 @@ def test_without_a_run_script_details_are_on_stdout_and_errors_on_stderr(run):
     assert done.returncode == 2
     assert sorted(done.stdout.splitlines()) == ["a helper talks", "in detail", "result"]
     assert "error: no such file: remedy" in done.stderr
+
+
+def test_what_a_terminal_cannot_show_is_no_error():
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    shown = "from deepprune.base import console; console.open_console(); print('7 °', chr(0xd83d))"
+    done = subprocess.run([sys.executable, "-c", shown], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "7 \\xb0 \\ud83d\n"
 
 
 def test_where_there_is_no_terminal_a_bar_prints_at_most_a_line_a_quarter(capsys, monkeypatch):

@@ -82,6 +82,12 @@ def test_an_option_that_stands_twice_is_no_answer():
     assert checked_gold("1/2", text, "math") == "1/2"
 
 
+def test_the_gold_of_a_solution_is_what_follows_its_hashes():
+    assert checked_gold("2 * 3 = <<2*3=6>>6\n#### 6", "2*3?", "math") == "6"
+    assert checked_gold("#### B", "A) one\nB) two", "choice") == "B"
+    assert checked_gold("#### Step 1\nso 6", "2*3?", "math") == "#### Step 1\nso 6"
+
+
 def test_variants_differ_in_their_numbers_alone():
     same = ["Sum to $1{,}000$ by 2.5?", "sum to 7 by 10?"]
     assert question_without_numbers(same[0]) == question_without_numbers(same[1]) == "sum to 0 by 0"

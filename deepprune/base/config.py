@@ -50,7 +50,8 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 AS_SERVED = "as served"  # the type of weights that servers hold: not known here
 JSONL, PACKED = (".jsonl",), (".jsonl", ".jsonl.gz")  # endings of outputs that are appended to, and written at once
 RENAMED = {"comparisons": "asks"}  # settings of earlier recipes: what they are called now
-LARGEST_SEED = 2**32 - 1  # what NumPy, and so vLLM, takes
+LARGEST_SEED, LONGEST_SECONDS = 2**32 - 1, 10**7  # what NumPy, and so vLLM, takes; 16 weeks: sockets take 292 years
+LARGEST_WHOLE, LARGEST = 2**31 - 1, 1e15  # of whole and other numbers of no upper limit of their own: what C takes
 
 
 def setting(
@@ -110,6 +111,11 @@ def seed(help: str) -> Any:
     return setting(0, help, at_least=0, at_most=LARGEST_SEED)
 
 
+def resamples(free: bool = False) -> Any:
+    """A settings field for the number of bootstrap resamples over problems."""
+    return setting(1000, "bootstrap resamples over problems, for intervals", free=free, at_least=1, at_most=10**6)
+
+
 def like(kind: type, name: str, default: Any = None, help: str | None = None, **changes: Any) -> Any:
     """A settings field with the range, choices, default and help of another class's field; what is given differs."""
     field = next(f for f in dataclasses.fields(kind) if f.name == name)
@@ -133,9 +139,12 @@ def check_range(where: str, name: str, value: Any, meta: Mapping[str, Any]) -> N
     if meta.get("choices") and value not in meta["choices"]:
         refuse(f"one of {', '.join(map(str, meta['choices']))}")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             refuse("a finite number")
         low, over, high, under = (meta.get(key) for key in ("at_least", "above", "at_most", "below"))
+        largest = LARGEST_WHOLE if isinstance(value, int) else LARGEST
+        if high is None and under is None and abs(value) > largest:
+            refuse(f"at most {largest:,.0f}", f"{value:.3g}" if isinstance(value, float) else "a larger one")
         if (
             (low is not None and value < low)
             or (over is not None and value <= over)
@@ -197,6 +206,8 @@ def _check(name: str, value: Any, hint: Any, field: dataclasses.Field, where: st
         if not whole and (not isinstance(item, kind) or (isinstance(item, bool) and kind is not bool)):
             hint_e = " (write 1.0e-5, not 1e-5)" if kind is float and isinstance(item, str) else ""
             raise UserError(f"{where}{name} should be {kind.__name__}, found {item!r}{hint_e}")
+        if kind is float:
+            item = math.inf if abs(item) > 1e308 else float(item)
         check_range(where, name, item, field.metadata)
     if kind is float:
         return [float(item) for item in value] if many else float(value)

@@ -12,6 +12,7 @@ the console. After `open_console` sys.stdout is the console with a copy in the l
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -56,6 +57,9 @@ def open_console() -> None:
     _quiet_vllm()
     if os.environ["PYTHONWARNINGS"] == "ignore":  # read by Python when it starts, which was before
         warnings.filterwarnings("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # questions and names go to terminals of any encoding
+            stream.reconfigure(errors="backslashreplace")
     named = os.environ.get(DESCRIPTORS)
     if not named or _console:
         return

@@ -164,7 +164,13 @@ def likely_type(gold: str, question: str) -> str:
 
 
 def checked_gold(gold: str, question: str, answer_type: str) -> str:
-    """The gold answer; of a multiple-choice question its letter. Raises UserError if that is none of the options."""
+    """The gold answer: what follows #### in a solution (as GSM8K's), of a multiple-choice question its letter.
+
+    Raises UserError if that is none of the options.
+    """
+    solution, hashes, last = gold.rpartition("####")
+    if hashes and last.strip() and "\n" not in last.strip():
+        gold = last.strip()
     if answer_type != "choice":
         return gold
     letter = choice_letter(gold, question)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deepprune.base import jsonl, questions
+from deepprune.base import config, jsonl, questions
 from deepprune.base.errors import UserError
 from deepprune.base.records import ANSWER_ONLY, Problem, Trace
 from deepprune.data import answers, traces
@@ -229,10 +229,10 @@ class Importer:
                 raise UserError(f"{row.where}: no token count in field {field!r}; {remedy}")
             return max(len(self.tokenizer.encode(text, add_special_tokens=False)), 1)
         least = 1 if text is None or text.strip() else 0
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= config.LARGEST_WHOLE:
             raise UserError(
-                f"{row.where}: the token count in field {field!r} should be a whole number of at least 1, "
-                f"found {given!r:.60}"
+                f"{row.where}: the token count in field {field!r} should be a whole number of at least 1 and at most "
+                f"{config.LARGEST_WHOLE:,}, found {given!r:.60}"
             )
         return max(value, 1)
 

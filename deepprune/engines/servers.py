@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from deepprune.base import console
+from deepprune.base import config, console
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError, without_credentials
 
@@ -35,7 +35,9 @@ class ServerSettings:
     served_model: str | None = setting(
         None, "servers: which of the models that they offer (default: the first)", free=True
     )
-    timeout: float = setting(600.0, "servers: seconds to wait for an answer", free=True, above=0)
+    timeout: float = setting(
+        600.0, "servers: seconds to wait for an answer", free=True, above=0, at_most=config.LONGEST_SECONDS
+    )
     retries: int = setting(
         4, "servers: times to try again after a connection error, or while it is too busy", free=True, at_least=0
     )

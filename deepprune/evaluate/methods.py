@@ -182,7 +182,7 @@ class Grid:
     window: int = setting(8, "ESC's window", at_least=1)
     warmup: int = setting(16, "DeepConf's warm-up traces", at_least=1)
     orders: int = setting(20, "random orders of the traces that are averaged over (1: the recorded order)", at_least=1)
-    resamples: int = setting(1000, "bootstrap resamples over problems", free=True, at_least=1)
+    resamples: int = config.resamples(free=True)
     seed: int = config.seed("seed of orders, simulated scores, clustering and bootstrap")
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ class TableSettings:
     pairs: str = setting(config.REQUIRED, "JSONL file of Pair records (stage 02)")
     scores: list[str] = setting(config.REQUIRED, "files of scores of exactly these pairs (stage 04), as NAME=FILE")
     output: str = setting(config.REQUIRED, "path without ending of the files to write")
-    resamples: int = setting(1000, "bootstrap resamples over problems", at_least=1)
+    resamples: int = config.resamples()
     seed: int = config.seed("seed of the bootstrap")
 
 

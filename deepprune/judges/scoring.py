@@ -34,7 +34,7 @@ class ScoringSettings:
         config.REQUIRED, "JSONL file of PairScore records; appended to when it exists", ends=config.JSONL
     )
     pairs: str = setting("DeepPrune_data/offline_test_data/deepprune_pairs.jsonl", "JSONL file of Pair records")
-    resamples: int = setting(1000, "bootstrap resamples for the intervals", free=True, at_least=1)
+    resamples: int = config.resamples(free=True)
     seed: int = config.seed("seed of the bootstrap (and of the random judge)")
     overwrite: bool = setting(False, "replace an existing output")
 

@@ -37,11 +37,18 @@ class ServeSettings(SourceSettings):
     )
     most_traces: int = setting(128, "most traces of a question that a model's name may ask for", at_least=1)
     questions: int = setting(16, "questions in progress at once; more are told to come again (429)", at_least=1)
-    question_seconds: float = setting(3600.0, "end a question that takes longer (504)", above=0)
+    question_seconds: float = setting(
+        3600.0, "end a question that takes longer (504)", above=0, at_most=config.LONGEST_SECONDS
+    )
     body_limit: int = setting(1048576, "largest body of a request, in bytes", at_least=1024)
-    probe_seconds: float = setting(5.0, "pause between two looks at reasoner and judge", above=0)
+    probe_seconds: float = setting(
+        5.0, "pause between two looks at reasoner and judge", above=0, at_most=config.LONGEST_SECONDS
+    )
     grace_seconds: float = setting(
-        30.0, "when it is told to end: seconds for the questions in progress; then they are ended", at_least=0
+        30.0,
+        "when it is told to end: seconds for the questions in progress; then they are ended",
+        at_least=0,
+        at_most=config.LONGEST_SECONDS,
     )
     log: str | None = setting(None, "JSONL file that each answered question is appended to", ends=config.JSONL)
     log_prompts: bool = setting(False, "log messages and contents too")
