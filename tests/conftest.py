@@ -130,6 +130,22 @@ def tiny(tmp_path_factory, smol) -> str:
     return random_llama.save(tmp_path_factory.mktemp("tiny-model"), smol)
 
 
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder to train in: a tiny model, a data set and a recipe."""
+    from training_world import make_world
+
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def refused(world, monkeypatch, capsys):
+    """A function: train in the world with these arguments; the error line of an exit with code 2."""
+    from training_world import refusal_of
+
+    return refusal_of(world, monkeypatch, capsys)
+
+
 @pytest.fixture
 def sample(tmp_path):
     """(problems file, traces file): 6 problems x 6 traces with two or three answers each."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 import toys
 from conftest import SMOL, engine_scores, load_script
-from training_world import launch, make_world, refusal_of, write_data
+from training_world import launch, make_world, write_data
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from deepprune import judges
@@ -38,11 +38,6 @@ def world(tmp_path_factory, tiny):
     write_data(folder / "data", [OTHER.training_row(*pair) for pair in WHAT])
     profiles.save(OTHER, profiles.rows_profile(folder / "data" / "train.jsonl"))
     return folder
-
-
-@pytest.fixture
-def refused(world, monkeypatch, capsys):
-    return refusal_of(world, monkeypatch, capsys)
 
 
 def first_loss(folder):

@@ -11,20 +11,10 @@ import torch
 import toys
 from conftest import ROOT, load_script
 from safetensors.torch import load_file, save_file
-from training_world import PAIRS, STEPS, launch, make_world, refusal_of, write_data
+from training_world import PAIRS, STEPS, launch, write_data
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from deepprune.judges.profiles import DEFAULT
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-def refused(world, monkeypatch, capsys):
-    return refusal_of(world, monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

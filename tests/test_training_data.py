@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import toys
-from training_world import PAIRS, make_world, refusal_of, write_data
+from training_world import PAIRS, write_data
 from transformers import AutoTokenizer
 
 from deepprune.base.errors import UserError
@@ -14,16 +14,6 @@ from deepprune.engines.upstream import import_llamafactory
 from deepprune.judges.profiles import DEFAULT
 from deepprune.judges.training.recipe import Recipe
 from deepprune.judges.training.template import check_template
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-def refused(world, monkeypatch, capsys):
-    return refusal_of(world, monkeypatch, capsys)
 
 
 def recipe_with(world, template):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from training_world import RECIPES, make_world, refusal_of
+from training_world import RECIPES
 
 from deepprune.base import runtime
 from deepprune.base.errors import UserError
@@ -15,16 +15,6 @@ from deepprune.engines.upstream import import_llamafactory
 from deepprune.judges.training import keys, recipe
 from deepprune.judges.training.recipe import Recipe
 from deepprune.judges.training.watch import Watch, refusals
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-def refused(world, monkeypatch, capsys):
-    return refusal_of(world, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(("bfloat16", "gpu"), [(True, False), (False, True), (False, False)])
