@@ -113,8 +113,8 @@ def oversample(pairs: Sequence[Pair], factor: int) -> list[Pair]:
     """Repeat the minority class `factor` times in all (factor 2: each minority pair twice; 1: as it is)."""
     if factor < 1:
         raise UserError(f"oversampling factor should be at least 1, found {factor}")
-    ones = sum(p.label for p in pairs)
-    minority = 0 if ones * 2 >= len(pairs) else 1
+    same = sum(pair.label for pair in pairs)
+    minority = 0 if same * 2 >= len(pairs) else 1
     return [pair for pair in pairs for _ in range(factor if pair.label == minority else 1)]
 
 

@@ -143,11 +143,11 @@ class _Spread:
         self.squares, self.freedom = 2 / 12, 2  # to begin with, two answers' worth of anything from 0 to 1
 
     def learn(self, answered: Sequence[Sequence[float]]) -> None:
-        for got in answered:
-            if len(got) > 1:
-                mean = _mean(got)
-                self.squares += math.fsum((value - mean) ** 2 for value in got)
-                self.freedom += len(got) - 1
+        for values in answered:
+            if len(values) > 1:
+                mean = _mean(values)
+                self.squares += math.fsum((value - mean) ** 2 for value in values)
+                self.freedom += len(values) - 1
 
     def error(self, known: int, size: int) -> float:
         """Standard error of a mean of `size` answers of which `known` are known (drawn without replacement)."""
@@ -174,10 +174,10 @@ def _place_needed(
     low, high = [0.0] * len(sampled), [0.0] * len(sampled)
 
     def bound(index: int) -> None:
-        got, size = answered[index], sizes[index]
-        low[index], high[index] = _mean(got, 0, size), _mean(got, size - len(got), size)
-        if spread and got:
-            mean, off = _mean(got), settings.surety * spread.error(len(got), size)
+        values, size = answered[index], sizes[index]
+        low[index], high[index] = _mean(values, 0, size), _mean(values, size - len(values), size)
+        if spread and values:
+            mean, off = _mean(values), settings.surety * spread.error(len(values), size)
             low[index], high[index] = max(low[index], mean - off), min(high[index], mean + off)
 
     for index in range(len(sampled)):
