@@ -88,8 +88,18 @@ def test_every_part_of_what_is_asked_and_answered_is_in_the_version():
         (FILE + "truncation: {k: 3}\n", 4, "truncation should be {strategy: words, k: 25}"),
         (FILE + "truncation: {strategy: words, k: '3'}\n", 4, "truncation should be"),
         (FILE + "truncation: {strategy: letters, k: 3}\n", 4, "truncation should be"),
-        (FILE + "chat_template: {tokenize: true}\n", 4, "chat_template should be without add_generation_prompt and"),
+        (FILE + "truncation: {strategy: words, k: true}\n", 4, "truncation should be"),
+        (FILE + "truncation: {strategy: words, k: 2.5}\n", 4, "truncation should be"),
+        (FILE + "truncation: {strategy: words, k: 3, words: []}\n", 4, "truncation should be"),
+        (FILE + "truncation: {strategy: words, k: 3, words: wait thus}\n", 4, "truncation should be"),
+        (FILE + "truncation: {strategy: words, k: 3, words: [wait a bit]}\n", 4, "truncation should be"),
+        (FILE + "truncation: {strategy: words, k: 3, words: [no]}\n", 4, "truncation should be"),
+        (FILE + "chat_template: {tokenize: true}\n", 4, "chat_template should be without tokenize, which"),
+        (FILE + "chat_template: {messages: []}\n", 4, "chat_template should be without messages, which"),
+        (FILE + "chat_template: {date_string: 2024-01-02}\n", 4, "chat_template should be texts, numbers"),
+        (FILE + "chat_template: {1: true}\n", 4, "chat_template should be texts, numbers"),
         (FILE + "unknown: [tokens]\n", 4, "unknown should be a list of system, user"),
+        (FILE + "unknown: [[user]]\n", 4, "unknown should be a list of system, user"),
     ],
 )
 def test_a_broken_profile_is_named_with_its_line(tmp_path, text, line, says):
@@ -98,6 +108,8 @@ def test_a_broken_profile_is_named_with_its_line(tmp_path, text, line, says):
     with pytest.raises(UserError) as error:
         profiles.load(file)
     assert str(error.value).startswith(f"{file}:{line}: ") and says in str(error.value)
+    with pytest.raises(UserError, match=r"none\.yaml: no such file \(a judge profile; see docs/published_judge\.md\)"):
+        profiles.load(tmp_path / "none.yaml")
 
 
 def test_the_profile_beside_the_weights_is_taken_and_another_one_is_refused(judge_folder, tiny, tmp_path):
@@ -109,6 +121,9 @@ def test_the_profile_beside_the_weights_is_taken_and_another_one_is_refused(judg
     profiles.save(dataclasses.replace(OTHER, truncation=Truncation()), tmp_path / "cut.yaml")
     assert judges.profile_of("vllm", tiny, tmp_path / "other.yaml").same == " alike"  # nothing is known of its weights
     assert judges.profile_of("vllm", judge_folder, tmp_path / "same.yaml") == OTHER
+    for kind in ("sbert", "oracle", "random"):  # it would change nothing
+        with pytest.raises(UserError, match=f"asked with its texts: judge '{kind}' is not"):
+            judges.profile_of(kind, tiny, tmp_path / "same.yaml")
     for name in ("other.yaml", "cut.yaml"):
         with pytest.raises(UserError, match=f"{name}: is not the profile that .* was trained with"):
             judges.profile_of("vllm", judge_folder, tmp_path / name)
@@ -154,12 +169,33 @@ def test_a_frame_and_two_prefixes_are_what_is_read(tokenizer):
     ("change", "says"),
     [
         ({"different": " all equal not"}, "cannot be told apart"),
-        ({"answer_prefix": "Answer: ", "different": "no", "same": "yes"}, "move the blank between them"),
+        ({"answer_prefix": "Answer: ", "different": "no", "same": "no way"}, "cannot be told apart"),
     ],
 )
 def test_answers_that_the_tokenizer_cannot_tell_apart_are_refused(tokenizer, change, says):
     with pytest.raises(UserError, match=says):
         PairPrompts(dataclasses.replace(OTHER, **change), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "labels", "begins", "first"),
+    [
+        ("<think>\n\n</think>\n\n", ("no", "yes"), "<think>\n\n</think>\n\n", "no"),
+        ("Answer: ", ("no", "yes"), "Answer:", " no"),
+        ("Answer:", (" not equal", " not the same"), "Answer:", " not equal"),  # a first token of both is the label's
+        ("Answer: ", ("not equal", "not the same"), "Answer:", " not equal"),
+        ("答案：", ("不同", "相同"), "答案：", "不同"),
+        ("答案：", ("❌", "✅"), "答案：", "❌"),
+        ("", ("❌", "✅"), "", "❌"),
+    ],
+)
+def test_prefix_and_label_are_the_tokens_of_the_answer_as_it_is_trained(tokenizer, prefix, labels, begins, first):
+    different, same = labels
+    profile = dataclasses.replace(OTHER, answer_prefix=prefix, different=different, same=same)
+    prompts = PairPrompts(profile, tokenizer)
+    for answer, label in zip(profile.answers, prompts.labels, strict=True):
+        assert [*prompts.answer, *label] == tokenizer.encode(answer, add_special_tokens=False)
+    assert (tokenizer.decode(prompts.answer), tokenizer.decode(prompts.labels[0])) == (begins, first)
 
 
 def test_p_same_is_the_normalised_probability_of_the_whole_label(judge_folder, capsys):

@@ -1,5 +1,7 @@
 """Reasoning words of one's own: read from a file, matched as the usual ones are, part of what a truncation is."""
 
+import unicodedata
+
 import pytest
 
 from deepprune.base import config
@@ -20,7 +22,11 @@ def words_of(tmp_path, text):
 
 def test_a_list_is_read_in_any_order_and_case(tmp_path):
     words = words_of(tmp_path, "# those that the paper names\nWait\n\nthus\n  wait \n")
-    assert words == ("thus", "wait") == words_of(tmp_path, "thus\nwait")
+    assert words == ("thus", "wait") == words_of(tmp_path, "thus\nwait") == words_of(tmp_path, "\ufeffTHUS\r\nwait\r\n")
+    apart = words_of(tmp_path, unicodedata.normalize("NFD", "zunächst"))  # as macOS writes it
+    assert (
+        apart == ("zunächst",) and Truncation("words", 1, apart).cut("Wir lesen zunächst alles") == "Wir lesen zunächst"
+    )
 
 
 @pytest.mark.parametrize(

@@ -307,6 +307,11 @@ def test_stage_01_samples_a_model_that_nobody_can_load(servers, tmp_path, monkey
 
 
 def test_arguments_are_read_as_yaml():
+    assert config.arguments("--x", ["g=1e-5", 'h={"a": {"b": [1, 2.5]}}', "i='1e-5'"]) == {
+        "g": 1e-5,
+        "h": {"a": {"b": [1, 2.5]}},
+        "i": "1e-5",
+    }
     assert config.arguments("--x", ["a=1", "b=0.5", "c=true", "d=word", "e={x: 1}", "f=null"]) == {
         "a": 1,
         "b": 0.5,
@@ -315,6 +320,16 @@ def test_arguments_are_read_as_yaml():
         "e": {"x": 1},
         "f": None,
     }
-    for wrong in (["a"], ["a=1", "a=2"], ["a={"]):
+    deep = "[" * 5000 + "]" * 5000
+    for wrong in (
+        ["a"],
+        ["a=1", "a=2"],
+        ["a={"],
+        ["a=2024-01-02"],
+        ["a=2024-13-45"],
+        ["a=.nan"],
+        ["a=!!x 1"],
+        [f"a={deep}"],
+    ):
         with pytest.raises(UserError, match="--x"):
             config.arguments("--x", wrong)

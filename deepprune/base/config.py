@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import json
 import math
 import re
 import sys
@@ -217,14 +218,24 @@ def _check(name: str, value: Any, hint: Any, field: dataclasses.Field, where: st
 def arguments(option: str, given: list[str]) -> dict[str, Any]:
     """NAME=VALUE arguments of an option, the values as YAML reads them: numbers, true, null, {a: 1}.
 
-    Raises UserError for another form, a repeated name, or a value that is no YAML.
+    Raises UserError for another form, a repeated name, or a value that is no YAML or that JSON cannot hold (a date).
     """
     import yaml
 
-    try:
-        return {name: yaml.safe_load(value) for name, value in named(option, "NAME=VALUE", given).items()}
-    except yaml.YAMLError as error:
-        raise UserError(f"{option}: a value is not valid YAML: {error}") from error
+    values = {}
+    for name, text in named(option, "NAME=VALUE", given).items():
+        try:
+            values[name] = float(text) if _POWER.fullmatch(text) else yaml.safe_load(text)
+            json.dumps(values[name], allow_nan=False)
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"{option}: the value of {name} is not valid YAML, or nothing that JSON holds ({said:.200})"
+            ) from error
+    return values
+
+
+_POWER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # 1e-5, which YAML takes for a word
 
 
 def named(option: str, form: str, given: list[str]) -> dict[str, str]:

@@ -10,16 +10,16 @@ import yaml
 from deepprune.base.errors import UserError
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, what: str = "a recipe; see scripts/recipes/") -> str:
     """A YAML file's text. Raises UserError naming file and line for a missing file and one that is not UTF-8."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file (a recipe; see scripts/recipes/)")
+        raise UserError(f"{path}: no such file ({what})")
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: not UTF-8 text ({error.reason}); save the recipe as UTF-8") from error
+        raise UserError(f"{path}:{line}: not UTF-8 text ({error.reason}); save the file as UTF-8") from error
 
 
 def _refuse_repeated_keys(path: Path, node: Any) -> None:
@@ -40,13 +40,13 @@ def _refuse_repeated_keys(path: Path, node: Any) -> None:
             _refuse_repeated_keys(path, value)
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping.
+def read(path: str | Path, what: str = "a recipe; see scripts/recipes/") -> dict[str, Any]:
+    """A YAML mapping. what: should be there, for the error if nothing is.
 
     Raises UserError naming file and line: a missing file, broken YAML, not UTF-8, a key given twice.
     """
     path = Path(path)
-    text = _text(path)
+    text = _text(path, what)
     try:
         data = yaml.safe_load(text)
         _refuse_repeated_keys(path, yaml.compose(text, yaml.SafeLoader))

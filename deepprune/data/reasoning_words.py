@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from deepprune.base.errors import UserError
 
@@ -123,13 +125,21 @@ def read_words(path: str | Path) -> tuple[str, ...]:
         raise UserError(f"{path}: no such file (a list of reasoning words, one a line)") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason})") from error
-    words = set()
-    for number, line in enumerate(lines, 1):
-        word = line.strip()
-        if word and not word.startswith("#"):
-            if not RUN.fullmatch(word):
-                raise UserError(f"{path}:{number}: expected one word of letters alone, found {word!r}")
-            words.add(word.casefold())
-    if not words:
-        raise UserError(f"{path}: no reasoning words")
-    return tuple(sorted(words))
+    words = [(f"{path}:{number}", line.strip()) for number, line in enumerate(lines, 1)]
+    return checked([(where, word) for where, word in words if word and not word.startswith("#")], str(path))
+
+
+def checked(words: Iterable[tuple[str, Any]], where: str) -> tuple[str, ...]:
+    """Words, each with its place: sorted, each once, in small letters, accents in one character with their letter.
+
+    Raises UserError naming the place (where: of the whole list) for what is no word, and for none.
+    """
+    result = set()
+    for place, word in words:
+        whole = unicodedata.normalize("NFC", word) if isinstance(word, str) else ""
+        if not RUN.fullmatch(whole):
+            raise UserError(f"{place}: expected one word of letters alone, found {word!r}")
+        result.add(whole.casefold())
+    if not result:
+        raise UserError(f"{where}: no reasoning words")
+    return tuple(sorted(result))

@@ -54,8 +54,8 @@ class Truncation:
             raise UserError("a list of reasoning words goes with truncation by words")
         if self.strategy not in STRATEGIES:
             raise UserError(f"truncation should be one of {', '.join(STRATEGIES)}, found {self.strategy!r}")
-        if self.k < 1:
-            raise UserError(f"the truncation's k should be at least 1, found {self.k}")
+        if type(self.k) is not int or self.k < 1:
+            raise UserError(f"the truncation's k should be a whole number of at least 1, found {self.k!r}")
 
     @classmethod
     def read(cls, text: str, words: tuple[str, ...] | None = None) -> Truncation:

@@ -54,6 +54,8 @@ def parameters_of(kind: str, model: str | None = None) -> int | None:
 def profile_of(kind: str, model: str | None = None, judge_profile: str | None = None) -> Profile:
     """How a judge is asked: profiles.profile_of; ours for kinds that are not asked with a prompt."""
     known = _kind(kind, model)
+    if judge_profile and not known.asked:
+        raise UserError(f"--judge-profile is of judges that are asked with its texts: judge {kind!r} is not")
     default = profiles.CLASSIFIER if known.classifies else profiles.DEFAULT
     return profiles.profile_of(model, judge_profile, default) if known.asked else default
 

@@ -27,26 +27,24 @@ class Frame:
 class PairPrompts:
     """Prompts of one profile for one tokenizer.
 
-    labels: token ids of (different, same); steps: the tokens of a label so far -> the tokens that labels go on with. A
-    judge's answer is known when the log-probabilities of these are, after the prompt and each step; labels of one token
-    each have the one step ().
+    answer: token ids that the answer begins with, whatever the label; labels: those of (different, same) after them.
+    Both are cut from whole answers, as these are trained: before a word, a blank or a line's end is for many tokenizers
+    another token than at a text's end.
+    steps: the tokens of a label so far -> the tokens that labels go on with. A judge's answer is known when the
+    log-probabilities of these are, after the prompt and each step; labels of one token each have the one step ().
 
     Raises UserError if the tokenizer's chat template cannot write the prompt, or if a label is the other's beginning.
     """
 
     def __init__(self, profile: Profile, tokenizer: Any):
         self.profile, self.tokenizer = profile, tokenizer
-        self.answer = self._encode(profile.answer_prefix)
-        self.labels: tuple[Step, Step] = tuple(tuple(self._encode(label)) for label in profile.labels)
         if profile.second is not None:
             raise UserError("the judge profile has a second text: it is a classifier's (--judge classifier)")
         self._text(profile.user)
-        for text, label in zip(profile.answers, self.labels, strict=True):
-            if self._encode(text) != [*self.answer, *label]:
-                raise UserError(
-                    f"the judge's answer {text!r} is other tokens for this tokenizer than its prefix and its label: "
-                    "move the blank between them from the prefix's end to the label's beginning"
-                )
+        answers = [self._encode(text) for text in profile.answers]
+        shared = self._shared(answers)
+        self.answer = answers[0][:shared]
+        self.labels: tuple[Step, Step] = tuple(tuple(answer[shared:]) for answer in answers)
         different, same = self.labels
         if not different or not same or different[: len(same)] == same or same[: len(different)] == different:
             raise UserError(
@@ -59,6 +57,16 @@ class PairPrompts:
                 after = self.steps.setdefault(label[:i], [])
                 if token not in after:
                     after.append(token)
+
+    def _shared(self, answers: list[list[int]]) -> int:
+        """How many tokens both answers begin with, of those that are of the profile's prefix alone."""
+        count = 0
+        for first, second in zip(*answers, strict=False):
+            text = self.tokenizer.decode(answers[0][: count + 1], clean_up_tokenization_spaces=False)
+            if first != second or len(text) > len(self.profile.answer_prefix):
+                break
+            count += 1
+        return count
 
     def ids(self, request: Request) -> list[int]:
         """Token ids of a request's prompt, up to where the label begins. Raises UserError as `templated`."""

@@ -29,9 +29,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepprune.base import jsonl, manifest, yaml_files
+from deepprune.base import jsonl, manifest, templates, yaml_files
 from deepprune.base.errors import UserError
 from deepprune.base.records import content_hash
+from deepprune.data.reasoning_words import checked
 from deepprune.data.truncation import Truncation
 from deepprune.engines import models
 from deepprune.judges.prompts import plain
@@ -39,7 +40,6 @@ from deepprune.judges.prompts import plain
 FILE = "judge_profile.yaml"
 KEYS = ("system", "user", "second", "labels", "answer_prefix", "chat_template", "truncation", "unknown")
 SLOTS = ("{question}", "{prefix_a}", "{prefix_b}")
-TAKEN = {"tokenize", "add_generation_prompt"}  # arguments of chat templates that are ours to give
 THINKING_OFF = {"enable_thinking": False}  # templates that can think (Qwen3) are asked not to: the label comes first
 
 SYSTEM = (
@@ -169,8 +169,7 @@ def in_words(cut: Mapping[str, Any]) -> str:
 
 def load(path: str | Path) -> Profile:
     """A profile's YAML. Raises UserError naming file and line."""
-    path = Path(path)
-    data = yaml_files.read(path)
+    data = yaml_files.read(path, "a judge profile; see docs/published_judge.md")
 
     def refuse(key: str, wanted: str):
         raise UserError(f"{path}:{yaml_files.line_of(path, key)}: {key} should be {wanted}, found {data.get(key)!r}")
@@ -179,13 +178,8 @@ def load(path: str | Path) -> Profile:
         if key not in KEYS:
             line = yaml_files.line_of(path, key)
             raise UserError(f"{path}:{line}: unknown key {key!r}; a judge profile has {', '.join(KEYS)}")
-    data = {
-        "system": None,
-        "second": None,
-        "answer_prefix": "",
-        "chat_template": dict(THINKING_OFF),
-        "unknown": [],
-    } | data
+    optional = {"system": None, "second": None, "answer_prefix": "", "chat_template": dict(THINKING_OFF), "unknown": []}
+    data = optional | data
     user, labels, truncation = data.get("user"), data.get("labels"), data.get("truncation")
     texts = f"{user}{data['second'] or ''}"
     if (
@@ -208,13 +202,15 @@ def load(path: str | Path) -> Profile:
     ):
         if not isinstance(data.get(key), kind):
             refuse(key, wanted)
-    if set(data["unknown"]) - set(KEYS):
+    if any(part not in KEYS for part in data["unknown"]):
         refuse("unknown", f"a list of {', '.join(KEYS)}")
-    if set(data["chat_template"]) & TAKEN:
-        refuse("chat_template", f"without {' and '.join(sorted(TAKEN))}")
+    if taken := templates.OURS & data["chat_template"].keys():
+        refuse("chat_template", f"without {' and '.join(sorted(taken))}, which are ours to give")
+    if not is_plain(data["chat_template"]):
+        refuse("chat_template", "texts, numbers, true and false by name")
     try:
         cut = None if truncation is None else truncation_of(**truncation)
-    except (TypeError, AttributeError, UserError):
+    except (TypeError, UserError):
         refuse("truncation", "{strategy: words, k: 25}, with words: [...] where they are not the usual ones")
     return Profile(
         data["system"],
@@ -230,8 +226,18 @@ def load(path: str | Path) -> Profile:
 
 
 def truncation_of(strategy: str, k: int, words: list[str] | None = None) -> Truncation:
-    """A profile's truncation. words: where they are not ours."""
-    return Truncation(strategy, k, words and tuple(sorted({word.casefold() for word in words})))
+    """A profile's truncation. words: where they are not ours. Raises UserError for what is none."""
+    if not isinstance(words, list | None):
+        raise UserError(f"reasoning words should be a list, found {words!r}")
+    return Truncation(strategy, k, None if words is None else checked((("words", word) for word in words), "words"))
+
+
+def is_plain(value: dict) -> bool:
+    """Whether names are texts and JSON can hold the values: no dates, no NaN."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False)) == value
+    except (TypeError, ValueError):
+        return False
 
 
 def is_text(value: Any) -> bool:
