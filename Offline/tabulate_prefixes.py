@@ -19,7 +19,7 @@ import re
 
 import pandas as pd
 
-from deepprune.base import config, jsonl, metrics
+from deepprune.base import arguments, config, jsonl, metrics
 from deepprune.base.config import setting
 from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
@@ -39,8 +39,8 @@ class PrefixSettings(study.TableSettings):
 @command
 def main() -> None:
     settings = config.parse(PrefixSettings, "prefixes", __doc__)
-    files = config.named("--scores", "NAME=FILE", settings.scores)
-    sources = config.named("--traces", "SOURCE=FILE", settings.traces)
+    files = arguments.named("--scores", "NAME=FILE", settings.scores)
+    sources = arguments.named("--traces", "SOURCE=FILE", settings.traces)
     data = study.frame(settings.pairs, files).join(study.how_much_is_seen(settings.pairs, sources))
     manifest = Manifest.open(
         f"{settings.output}.json",

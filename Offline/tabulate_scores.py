@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from deepprune.base import config, jsonl, metrics
+from deepprune.base import arguments, config, jsonl, metrics
 from deepprune.base.config import setting
 from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
@@ -34,7 +34,7 @@ class TabulateSettings(study.TableSettings):
 @command
 def main() -> None:
     settings = config.parse(TabulateSettings, "tabulate", __doc__)
-    files = config.named("--scores", "NAME=FILE", settings.scores)
+    files = arguments.named("--scores", "NAME=FILE", settings.scores)
     data = study.frame(settings.pairs, files)
     manifest = Manifest.open(
         f"{settings.output}.json",

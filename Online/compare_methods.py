@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from deepprune import judges
-from deepprune.base import config, jsonl, metrics, progress, records, runtime
+from deepprune.base import arguments, config, jsonl, metrics, progress, records, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
@@ -74,7 +74,7 @@ class CompareSettings(CutSettings, methods.Grid, judges.JudgeSettings):
 @command
 def main() -> None:
     settings = config.parse(CompareSettings, "compare", __doc__)
-    named = config.named("--judges", "NAME=FOLDER-OR-HUB-ID", settings.judges)
+    named = arguments.named("--judges", "NAME=FOLDER-OR-HUB-ID", settings.judges)
     for name in named:
         config.check_range("", "a name of --judges", name, {"is_name": True})  # of a file: OUTPUT.NAME.sqlite
     if named:

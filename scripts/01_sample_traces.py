@@ -22,7 +22,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from deepprune.base import config, jsonl, progress, records, runtime
+from deepprune.base import arguments, config, jsonl, progress, records, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
@@ -95,9 +95,8 @@ class SampleSettings(SamplingSettings, ServerSettings):
 def main() -> None:
     settings = config.parse(SampleSettings, "sample", __doc__)
     settings.sampling(), settings.template_args()  # checked before anything starts
-    arguments = {
-        option: config.arguments(option, getattr(settings, option)) for option in ("engine_args", "request_args")
-    }
+    engine_args = arguments.of_engine(settings.engine_args)
+    request_args = arguments.of_requests(settings.request_args)
     if settings.engine_args and settings.reasoner_url or settings.request_args and not settings.reasoner_url:
         raise UserError("--engine-args are of an engine in this process, --request-args of --reasoner-url")
     problems = chosen(settings)
@@ -116,9 +115,9 @@ def main() -> None:
         todo = [(p, i) for p in problems for i in range(settings.n) if (p.problem_id, i) not in done]
         print(f"{len(problems)} problems x {settings.n} traces: {len(done)} on disk, {len(todo)} to sample")
         if todo and settings.reasoner_url:
-            asyncio.run(sample_from_servers(settings, arguments["request_args"], Traces(settings, name, out), todo))
+            asyncio.run(sample_from_servers(settings, request_args, Traces(settings, name, out), todo))
         elif todo:
-            sample(settings, arguments["engine_args"], path, Traces(settings, name, out), todo, len(done), manifest)
+            sample(settings, engine_args, path, Traces(settings, name, out), todo, len(done), manifest)
     everything = list(records.read(records.Trace, settings.output))
     by_id = {p.problem_id: p for p in problems}
     table = traces.Tally(by_id, (t for t in everything if t.problem_id in by_id)).show()

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from deepprune.base.errors import UserError
 from deepprune.data import traces
-from deepprune.data.sampling import NEUTRAL, Sampling, SamplingSettings
+from deepprune.data.sampling import NEUTRAL, Sampling
 from deepprune.engines import reasoners
 from deepprune.engines.reasoners import FleetReasoner, ReasonerLost, ServerReasoner
 from deepprune.engines.servers import ServerSettings
@@ -108,13 +108,6 @@ def test_further_arguments_reach_the_engine_and_the_chat_template(smol):
     off = prompts.reasoner_prompt_ids(tokenizer, "Why?", enable_thinking=False)
     assert tokenizer.decode(off) == "Why? <think></think>"
     assert tokenizer.decode(prompts.reasoner_prompt_ids(tokenizer, "Why?")) == "Why?"
-
-
-@pytest.mark.parametrize("argument", ["tokenize=true", "messages=[]", "add_generation_prompt=false"])
-def test_what_is_no_variable_of_a_chat_template_is_refused(argument):
-    settings = SamplingSettings(chat_template_args=["enable_thinking=false", argument])
-    with pytest.raises(UserError, match=f"--chat-template-args: {argument.partition('=')[0]} is ours to give"):
-        settings.template_args()
 
 
 def test_metrics_are_read_with_the_key(server, smol, monkeypatch):

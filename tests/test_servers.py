@@ -10,7 +10,7 @@ from conftest import load_script, make_problem
 from fake_server import FakeServer, chat_reply
 
 from deepprune import judges
-from deepprune.base import config, records
+from deepprune.base import records
 from deepprune.base.errors import UserError
 from deepprune.base.records import Trace
 from deepprune.data.sampling import Sampling
@@ -304,32 +304,3 @@ def test_stage_01_samples_a_model_that_nobody_can_load(servers, tmp_path, monkey
     manifest = (tmp_path / "traces.manifest.json").read_text()
     assert json.loads(manifest)["settings"]["dtype"] == "as served"
     assert "127.0.0.1" not in manifest and "sesame" not in manifest and json.loads(manifest)["complete"]
-
-
-def test_arguments_are_read_as_yaml():
-    assert config.arguments("--x", ["g=1e-5", 'h={"a": {"b": [1, 2.5]}}', "i='1e-5'"]) == {
-        "g": 1e-5,
-        "h": {"a": {"b": [1, 2.5]}},
-        "i": "1e-5",
-    }
-    assert config.arguments("--x", ["a=1", "b=0.5", "c=true", "d=word", "e={x: 1}", "f=null"]) == {
-        "a": 1,
-        "b": 0.5,
-        "c": True,
-        "d": "word",
-        "e": {"x": 1},
-        "f": None,
-    }
-    deep = "[" * 5000 + "]" * 5000
-    for wrong in (
-        ["a"],
-        ["a=1", "a=2"],
-        ["a={"],
-        ["a=2024-01-02"],
-        ["a=2024-13-45"],
-        ["a=.nan"],
-        ["a=!!x 1"],
-        [f"a={deep}"],
-    ):
-        with pytest.raises(UserError, match="--x"):
-            config.arguments("--x", wrong)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import math
 import re
 import sys
@@ -213,40 +212,6 @@ def _check(name: str, value: Any, hint: Any, field: dataclasses.Field, where: st
     if kind is float:
         return [float(item) for item in value] if many else float(value)
     return value
-
-
-def arguments(option: str, given: list[str]) -> dict[str, Any]:
-    """NAME=VALUE arguments of an option, the values as YAML reads them: numbers, true, null, {a: 1}.
-
-    Raises UserError for another form, a repeated name, or a value that is no YAML or that JSON cannot hold (a date).
-    """
-    import yaml
-
-    values = {}
-    for name, text in named(option, "NAME=VALUE", given).items():
-        try:
-            values[name] = float(text) if _POWER.fullmatch(text) else yaml.safe_load(text)
-            json.dumps(values[name], allow_nan=False)
-        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-            said = " ".join(str(error).split())
-            raise UserError(
-                f"{option}: the value of {name} is not valid YAML, or nothing that JSON holds ({said:.200})"
-            ) from error
-    return values
-
-
-_POWER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # 1e-5, which YAML takes for a word
-
-
-def named(option: str, form: str, given: list[str]) -> dict[str, str]:
-    """NAME=... arguments of an option as a dict. Raises UserError for another form or a repeated name."""
-    values: dict[str, str] = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or not name or not value or name in values:
-            raise UserError(f"{option} takes {form}, each name once; found {item!r}")
-        values[name] = value
-    return values
 
 
 def load_section(kind: type[Settings], section: str, path: str | Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from deepprune.base import config, templates
+from deepprune.base import arguments, config
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 
@@ -42,10 +42,7 @@ class SamplingSettings:
 
     def template_args(self) -> dict[str, Any]:
         """Arguments of the chat template. Raises UserError for another form, and for those that are not the user's."""
-        given = config.arguments("--chat-template-args", self.chat_template_args)
-        if ours := given.keys() & templates.OURS:
-            raise UserError(f"--chat-template-args: {', '.join(sorted(ours))} is ours to give, leave it out")
-        return given
+        return arguments.of_template(self.chat_template_args)
 
     def sampling(self) -> Sampling:
         """Raises UserError for values that make no sense."""

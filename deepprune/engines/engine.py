@@ -128,6 +128,10 @@ def starting(model: str) -> Iterator[None]:
             "; -9: the system killed it, most likely because memory ran out" if re.search(r": -9\b", str(error)) else ""
         )
         raise UserError(f"vLLM could not start {model}: {error}{killed}") from error
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise UserError(f"vLLM could not start {model}: {error}: see to --engine-args") from error
     finally:
         multiprocessing.process.BaseProcess.start = start_process
 

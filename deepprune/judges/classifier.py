@@ -129,12 +129,11 @@ class VLLMClassifierJudge(Classifier):
             self.folder,
             **options.of_engine(),
             max_model_len=self.limit,
-            extra={
-                "runner": "pooling",
-                "convert": "classify",
-                "enable_prefix_caching": None if options.prefix_caching else False,  # vLLM knows which models can
-            }
-            | options.engine_arguments(),
+            extra=options.engine_arguments(
+                runner="pooling",
+                convert="classify",
+                enable_prefix_caching=None if options.prefix_caching else False,  # vLLM knows which models can
+            ),
         )
         self.window = 4 * options.batch * options.data_parallel
 

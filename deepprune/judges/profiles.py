@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepprune.base import jsonl, manifest, templates, yaml_files
+from deepprune.base import arguments, jsonl, manifest, yaml_files
 from deepprune.base.errors import UserError
 from deepprune.base.records import content_hash
 from deepprune.data.reasoning_words import checked
@@ -204,7 +204,7 @@ def load(path: str | Path) -> Profile:
             refuse(key, wanted)
     if any(part not in KEYS for part in data["unknown"]):
         refuse("unknown", f"a list of {', '.join(KEYS)}")
-    if taken := templates.OURS & data["chat_template"].keys():
+    if taken := arguments.OF_TEMPLATES & data["chat_template"].keys():
         refuse("chat_template", f"without {' and '.join(sorted(taken))}, which are ours to give")
     if not is_plain(data["chat_template"]):
         refuse("chat_template", "texts, numbers, true and false by name")

@@ -37,22 +37,35 @@ CREATE TABLE IF NOT EXISTS score (a TEXT, b TEXT, p_same REAL NOT NULL, prompt_t
 """
 
 
-def identity(judge: Mapping[str, Any], kind: str, dtype: str, truncation: Truncation, tokenizer: str) -> dict[str, Any]:
+def identity(
+    judge: Mapping[str, Any],
+    kind: str,
+    dtype: str,
+    truncation: Truncation,
+    tokenizer: str,
+    engine_args: Sequence[str] = (),
+) -> dict[str, Any]:
     """What makes a model's score of two trace ids what it is.
 
-    judge: judges.describe of it; tokenizer: cuts, in truncation by tokens (words need none).
+    judge: judges.describe of it; tokenizer: cuts, in truncation by tokens (words need none); engine_args: further ones
+    of its engine, which may quantise it.
     """
-    return {
-        "judge": judge["name"],
-        "judge_sha256": judge["sha256"],
-        "kind": kind,
-        "dtype": config.AS_SERVED if kind == "server" else runtime.compute_dtype(dtype),
-        "logits": "float32",
-        "prompt_version": judge["prompt_version"],
-        "truncation": truncation.strategy,
-        "truncation_k": truncation.k,
-        "tokenizer": tokenizer if truncation.strategy == "tokens" else None,
-    } | ({"reasoning_words": truncation.words_version} if truncation.words else {})
+    more = {"engine_args": sorted(engine_args)} if engine_args else {}
+    return (
+        more
+        | {
+            "judge": judge["name"],
+            "judge_sha256": judge["sha256"],
+            "kind": kind,
+            "dtype": config.AS_SERVED if kind == "server" else runtime.compute_dtype(dtype),
+            "logits": "float32",
+            "prompt_version": judge["prompt_version"],
+            "truncation": truncation.strategy,
+            "truncation_k": truncation.k,
+            "tokenizer": tokenizer if truncation.strategy == "tokens" else None,
+        }
+        | ({"reasoning_words": truncation.words_version} if truncation.words else {})
+    )
 
 
 def score_tables(scores: Mapping[tuple[str, str], Score], traces: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from deepprune.base import config
+from deepprune.base import arguments, config
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.engines.servers import ServerSettings
@@ -42,8 +42,16 @@ class JudgeSettings:
         at_most=1,
     )
 
-    def engine_arguments(self) -> dict[str, Any]:
-        return config.arguments("--engine-args", self.engine_args)
+    def engine_arguments(self, **ours: Any) -> dict[str, Any]:
+        """Arguments of a judge's engine: ours and --engine-args. Of dicts that both give, the entries of both.
+
+        Raises UserError for a form that is none, and for what would make scores others.
+        """
+        given = arguments.of_engine(self.engine_args)
+        if "logprobs_mode" in given:
+            raise UserError("--engine-args: a judge needs raw_logprobs, leave logprobs_mode out")
+        both = {name: given[name] | value for name, value in ours.items() if isinstance(given.get(name), dict)}
+        return ours | given | both
 
 
 @dataclasses.dataclass

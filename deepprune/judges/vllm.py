@@ -30,7 +30,7 @@ class VLLMJudge(LabelJudge):
             max_model_len=options.max_model_len,
             prefix_caching=options.prefix_caching,
             max_logprobs=TOP,
-            extra={"hf_overrides": {"head_dtype": "float32"}} | options.engine_arguments(),
+            extra=options.engine_arguments(hf_overrides={"head_dtype": "float32"}),
         )
         self.context = self.llm.llm_engine.model_config.max_model_len
         self.batch = options.batch

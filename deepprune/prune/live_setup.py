@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from deepprune import judges
-from deepprune.base import config, runtime
+from deepprune.base import arguments, config, runtime
 from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.data.confidence import Windows
@@ -144,7 +144,7 @@ def check(settings: LivePruneSettings) -> None:
 
 def check_sources(settings: SourceSettings) -> None:
     """Raise UserError for a reasoner or judge that cannot be; start the process again if vLLM needs it."""
-    settings.template_args(), config.arguments("--engine-args", settings.engine_args)
+    settings.template_args(), arguments.of_engine(settings.engine_args)
     if settings.reasoner_url and settings.engine_args:
         raise UserError("--engine-args are of an engine in this process, not of --reasoner-url")
     if not settings.reasoner_url:
@@ -221,7 +221,7 @@ def open_reasoner(settings: LivePruneSettings) -> Reasoner:
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
         gpu_memory_utilization=settings.reasoner_memory,
-        engine_args=config.arguments("--engine-args", settings.engine_args),
+        engine_args=arguments.of_engine(settings.engine_args),
     )
 
 

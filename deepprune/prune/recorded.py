@@ -97,7 +97,12 @@ class TraceScorer:
         }
         if self.kind.stored:
             identity = score_store.identity(
-                described, settings.judge, settings.dtype, settings.cut(), settings.tokenizer
+                described,
+                settings.judge,
+                settings.dtype,
+                settings.cut(),
+                settings.tokenizer,
+                settings.engine_args,
             )
             self.store = ScoreStore(settings.store_path(), identity, settings.least_label_mass)
             self.store.check_prefixes({t.trace_id: t.prefix for traces in groups.values() for t in traces})
