@@ -78,7 +78,9 @@ EQUAL = {
         ("1010_2", "1010_{2}"), (r"12_{\text{eight}}", "12_8"), ("110_{(2)}", "$110_2$"), ("110_2", "6_{10}"),
               ("FF_{16}", "255_{10}"), ("2516_8", "2516"), ("110 (base 2)", "110_2")],
     "units": [
-        ("5 sq. m", "5 m^2"), ("90^o", "90"), (r"90^{\text{o}}", r"90^\circ"), ("7'", "7 feet"), ('7"', "7 inches"),
+        ("5 N", "5 newtons"), ("25 degrees Celsius", "25°C"), ("3/4 cup", "0.75"), ("2/3 of the cake", "2/3"),
+        ("about 5", "5"), ("5 sq. m", "5 m^2"), ("90^o", "90"), (r"90^{\text{o}}", r"90^\circ"), ("7'", "7 feet"),
+        ('7"', "7 inches"),
         (r"15\text{ sq ft}", r"15\text{ square feet}"), (r"20^\circ\text{C}", "20"), ("5 in.", "5 inches"),
         ("1 m, 2 m", "1, 2"),
         (r"5\text{ m}", "5"), (r"5\text{ cm}", "5"), ("5 m", r"5\text{ meters}"), ("5 square meters", r"5\text{ m}^2"),
@@ -158,7 +160,7 @@ DIFFERENT = {
     "numbers in words": [("twenty-one", "20"), ("one hundred", "1"), ("0.333...", "0.333"), ("2.71828...", "2.718")],
     "units": [
         ("5'", '5"'), ("2 hours 30 minutes", "2 hours 20 minutes"), ("2 h 30 min", "2"), ("5 min", "5 m"),
-        ("5 m/s", "5 m/s^2"), (r"20^\circ\text{C}", r"20^\circ\text{F}"), ("1 m, 2 m", "1 cm, 2 cm"),
+        ("5 N", "5 J"), ("5 m/s", "5 m/s^2"), (r"20^\circ\text{C}", r"20^\circ\text{F}"), ("1 m, 2 m", "1 cm, 2 cm"),
         ("5 mph", "5 km/h"),
         (r"5\text{ m}", r"5\text{ cm}"), (r"30^\circ", r"30 \text{ radians}"), ("5 kg", "5 g"),
         (r"5\text{ cm}^2", r"5\text{ cm}^3"),

@@ -72,7 +72,9 @@ def undecorated(text: str) -> str:
     text = re.sub(r"\{\s*([.,])\s*\}", r"\1", _EMPTY.sub(" ", as_latex(text)))
     if "\\begin" not in text:  # where two backslashes end a row
         text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)
-    text = re.sub(r"^\s*(?:\$|\\\()?\s*\\approx\s*", "", text)
+    text = re.sub(
+        r"^\s*(?:\$|\\\()?\s*(?:\\approx|(?:about|approximately|roughly|around|nearly)\s(?=[-$\\\d]))\s*", "", text
+    )
     text = re.sub(r"\\varnothing(?![A-Za-z])", r"\\emptyset", text)
     text = re.sub(r"\\([lr])angle(?![A-Za-z])", lambda m: "(" if m[1] == "l" else ")", text)
     text = re.sub(r"\\mathrm\s*\{\s*([ie])\s*\}", r"\1", text)

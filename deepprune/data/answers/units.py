@@ -33,7 +33,28 @@ _UNITS = {
 }  # fmt: skip
 _UNIT = {alias: unit for unit, aliases in _UNITS.items() for alias in [unit, *aliases.split()]}
 _WORD_UNITS = {u for u in _UNIT if len(u) > 1 and u not in ("in", "am", "ms")}  # no \text needed after a number
-_SPACED_UNITS = {"m", "g", "s", "h", "in", "am", "ms", "$", "%", "€", "£", "¥", "₹", "¢"}  # only after a space
+_SPACED_UNITS = {
+    "m",
+    "g",
+    "s",
+    "h",
+    "N",
+    "J",
+    "W",
+    "V",
+    "K",
+    "L",
+    "in",
+    "am",
+    "ms",
+    "$",
+    "%",
+    "€",
+    "£",
+    "¥",
+    "₹",
+    "¢",
+}  # only after a space
 _POWERS = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cu": "3", "cubed": "3"}
 MATH_WORDS = set(
     "and or pi sqrt cbrt root sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan log ln lg exp inf infty "
@@ -101,7 +122,7 @@ def _unit_of(words: str) -> str:
             units.append(("/" if below else "") + name + ("^" + exponent if exponent not in ("", "1") else ""))
             power, below = None, False
     unit = " ".join(units)
-    return {"mi /h": "mph", "km /h": "kmh"}.get(unit, unit)
+    return {"mi /h": "mph", "km /h": "kmh", "deg °C": "°C", "deg °F": "°F"}.get(unit, unit)
 
 
 _COMPOUND = re.compile(
@@ -124,7 +145,7 @@ def compound_quantity(text: str) -> tuple[str, int] | None:
 def _is_unit_tail(rest: str, tail: str) -> bool:
     """Whether plain words after a value are a unit or a noun, not mathematics (5 xy, 2 pi, 3t)."""
     words = re.split(r"[\s/]+", re.sub(r"\^\{?-?\d\}?", "", tail))
-    if any(w.strip(".") in MATH_WORDS - {"min", "pm"} for w in words) or not re.search(r"[\d}]\s*$", rest):
+    if any(w.strip(".") in MATH_WORDS - {"min", "pm", "cup"} for w in words) or not re.search(r"[\d}]\s*$", rest):
         return False
     spaced = rest[-1:].isspace()
     return all(
@@ -132,6 +153,7 @@ def _is_unit_tail(rest: str, tail: str) -> bool:
         or w.strip(".") in _WORD_UNITS
         or w.lower().strip(".") in _POWERS
         or w == "per"
+        or (spaced and w in ("of", "the", "a", "an") and i < len(words) - 1)
         or (spaced and w in _SPACED_UNITS)
         or (("/" in tail or i > 0) and w in _UNIT)
         or (spaced and len(w.strip(".")) >= 3 and re.search("[aeiou]", w))

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from deepprune.base import config
 from deepprune.base.errors import UserError
 from deepprune.judges.training.guard import guarded
 
@@ -47,7 +47,7 @@ class LossSettings:
         """(key, what is wrong with its value), or None."""
 
         def number(value):
-            return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= config.LARGEST
 
         alpha = self.focal_loss_alpha
         if not isinstance(self.use_focal_loss, bool):

@@ -84,6 +84,9 @@ LEAST = {
     "cutoff_len": 1, "max_samples": 1, "per_device_train_batch_size": 1, "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1, "lora_rank": 1, "lora_alpha": 1, "save_total_limit": 1,
     "preprocessing_batch_size": 1, "preprocessing_num_workers": 1, "dataloader_num_workers": 0, "weight_decay": 0,
-    "max_grad_norm": 0, "warmup_steps": 0, "lora_dropout": 0, "seed": 0, "data_seed": 0,
+    "max_grad_norm": 0, "warmup_steps": 0, "lora_dropout": 0, "seed": 0, "data_seed": 0, "early_stopping_steps": 1,
+    "eval_accumulation_steps": 1, "eval_delay": 0, "module_dropout": 0, "dataloader_prefetch_factor": 1,
+    "ddp_timeout": 1, "ddp_bucket_cap_mb": 1, "torch_empty_cache_steps": 1, "loraplus_lr_ratio": 0,
+    "loraplus_lr_embedding": 0, "quantization_bit": 2,
 }  # fmt: skip
 POSITIVE = ("learning_rate", "num_train_epochs", "logging_steps", "save_steps", "eval_steps")

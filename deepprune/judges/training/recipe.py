@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from deepprune.base import runtime, yaml_files
+from deepprune.base import config, runtime, yaml_files
 from deepprune.base.errors import UserError
 from deepprune.judges.training.focal_loss import LossSettings
 from deepprune.judges.training.keys import ACCEPTED, LEAST, POSITIVE, REASONS
@@ -93,7 +93,7 @@ class Recipe:
                 raise UserError(f"{self.where(key)}: unknown key {key!r}{hint}")
             wanted = type_problem(value, known[key]) or range_problem(key, value)
             if wanted:
-                raise UserError(f"{self.where(key)}: {key} should be {wanted}, found {value!r}")
+                raise UserError(f"{self.where(key)}: {key} should be {wanted}, found {value!r:.60}")
             if key in REASONS and value != defaults[key] and (value or defaults[key]):
                 raise UserError(f"{self.where(key)}: {key} {REASONS[key]}; remove it")
             if key in defaults and key not in REASONS and key not in ACCEPTED:
@@ -150,12 +150,15 @@ def upstream_fields() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def type_problem(value: Any, hint: Any) -> str | None:
-    """What a scalar should be by its field's type, or None if it fits (or cannot be told)."""
-    if hint is None or value is None or isinstance(value, (dict, list)):
+    """What a value should be by its field's type, or None if it fits (or cannot be told)."""
+    if hint is None or value is None:
         return None
     parts = [hint]
     while any(typing.get_origin(p) in (typing.Union, types.UnionType) for p in parts):
         parts = [a for p in parts for a in (typing.get_args(p) or (p,))]
+    if isinstance(value, (dict, list)):
+        scalar = {int, float, bool, type(None)}.issuperset(parts)
+        return " or ".join(p.__name__ for p in parts if p is not type(None)) if scalar else None
     choices = [c for p in parts if typing.get_origin(p) is typing.Literal for c in typing.get_args(p)]
     if str not in parts:  # an enum beside str is the same choice, but checked (and documented) upstream
         choices += [c.value for p in parts if isinstance(p, enum.EnumMeta) for c in p]
@@ -170,12 +173,21 @@ def type_problem(value: Any, hint: Any) -> str | None:
     return None if fits else " or ".join(getattr(p, "__name__", str(p)) for p in parts if p is not type(None))
 
 
+def most_of(key: str, kind: type) -> float:
+    """The largest value that a setting takes."""
+    if key in ("seed", "data_seed"):
+        return config.LARGEST_SEED
+    return config.LARGEST_WHOLE if kind is int else config.LARGEST
+
+
 def range_problem(key: str, value: Any) -> str | None:
     """What a number should be where it is out of its range, or None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return "finite"
+    if value > (most := most_of(key, type(value))):
+        return f"at most {most:,.0f}"
     if key in LEAST and value < LEAST[key]:
         return f"at least {LEAST[key]}"
     if key in POSITIVE and value <= 0:
