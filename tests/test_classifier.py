@@ -12,8 +12,8 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
-    BertForSequenceClassification,
     PreTrainedTokenizerFast,
+    RobertaConfig,
 )
 
 from deepprune import judges
@@ -29,8 +29,11 @@ WORDS = [
 ]
 
 
-def make_bert(folder, labels, longest=512):
-    """A tiny random BERT with these labels, and a tokenizer that knows a few words."""
+def make_bert(folder, labels, longest=512, kind=BertConfig, limit=None):
+    """A tiny random BERT or RoBERTa with these labels, and a tokenizer that knows a few words.
+
+    longest: positions; limit: the tokenizer's (default: the same).
+    """
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
@@ -40,11 +43,13 @@ def make_bert(folder, labels, longest=512):
         pad_token="[PAD]",
         cls_token="[CLS]",
         sep_token="[SEP]",
-        model_max_length=longest,
+        model_max_length=limit or longest,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     ).save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(
+    config = kind(
+        pad_token_id=0,
+        type_vocab_size=2,
         vocab_size=len(WORDS),
         hidden_size=64,
         num_hidden_layers=2,
@@ -55,7 +60,7 @@ def make_bert(folder, labels, longest=512):
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
     )
-    BertForSequenceClassification(config).save_pretrained(folder)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     return str(folder)
 
 
@@ -106,6 +111,15 @@ def test_texts_that_are_too_long_are_cut_and_said(tmp_path, capsys):
     (score,) = judge.score(toys.requests()[:1])
     assert score.prompt_tokens == 32
     assert "1 of 1 pairs are longer than the 32 tokens" in capsys.readouterr().out
+
+
+def test_positions_that_begin_after_the_padding_are_fewer(tmp_path):
+    """RoBERTa's 40 positions are 39 tokens where the padding is token 0; no tokenizer need say so."""
+    folder = make_bert(tmp_path, ["different", "same"], 40, RobertaConfig, limit=10**30)
+    judge = judges.open_judge("classifier", folder, dtype="float32")
+    long = dataclasses.replace(toys.requests()[0], prefix_a="so " * 50, prefix_b="Ann " * 50)
+    assert judge.limit == 39 and judge.score([long])[0].prompt_tokens == 39
+    judge.close()
 
 
 def test_a_profile_of_two_texts_is_not_a_language_models(tiny, tmp_path):

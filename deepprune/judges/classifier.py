@@ -25,6 +25,7 @@ from deepprune.judges.settings import JudgeOptions
 from deepprune.judges.weights import identify
 
 UNNAMED = {"LABEL_0": 0, "LABEL_1": 1}
+AFTER_PADDING = ("roberta", "camembert", "mpnet", "longformer", "data2vec", "xmod")  # number positions from there on
 
 
 class Classifier(Judge):
@@ -40,11 +41,10 @@ class Classifier(Judge):
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         self.config = AutoConfig.from_pretrained(self.folder)
         self.same = self._same_label()
-        limits = (
-            options.max_model_len,
-            self.tokenizer.model_max_length,
-            getattr(self.config, "max_position_embeddings", 0),
-        )
+        positions = getattr(self.config, "max_position_embeddings", 0)
+        if positions and any(family in self.config.model_type for family in AFTER_PADDING):
+            positions -= self.config.pad_token_id + 1
+        limits = options.max_model_len, self.tokenizer.model_max_length, positions
         self.limit = min(limit for limit in limits if limit)
         self.dtype = runtime.compute_dtype(options.dtype)
 
