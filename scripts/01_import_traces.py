@@ -30,6 +30,7 @@ from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest, check_paths
 from deepprune.base.stage import command
 from deepprune.data import hub_data, imports, sources, traces
+from deepprune.data.import_checks import Counts
 from deepprune.data.import_rows import FIELDS, Fields
 from deepprune.engines import models
 
@@ -79,6 +80,7 @@ def main() -> None:
     if settings.show:
         for _ in itertools.islice(imported(importer, settings, shown=settings.show), settings.show):
             pass
+        show_doubts(importer.counts)
         return
     outputs = (settings.output_problems, settings.output_traces)
     inputs = check_paths_of(settings, outputs)
@@ -103,6 +105,10 @@ def main() -> None:
         f"{counts.rows} rows read: {len(problems)} problems, {number} traces, "
         f"{round(unknown * number)} of them without an answer"
     )
+    show_doubts(counts)
+
+
+def show_doubts(counts: Counts) -> None:
     for line in counts.lines():
         print(f"  {line}")
 

@@ -304,3 +304,8 @@ def test_stage_01_samples_a_model_that_nobody_can_load(servers, tmp_path, monkey
     manifest = (tmp_path / "traces.manifest.json").read_text()
     assert json.loads(manifest)["settings"]["dtype"] == "as served"
     assert "127.0.0.1" not in manifest and "sesame" not in manifest and json.loads(manifest)["complete"]
+    capsys.readouterr()
+    other = tmp_path / "other.jsonl"
+    run("--n", "2", "--api-key-env", "MY_KEY", "--confidence-top-k", "3", "--output", other)
+    assert "4 of 4 traces came without log-probabilities" in capsys.readouterr().out
+    assert {trace.confidence for trace in records.read(Trace, other)} == {None}

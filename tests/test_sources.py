@@ -289,6 +289,8 @@ def test_the_script_shows_rows_and_then_imports_them(tmp_path, script):
     assert ["answer", "from", "the", "text", "7,", "not", "right"] in lines
     assert ["n_tokens", "field", "n_tokens", "5"] in lines and ["model", "by", "--model", "unknown"] in lines
     assert not (tmp_path / "p.jsonl").exists()
+    (tmp_path / "doubt.csv").write_bytes(content(".csv", [ROWS[0] | {"gold": "Paris"}]))
+    assert "1 x a gold answer that is no readable mathematics" in script(tmp_path / "doubt.csv", "--show", "1")[1]
     status, said, _ = script(tmp_path / "in")
     assert status == 0 and said.count("is read as") == 1 and "2 rows read: 1 problems, 2 traces, 0 of them" in said
     assert len(list(records.read(records.Trace, tmp_path / "t.jsonl"))) == 2
