@@ -134,11 +134,11 @@ def test_the_comparison_calibrates_on_other_problems():
         labels = [None if t.answer is None else int(t.answer) for t in traces]
         tables[i] = methods.Judged(simulation.simulated_scores(labels, 0.85, 0, i))
     by_id = dict.fromkeys(groups, Asked)
-    before = script.calibrated(tables, script.known_pairs(tables, by_id, groups))
+    before = script.calibrated(tables, script.known_pairs(tables, by_id, groups), "raw")
     assert all(before[i].calibration.noise.gap > 0.3 for i in groups)
     for t in groups["p0"]:
         t.answer = None if t.answer is None else str(1 - int(t.answer)) if t is groups["p0"][0] else t.answer
-    after = script.calibrated(tables, script.known_pairs(tables, by_id, groups))
+    after = script.calibrated(tables, script.known_pairs(tables, by_id, groups), "raw")
     assert after["p0"].calibration == before["p0"].calibration
     assert any(after[i].calibration != before[i].calibration for i in groups)
     assert posteriors.usual([0.7], None) == [] and len(posteriors.usual([0.7, 0.9], calibration.SILENT)) == 4

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from conftest import load_script
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +101,21 @@ def test_noisy_scores_with_effects_in_common_are_those_drawn(noise, members):
     if found.leader is not None:
         second = 1 - found.leader  # the other known answer, or another one
         assert found.probability == pytest.approx(by_drawing(j, noise, found.leader, second), abs=0.025)
+
+
+@pytest.mark.parametrize("unfinished", [6, 24, 60])
+@pytest.mark.parametrize("noise", [Noise(0.91, 0.5), Noise(1.4, 0.2, 0.45)])
+def test_errors_in_common_are_integrated_out_as_by_a_dense_grid(noise, unfinished):
+    """However many unfinished traces there are: of 60 the effects' posterior is a tenth as wide as the prior."""
+    benchmark = load_script("benchmarks/posterior_integral.py")
+    checked = 0
+    for seed in range(3):
+        j = benchmark.drawn(seed, unfinished, noise, 2)
+        found = shares.lead(j, noise)
+        if found.leader is not None:
+            checked += 1
+            assert found.probability == pytest.approx(benchmark.plain(j, noise)[found.leader], abs=0.004)
+    assert checked
 
 
 def test_what_ended_says_how_a_finished_trace_misleads():

@@ -18,9 +18,12 @@ from deepprune.judges.calibration import Noise
 from deepprune.prune import voting
 
 UNSEEN = 2  # one further answer; still other answers, or none at all
-NODES = 16  # of the leaders' shares, on each side of a half
-REST = 4  # of the two leaders' common share
-EFFECTS = (17, 7)  # of the two leaders' effects: along the direction of more and of less variance
+NODES = 8  # of the leaders' shares, on each side of a half
+REST = 8  # of the two leaders' common share
+FEW = 10  # unfinished traces, up to which the leaders' effects are laid out over all that they may be
+STEP = 1.8  # standard deviations (with all classes known) between two such nodes: the sum is the integral then
+AROUND, STEPS = 3, 3  # of more: nodes of an effect around the likeliest for each share; Newton's steps to it
+PRODUCT, FARTHEST = 4, 150.0  # factors whose logarithm is taken at once; so large are their logarithms at most
 SAVED, HALF = 2.0, 3.0  # whole traces that a perfect judge saves at most; votes that save half of them
 LEAST = 1e-3  # variance of a trace's effect over the gap, so that classes' effects are never quite the same
 REACH = 3.5  # standard deviations that the nodes of effects reach to
@@ -110,6 +113,8 @@ class _Posterior:
         self.at_zero = (judged.ratios + noise.gap / 2.0) @ inverse - noise.gap / 2.0 * np.diag(inverse)
         self.effect = judged.mean if self.correlated else np.zeros(self.known)
         self._climb()
+        logs = self._likelihoods(self.effect)
+        self.base = np.exp(logs - logs.max(axis=1, keepdims=True))  # the likelihoods there, each row by its largest
 
     def _likelihoods(self, effect: np.ndarray) -> np.ndarray:
         """log L_u(c), (unfinished, classes + UNSEEN); of what is not known: 0."""
@@ -145,14 +150,16 @@ class _Posterior:
         rest = np.setdiff1d(np.arange(len(self.shares)), order[:2])
         if first >= self.known:
             return Lead(None, 0.0, self.expected[:-UNSEEN], np.zeros(len(self.belongs)))
-        effects, density = self._effects([c for c in (first, second) if c < self.known])
         x, half = _halves()
         s, within = self._common(first, second, rest)
-        density = density[:, None, None] + (within + np.log(s) * (self.votes[first] + self.votes[second]))[:, None]
-        density = density + np.log(x) * self.votes[first] + np.log1p(-x) * self.votes[second] + half
-        for part in np.array_split(self.at_zero, -(-len(self.at_zero) // 64)):
-            density = density + self._mixtures(part, effects, x, s, first, second, rest)
-        mass = np.exp(density - density.max()).sum(axis=(0, 1))
+        theta = np.empty((len(x), len(s), len(self.shares)))
+        theta[..., first], theta[..., second] = x[:, None] * s, (1.0 - x)[:, None] * s
+        theta[..., rest] = (1.0 - s)[:, None] * (self.shares[rest] / self.shares[rest].sum())
+        effects, density = _Effects(self, [c for c in (first, second) if c < self.known], theta).nodes()
+        density = density + (within + np.log(s) * (self.votes[first] + self.votes[second]))[:, None]
+        density = density + (np.log(x) * self.votes[first] + np.log1p(-x) * self.votes[second] + half)[:, None, None]
+        density = density + self._mixtures(theta[:, :, None], self.changes(effects))
+        mass = np.exp(density - density.max()).sum(axis=(1, 2))
         sure = float(mass[x > 0.5].sum() / mass.sum())
         return Lead(int(first), sure, self.expected[:-UNSEEN], self.belongs[:, first])
 
@@ -166,39 +173,94 @@ class _Posterior:
         others = self.votes[rest].sum() + len(rest) - 1.0
         return s, np.log(weights) + np.log(s) + others * np.log1p(-s)
 
-    def _effects(self, leaders: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes of all classes' effects, (nodes, classes), and their log density but for the mixtures.
+    def changes(self, effects: np.ndarray) -> np.ndarray:
+        """By what the likelihoods of effects (..., classes) differ from those of `base`: factors, (..., shares)."""
+        logs = np.clip(-(effects - self.effect) @ self.inverse, -FARTHEST, FARTHEST)
+        return np.concatenate([np.exp(logs), np.ones((*logs.shape[:-1], UNSEEN))], axis=-1)
 
-        The leaders' are laid out, the others' stay at what is expected of them.
+    def _mixtures(self, theta: np.ndarray, changes: np.ndarray) -> np.ndarray:
+        """Sum over unfinished traces of log sum_c theta_c L_u(c), but for what all nodes have in common.
+
+        theta, changes: (..., shares), broadcast to the nodes.
         """
-        if not self.correlated:
-            return self.effect[None], np.zeros(1)
-        judged = self.judged
-        variances, directions = np.linalg.eigh(judged.covariance[np.ix_(leaders, leaders)])
-        axes = [
-            np.linspace(-REACH, REACH, count) * np.sqrt(variance)
-            for count, variance in zip(EFFECTS, variances[::-1], strict=False)
-        ]
-        steps = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(leaders))
-        nodes = np.tile(self.effect, (len(steps), 1))
-        nodes[:, leaders] = judged.mean[leaders] + steps @ directions[:, ::-1].T
-        off = nodes - judged.mean
-        density = -0.5 * np.einsum("ni,ij,nj->n", off, np.linalg.inv(judged.covariance), off)
-        told = nodes - judged.ratios.mean(axis=0) - self.noise.gap / 2.0  # if all were of another answer
-        count = len(judged.ratios)
-        return nodes, density - 0.5 * count / self.noise.gap * np.einsum("ni,ij,nj->n", told, self.inverse, told)
+        weights = theta * changes
+        shape, weights = weights.shape[:-1], weights.reshape(-1, weights.shape[-1])
+        result = np.zeros(len(weights))
+        for part in np.array_split(self.base, -(-len(self.base) // 32)):
+            mixed = weights @ part.T
+            missing = -mixed.shape[1] % PRODUCT
+            mixed = np.concatenate([mixed, np.ones((len(mixed), missing))], axis=1) if missing else mixed
+            result += np.log(mixed.reshape(len(mixed), PRODUCT, -1).prod(axis=1)).sum(axis=1)
+        return result.reshape(shape)
 
-    def _mixtures(self, at_zero, effects, x, s, first: int, second: int, rest: np.ndarray) -> np.ndarray:
-        """Sum over unfinished traces of log sum_c theta_c L_u(c), (effects, common shares, shares)."""
-        logs = at_zero[None] - (effects @ self.inverse)[:, None, :]
-        logs = np.concatenate([logs, np.zeros((*logs.shape[:2], UNSEEN))], axis=2)
-        highest = logs.max(axis=2, keepdims=True)
-        likelihoods = np.exp(logs - highest)
-        among = self.shares[rest] / self.shares[rest].sum()
-        one, two, other = likelihoods[..., first], likelihoods[..., second], likelihoods[..., rest] @ among
-        pair = two[:, None, :, None] + (one - two)[:, None, :, None] * x  # (effects, 1, unfinished, x)
-        mixed = s[:, None, None] * pair + ((1.0 - s)[:, None, None] * other[:, None, :, None])
-        return np.log(mixed).sum(axis=2) + highest.sum(axis=(1, 2))[:, None, None]
+
+class _Effects:
+    """Nodes of the leaders' effects for given shares; the other classes' effects stay at what is expected of them."""
+
+    def __init__(self, posterior: _Posterior, leaders: list[int], theta: np.ndarray):
+        """theta: shares, (..., classes + UNSEEN)."""
+        judged, gap = posterior.judged, posterior.noise.gap
+        self.posterior, self.leaders, self.theta = posterior, leaders, theta
+        # Besides the mixtures, precision and mean each: what is known of the effects, and what the unfinished would say
+        # of them if all were of another answer.
+        self.known, self.told = np.linalg.inv(judged.covariance), len(judged.ratios) / gap * posterior.inverse
+        self.mean, self.seen = judged.mean, judged.ratios.mean(axis=0) + gap / 2.0
+        self.both = np.ix_(leaders, leaders)
+
+    def nodes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Nodes (..., nodes, classes), and their log weights but for the mixtures; (...): as theta's, or 1."""
+        posterior = self.posterior
+        if not posterior.correlated:
+            return posterior.effect[None, None, None], np.zeros((1, 1, 1))
+        steps, weights = self._everywhere() if len(posterior.base) <= FEW else self._around()
+        nodes = np.tile(posterior.effect, (*steps.shape[:-1], 1))
+        nodes[..., self.leaders] = steps
+        off, seen = nodes - self.mean, nodes - self.seen
+        return nodes, weights - 0.5 * (((off @ self.known) * off).sum(-1) + ((seen @ self.told) * seen).sum(-1))
+
+    def _everywhere(self) -> tuple[np.ndarray, np.ndarray]:
+        """A grid over all that the leaders' effects may be, (1, 1, nodes, leaders); log weights: the same."""
+        variances, directions = np.linalg.eigh(self.posterior.judged.covariance[self.both])
+        precision = directions.T @ (self.known + self.told)[self.both] @ directions
+        axes = []
+        for variance, certain in zip(variances, np.diag(precision), strict=True):
+            count = 2 * int(np.ceil(REACH * np.sqrt(variance * certain) / STEP)) + 1
+            axes.append(np.linspace(-REACH, REACH, count) * np.sqrt(variance))
+        steps = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(1, 1, -1, len(self.leaders))
+        return self.mean[self.leaders] + steps @ directions.T, np.zeros((1, 1, 1))
+
+    def _around(self) -> tuple[np.ndarray, np.ndarray]:
+        """Gauss-Hermite nodes around the likeliest effects, (..., nodes, leaders); log weights."""
+        leaders, shape, theta = self.leaders, self.theta.shape[:-1], self.theta.reshape(-1, self.theta.shape[-1])
+        effects = np.tile(self.posterior.effect, (len(theta), 1))
+        for _ in range(STEPS):
+            gradient, precision = self._curvature(effects, theta)
+            effects[:, leaders] += np.linalg.solve(precision, gradient[..., None])[..., 0]
+        _, precision = self._curvature(effects, theta)
+        scale = np.linalg.cholesky(np.linalg.inv(precision))
+        nodes, weights = np.polynomial.hermite_e.hermegauss(AROUND)
+        z, w = (np.stack(np.meshgrid(*[v] * len(leaders)), axis=-1).reshape(-1, len(leaders)) for v in (nodes, weights))
+        log_weights = (np.log(w) + z**2 / 2.0).sum(axis=1) + np.log(np.linalg.det(scale))[:, None]
+        nodes = effects[:, None, leaders] + z @ scale.transpose(0, 2, 1)
+        return nodes.reshape(*shape, *nodes.shape[1:]), log_weights.reshape(*shape, -1)
+
+    def _curvature(self, effects: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient and minus the second derivative of the log density by the leaders' effects, a row for each shares.
+
+        The second is at least what was known before, so that a step along it goes up.
+        """
+        posterior, leaders = self.posterior, self.leaders
+        weights = theta * posterior.changes(effects)
+        sums = weights @ posterior.base.T  # (shares, unfinished)
+        slopes = np.zeros((theta.shape[-1], len(leaders)))
+        slopes[: posterior.known] = posterior.inverse[:, leaders]
+        means = ((weights[..., None] * slopes).transpose(0, 2, 1) @ posterior.base.T) / sums[:, None]
+        counts = weights * ((1.0 / sums) @ posterior.base)
+        spread = (counts[..., None] * slopes).transpose(0, 2, 1) @ slopes - means @ means.transpose(0, 2, 1)
+        values, directions = np.linalg.eigh(self.told[self.both] - spread)
+        more = (directions * np.maximum(values, 0.0)[:, None]) @ directions.transpose(0, 2, 1)
+        gradient = -((effects - self.mean) @ self.known + (effects - self.seen) @ self.told)[:, leaders]
+        return gradient - means.sum(axis=2), self.known[self.both] + more
 
 
 def _halves() -> tuple[np.ndarray, np.ndarray]:
