@@ -50,6 +50,17 @@ def holder(tmp_path):
         process.wait()
 
 
+def test_half_written_copies_of_killed_processes_are_removed(tmp_path):
+    killed, ours, others = (
+        tmp_path / f".{name}.tmp" for name in ("a[1].jsonl.7", f"a[1].jsonl.{os.getpid()}", "b.jsonl.7")
+    )
+    for file in (killed, ours, others):
+        file.touch()
+    locks.hold(tmp_path / "a[1].jsonl")
+    locks.release(tmp_path / "a[1].jsonl")
+    assert not killed.exists() and ours.exists() and others.exists()
+
+
 @pytest.mark.parametrize("path", ["out.jsonl", "folder", "link.jsonl"])
 def test_the_second_process_says_who_writes(tmp_path, holder, path):
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "out.jsonl")

@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import glob
 import json
 import os
 import socket
@@ -73,6 +74,15 @@ def hold(output: str | Path, wait: bool = False) -> None:
         os.ftruncate(file, 0)
         os.write(file, json.dumps(who).encode())
     _held[path] = file
+    _remove_left_behind(Path(output))
+
+
+def _remove_left_behind(output: Path) -> None:
+    """Remove half-written copies of an output (`jsonl.atomic`): whoever wrote them was killed, as we have its lock."""
+    for copy in output.parent.glob(f".{glob.escape(output.name)}.*.tmp"):
+        pid = copy.name.split(".")[-2]
+        if pid.isdecimal() and int(pid) != os.getpid():
+            copy.unlink(missing_ok=True)
 
 
 def _locked(path: Path, wait: bool) -> int:
