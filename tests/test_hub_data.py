@@ -34,6 +34,8 @@ def test_a_saved_data_set(tmp_path):
     datasets.DatasetDict({"dev": saved}).save_to_disk(tmp_path / "several")
     for source in (f"hf:{tmp_path / 'one'}", f"hf:{tmp_path / 'several'}:dev"):
         assert [t.answer for t in imported(source)[0]] == ["6", "7"]
+    with pytest.raises(UserError, match="a data set that `datasets` saved is given as hf:"):
+        imported(tmp_path / "one")
 
 
 def test_a_data_set_that_cannot_be_loaded_is_one_line(tmp_path):

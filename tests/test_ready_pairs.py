@@ -165,6 +165,15 @@ def test_a_repeated_pair_counts_once(tmp_path):
     assert len(pairs) == 1 and reader.counts.doubts["a pair that repeats an earlier one, left out"][0] == 2
 
 
+@pytest.mark.parametrize("kind", ["alpaca", "sharegpt"])
+def test_a_classifiers_profile_takes_no_prompt_apart(tmp_path, kind):
+    with pytest.raises(UserError, match="has a second text, as a classifier's"):
+        ReadyPairs(kind, profiles.CLASSIFIER, Fields({}, {}))
+    rows = ready(2)
+    pairs, _ = read(write(tmp_path / "p.jsonl", rows), profile=profiles.CLASSIFIER, **OWN)
+    assert content(pairs) == [(r["question"], r["a"], r["b"], r["y"]) for r in rows]
+
+
 def test_slots_side_by_side_cannot_be_taken_apart():
     profile = dataclasses.replace(THEIRS, user="{question} {prefix_a}{prefix_b}")
     with pytest.raises(UserError, match="slots side by side"):

@@ -192,7 +192,7 @@ def test_a_folder_of_files_of_several_kinds(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "a.jsonl").write_bytes(content(".jsonl", ROWS[:1]))
     (tmp_path / "b" / "c.csv.gz").write_bytes(gzip.compress(content(".csv", ROWS[1:]), mtime=0))
-    for other in ("README.md", ".hidden.jsonl", "a.manifest.json"):
+    for other in ("README.md", ".hidden.jsonl", "a.manifest.json", "dataset_info.json", "dataset_infos.json"):
         (tmp_path / other).write_text("no rows")
     traces, _ = imported(tmp_path)
     assert [(t.answer, t.sampling["imported_from"]) for t in traces] == [("6", "a.jsonl"), ("7", "c.csv.gz")]
@@ -226,6 +226,8 @@ def test_a_problem_with_a_list_of_traces(tmp_path):
     traces, importer = imported(tmp_path / "mine.json", names, "samples")
     assert [(t.answer, t.n_tokens, t.sampling["sample_id"]) for t in traces] == [("6", 3, "9/1"), (None, 1, "9/2")]
     assert importer.counts.doubts["a problem without traces, left out"][0] == 1
+    with pytest.raises(UserError, match=r"no text in field 'out' .*with --traces-field \(lists here: samples\)"):
+        imported(tmp_path / "mine.json", names)
     with pytest.raises(UserError, match=r"mine\.json, row 1: no field 'traces' \(fields here: question, gold, id"):
         imported(tmp_path / "mine.json", names, "traces")
     row["samples"][1]["n"] = 0.5

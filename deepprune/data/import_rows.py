@@ -83,6 +83,9 @@ class Fields:
                     "; rows of answers and token counts without text are imported with --answer-field "
                     f"{self.of('answer')} (for votes and costs: no judge can read them)"
                 )
+            lists = [field for field, value in row.data.items() if isinstance(value, list) and value]
+            if name in ("question", "text") and lists and not row.trace:
+                hint += f"; a list of traces is named with --traces-field (lists here: {', '.join(lists):.100})"
             raise UserError(
                 f"{row.where}: no {name} in field {field!r} (fields here: {', '.join(row.data):.300}); "
                 f"name it with --{name.replace('_', '-')}-field{hint}"

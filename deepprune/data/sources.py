@@ -31,6 +31,8 @@ from deepprune.data.import_rows import Row, shorten
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 PACKED = (".gz", ".zst")
+# What stands beside data and is none: of `datasets`, of LLaMA-Factory.
+NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 CHUNK = 1 << 20  # characters of a JSON document that are read at once
 MOST_CELL = 1 << 30  # characters of a CSV cell
 BATCH = 128  # rows of a parquet file that are in memory at once
@@ -65,9 +67,14 @@ def files(source: str) -> list[Path]:
         _kind(path)
         return [path]
     there = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith((".", "_"))]
-    readable = [file for file in there if _ending(file) in ENDINGS and not file.name.endswith("manifest.json")]
+    readable = [
+        file
+        for file in there
+        if _ending(file) in ENDINGS and not file.name.endswith("manifest.json") and file.name not in NO_DATA
+    ]
     if not readable:
-        raise UserError(f"{source}: no file in it that can be read ({', '.join(ENDINGS)}, packed or not)")
+        saved = f"; a data set that `datasets` saved is given as hf:{source}" if any(path.rglob("*.arrow")) else ""
+        raise UserError(f"{source}: no file in it that can be read ({', '.join(ENDINGS)}, packed or not){saved}")
     return readable
 
 

@@ -41,6 +41,10 @@ class ReadyPairs:
         self.counts = Counts()
         self.seen: dict[str, tuple[int, int]] = {}  # pair id -> place of its row, label
         self.truncation = profile.truncation.as_dict() if profile.truncation else AS_GIVEN
+        if kind != "pairs" and profile.second is not None:
+            raise UserError(
+                "the judge profile has a second text, as a classifier's: no prompt can be taken apart by it"
+            )
         if kind != "pairs" and not all(profile.parts[2:5:2]):
             raise UserError(
                 "the judge profile's user template has slots side by side: no prompt can be taken apart by it"
