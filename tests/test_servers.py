@@ -3,6 +3,7 @@
 import asyncio
 import email.utils
 import json
+import threading
 import time
 
 import pytest
@@ -247,6 +248,14 @@ def test_no_key_is_told_whatever_it_looks_like(servers, monkeypatch, capsys, key
         assert "sesame" not in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 700
     servers[0].refuse = [503] * 9
     assert len(sampled(servers[:2], 2)) == 2 and "sesame" not in capsys.readouterr().err
+
+
+def test_a_server_that_is_too_slow_is_told_so(servers):
+    answer = threading.Event()
+    servers[0].reply = lambda body: answer.wait(60) and chat_reply()
+    with pytest.raises(UserError, match=r"no answer within 0\.2 s: raise --timeout"):
+        sampled(servers[:1], 1, ServerSettings(retries=0, timeout=0.2))
+    answer.set()
 
 
 def test_a_server_that_asks_for_a_longer_wait_than_we_take_is_told_of(servers):

@@ -109,6 +109,11 @@ class Server:
             )
         if status is not None and status >= 500:
             return f"{self.shown}: the server failed (HTTP {status}){tried}: {said}: its own log says why"
+        if isinstance(error, openai.APITimeoutError):
+            return (
+                f"{self.shown}: no answer within {self.settings.timeout:g} s{tried}: raise --timeout, or send fewer "
+                "requests at once"
+            )
         if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
             return f"{self.shown}: refused a request: {said}"
         cause = f"{type(error).__name__}: {said}"
@@ -124,7 +129,7 @@ class Server:
 
     def told(self, error: Exception) -> str:
         """What an error says, short, on one line and without the key, which servers send back and clients tell."""
-        words, key = " ".join(str(error.__cause__ or error).split()), api_key(self.settings.api_key_env)
+        words, key = " ".join((str(error.__cause__ or "") or str(error)).split()), api_key(self.settings.api_key_env)
         words = f"{words if key == NO_KEY else words.replace(key, '***'):.{MOST_SAID}}"
         response = getattr(error, "response", None)
         if response is None:
