@@ -56,6 +56,9 @@ def test_runs_of_other_traces_stand_beside_each_other_each_with_its_own(sixteen,
         == numbers["deepprune"]["oracle, n 16"]["accuracy"]["value"]
     )
     assert "did not prune the same traces" in page and "| cons@16 | | 0.000" in page
+    shown = [line for line in report_page.summary({"judges": {}, "pruning": numbers}) if line.startswith("pruning")]
+    assert shown[0].startswith("pruning             oracle, n 8: ") and not shown[0].endswith("problems")
+    assert shown[1].startswith("pruning             oracle, n 16: ") and shown[1].endswith(", against cons@16")
     assert "| pass@1 of 8, 2 problems | |" in page and "| DeepPrune, oracle, n 8 | cons@8, 4 problems |" in page
 
 

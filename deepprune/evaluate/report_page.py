@@ -251,15 +251,19 @@ def _pruning_summary(p: dict) -> list[tuple[str, str]]:
         lines.append(
             (first["against"], f"accuracy {_interval(base['cons@n']['accuracy'])}, {tokens:,.0f} tokens a problem")
         )
-    own = [row for row in runs.values() if row["judge"] == first["judge"]]
-    lines += [("pruning", f"{row['rule']}: {_saved(row)}") for row in own[:3]]
+    own = {name: row for name, row in runs.items() if row["judge"] == first["judge"]}
+    rules = [row["rule"] for row in own.values()]
+    for name, row in list(own.items())[:3]:
+        against = f", against {row['against']}" if row["against"] != first["against"] else ""
+        lines.append(("pruning", f"{row['rule'] if rules.count(row['rule']) == 1 else name}: {_saved(row)}{against}"))
     others = base["others"]
     if others:
-        spent = min((row["tokens_with_judge"] or row["tokens"])["value"] for row in own)
+        alike = [row for row in own.values() if row["against"] == first["against"]]
+        spent = min((row["tokens_with_judge"] or row["tokens"])["value"] for row in alike)
         cons = [name for name, row in others.items() if name.startswith("cons@") and row["tokens"]["value"] <= spent]
         shown = [name for name in (ADAPTIVE, *cons[-1:]) if name in others]
         lines.append(("no judge", "; ".join(f"{name} {_saved(others[name])}" for name in shown)))
-    limits = [f"{row['judge']}: {_saved(row)}" for row in runs.values() if row["judge"] != first["judge"]]
+    limits = [f"{name}: {_saved(row)}" for name, row in runs.items() if name not in own]
     return lines + ([("limits", "; ".join(limits))] if limits else [])
 
 
