@@ -17,6 +17,8 @@ from deepprune.base import console, progress
 from deepprune.base.errors import UserError
 from deepprune.base.stage import command
 
+progress.BETWEEN = 1e9  # however busy the machine is, a bar's last line is its only one
+
 @command
 def main():
     print("result")
@@ -66,11 +68,11 @@ HIDDEN = ["in detail", "a package warns", "half 2", "a helper talks", "and compl
 )
 def test_the_log_holds_everything_and_the_console_what_a_stage_says(run, how, code, error):
     command, log = run
-    done = subprocess.run(command(how), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command(how), cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == code
     assert done.stdout.splitlines() == ON_CONSOLE
     shown = done.stderr.splitlines()
-    assert shown[0] == "pairs: 3 of 3 in 00:00"
+    assert re.fullmatch(r"pairs: 3 of 3 in 00:\d\d", shown[0])
     if error:
         assert error in shown and shown[-1] == f"run.sh: stopped with exit code {code}; every line: {log}"
     else:
@@ -80,7 +82,7 @@ def test_the_log_holds_everything_and_the_console_what_a_stage_says(run, how, co
     texts = [line[21:] for line in lines]
     assert set(texts) >= {*ON_CONSOLE, *HIDDEN, *shown[:-1]}
     assert ("a script's own line" in texts) == (code == 0)
-    subprocess.run(command("end"), cwd=ROOT, capture_output=True, timeout=120, check=True)
+    subprocess.run(command("end"), cwd=ROOT, capture_output=True, timeout=600, check=True)
     again = log.read_text().splitlines()
     assert again[: len(lines)] == lines and len(again) > len(lines)  # appended
 
@@ -99,7 +101,7 @@ def test_ctrl_c_ends_a_run_script_quietly(run):
     while child.stdout.readline() not in ("up\n", ""):
         pass
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to every process
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=600)
     assert child.returncode == 130
     assert [line.partition(":")[0] for line in err.splitlines()] == ["pairs", "interrupted"]
     assert "interrupted: what is on disk is kept" in log.read_text()
@@ -107,7 +109,7 @@ def test_ctrl_c_ends_a_run_script_quietly(run):
 
 def test_without_a_run_script_details_are_on_stdout_and_errors_on_stderr(run):
     command, _ = run
-    done = subprocess.run(command("refuse")[-3:], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command("refuse")[-3:], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert sorted(done.stdout.splitlines()) == ["a helper talks", "in detail", "result"]
     assert "error: no such file: remedy" in done.stderr

@@ -149,7 +149,7 @@ class Checkout:
         """(exit code, stdout, stderr, what Python was asked since the last run)."""
         (self.folder / "calls").write_text("")
         child = self.start(script, **env)
-        out, err = child.communicate(timeout=120)
+        out, err = child.communicate(timeout=600)
         return child.returncode, out, err, (self.folder / "calls").read_text()
 
 
@@ -266,7 +266,7 @@ def test_a_set_up_that_was_killed_goes_on(checkout):
     checkout.wait_for("started", first)
     first.send_signal(signal.SIGKILL)  # its pip goes on until it is done
     (checkout.folder / "wait").unlink()
-    first.communicate(timeout=60)
+    first.communicate(timeout=600)
     code, out, err, calls = checkout.run()
     assert (code, err) == (0, "") and "setup: ready" in out and calls.count("-m pip install") == 3
 
