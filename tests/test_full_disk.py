@@ -110,12 +110,14 @@ def test_a_stage_on_a_full_disk_ends_with_one_line(code, words):
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=600,
         )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and words in done.stderr, done.stderr
     assert "run the same command again" in done.stderr
     with open("/dev/full", "w") as full:  # where its message cannot be written either, the exit code says it
-        done = subprocess.run([sys.executable, "-c", STAGE.replace("CODE", code)], stdout=full, stderr=full, timeout=600)
+        done = subprocess.run(
+            [sys.executable, "-c", STAGE.replace("CODE", code)], stdout=full, stderr=full, timeout=600
+        )
     assert done.returncode == 2
 
 

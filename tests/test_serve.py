@@ -217,7 +217,7 @@ def asking(running, **more):
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     with socket.create_connection(running.listener.getsockname()) as connection:
         connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
-        until(lambda: running.reasoner.open_now == 8, 60)
+        until(lambda: running.reasoner.open_now == 8)
         yield
 
 
@@ -227,8 +227,8 @@ def test_a_client_that_hangs_up_stops_its_requests(tmp_path, stream):
     with Endpoint(slow, log=tmp_path / "answers.jsonl", judged=False, max_tokens=9999) as running:
         with asking(running, stream=stream):
             pass
-        until(lambda: slow.open_now == 0, 60)
-        until(lambda: samples(running.get("/metrics")[2]).get(("deepprune_hang_ups_total", "consensus")) == 1, 60)
+        until(lambda: slow.open_now == 0)
+        until(lambda: samples(running.get("/metrics")[2]).get(("deepprune_hang_ups_total", "consensus")) == 1)
         made = slow.made
         assert made < 8 * 4000 and running.get("/health")[2]["questions"] == 0
         time.sleep(0.1)
@@ -245,7 +245,7 @@ def test_past_the_limit_of_questions_clients_are_told_to_come_again():
             status, headers, reply = running.ask("consensus-1")
             assert status == 429 and 1 <= int(headers["Retry-After"]) <= 60
             assert reply["error"]["type"] == "rate_limit_error" and reply["error"]["code"] == "rate_limit_exceeded"
-        until(lambda: running.get("/health")[2]["questions"] == 0, 60)
+        until(lambda: running.get("/health")[2]["questions"] == 0)
         slow.text = wrong_at_times
         assert running.ask("consensus-1")[0] == 200
 
@@ -265,12 +265,12 @@ def test_a_judge_that_is_gone_is_said_and_comes_back():
         assert status == 503 and int(headers["Retry-After"]) >= 1
         assert reply["error"]["type"] == "server_error" and "The judge " in reply["error"]["message"]
         assert "secret" not in reply["error"]["message"]
-        until(lambda: "no judge can be opened" in running.get("/health")[2]["judge"].get("reason", ""), 60)
+        until(lambda: "no judge can be opened" in running.get("/health")[2]["judge"].get("reason", ""))
         assert running.get("/health")[0] == 200 and running.get("/health")[2]["status"] == "degraded"
         assert samples(running.get("/metrics")[2])["deepprune_up", "judge"] == 0
         assert running.ask("deepprune-4", stream=True)[0] == 503 and running.ask("adaptive-4")[0] == 200
         running.alive.append(True)
-        until(lambda: running.get("/health")[2]["status"] == "ok", 60)
+        until(lambda: running.get("/health")[2]["status"] == "ok")
         assert running.ask("deepprune-4")[0] == 200
 
 
@@ -295,10 +295,10 @@ def test_an_engine_that_dies_in_the_middle_is_said_and_comes_back():
         status, _, text = replies[True]  # its headers had been sent
         (event,) = [json.loads(e[6:]) for e in text.split("\n\n") if e.startswith("data: {")]
         assert status == 200 and event["error"]["code"] == "unavailable" and text.endswith("data: [DONE]\n\n")
-        until(lambda: running.get("/health")[0] == 503, 60)
+        until(lambda: running.get("/health")[0] == 503)
         assert running.get("/health")[2]["reasoner"]["state"] == "gone" and running.ask("adaptive-2")[0] == 503
         slow.dead, slow.text = False, wrong_at_times
-        until(lambda: running.get("/health")[0] == 200, 60)
+        until(lambda: running.get("/health")[0] == 200)
         assert running.ask("adaptive-2")[0] == 200
 
 
@@ -319,7 +319,7 @@ def test_a_server_that_is_told_to_end_lets_questions_end_and_takes_none():
             while not slow.open_now:
                 await asyncio.sleep(0.01)
             running.server.should_exit = True
-            until(lambda: running.server.desk.stopping, 60)
+            until(lambda: running.server.desk.stopping)
             assert running.ask("consensus-2")[0] == 503 and running.get("/health")[2]["status"] == "stopping"
             return await asking
 
