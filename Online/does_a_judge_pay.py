@@ -37,6 +37,9 @@ class PaysSettings:
     ratios: list[float] = setting([0.05, 0.2, 0.5], "judge parameters / reasoner parameters", free=True, at_least=0)
     prefix_tokens: int = setting(500, "tokens of a prefix (a shorter trace is its own prefix)", at_least=1)
     frame: list[int] = setting([165, 9, 26], "tokens of the judge's prompt around the two prefixes", at_least=0)
+    prefixes: int = setting(
+        0, "posterior opens up to so many before another trace is finished (its `prefixes`; at least m0)", at_least=0
+    )
     orders: int = setting(4, "random orders of the traces that are averaged over", at_least=2)
     resamples: int = config.resamples(free=True)
     seed: int = config.seed("seed of orders, simulated scores, clustering and bootstrap")
@@ -52,6 +55,8 @@ def main() -> None:
     base = Path(settings.output).with_suffix("")
     made_from = config.resolved(settings)
     made_from.pop("answers")
+    if not settings.prefixes:  # as of before there was a choice
+        made_from.pop("prefixes")
     places = [f"{base}.csv", f"{base}_summary.csv", f"{base}.png"]
     free = config.free_settings(PaysSettings)
     manifest = Manifest.open(
@@ -93,7 +98,7 @@ def play(a: simulation.AnswerSet, settings: PaysSettings) -> dict:
         return result
 
     orders = [grid.order(traces, number) for number in range(settings.orders)]
-    return judge_pays.played(traces, orders, judges, judge_pays.Posteriors())
+    return judge_pays.played(traces, orders, judges, judge_pays.Posteriors(prefixes=settings.prefixes))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from deepprune.evaluate import simulation
 from deepprune.judges import calibrate
-from deepprune.judges.calibration import Calibration, Noise
+from deepprune.judges.calibration import SILENT, Calibration, Noise
 from deepprune.prune import shares, voting
 from deepprune.prune.methods import METHODS
 from deepprune.prune.methods.adaptive import AdaptiveSettings
@@ -170,6 +170,32 @@ def test_a_constant_judge_is_adaptive_consistency(threshold, b):
         assert ours.tokens == theirs.tokens + sum(traces.prefixes[len(theirs.finished) : ours.opened])
 
 
+@given(st.data())
+def test_any_constant_judge_finishes_what_adaptive_consistency_does_and_no_tie(data):
+    """On any traces, at any threshold; calibrated on anything, a constant judge is silent, and so is one of 0.5."""
+    n = data.draw(st.integers(1, 30))
+    labels = data.draw(st.lists(st.none() | st.integers(0, 3), min_size=n, max_size=n))
+    b, most, m0, r = (data.draw(st.integers(1, top)) for top in (5, 12, 20, 3))
+    threshold = data.draw(st.floats(0, 1))
+    constant = data.draw(st.floats(0, 1))
+    fitted = calibrate.fit(calibrate.Scored.of([(i % 2, constant, i // 4, 2 * i, 2 * i + 1) for i in range(16)]))
+    worth = data.draw(st.sampled_from([fitted, Calibration()])) if constant == 0.5 else fitted
+    settings = PosteriorSettings(m0, b, r, threshold, most, 0.0, worth)
+    lengths, prefixes = list(range(10, 10 + n)), [4] * n
+    done, _ = run(Recorded(labels, lengths, prefixes), settings, np.full((n, n), constant))
+    finished = 0
+    while finished < n:
+        finished = min(n, finished + b)
+        counts = voting.totals((label, 1.0) for label in labels[:finished] if label is not None)
+        first, second = voting.leading(list(counts.values()))
+        sure = first > 0 and voting.beta_confidence(first, second) >= threshold
+        if first > second and (sure or finished >= most):
+            break
+    assert list(done.finished) == list(range(finished))
+    assert done.tokens == sum(lengths[:finished]) + 4 * (done.opened - finished)
+    assert done.answer == voting.vote(labels[:finished])
+
+
 def uniform(seed, n=60):
     """A judge that draws p_same."""
     scores = np.triu(np.random.default_rng(seed).random((n, n)), 1)
@@ -241,7 +267,7 @@ def test_an_oracle_needs_fewer_whole_traces_and_is_as_right():
         traces = answered(seed)
         right = voting.vote(traces.labels)
         scores = simulation.simulated_scores(traces.labels, 1.0, 0, "q")
-        done, _ = run(traces, PosteriorSettings(24, 1, 1, 0.8, 20), scores)
+        done, _ = run(traces, PosteriorSettings(24, 1, 1, 0.8, 20, 0.0), scores)
         plain = play(METHODS["adaptive"].start(20, AdaptiveSettings(0.8, 1)), traces)
         ours.append((len(done.finished), done.answer == right))
         theirs.append((len(plain.finished), plain.answer == right))
@@ -263,5 +289,36 @@ def test_what_a_judge_is_expected_to_save():
     assert shares.information(Noise(0.0)) == 0.0 and shares.information(Noise(60.0)) == pytest.approx(1.0, abs=1e-3)
     rising = [shares.saved(Noise(gap), 14) for gap in (0.1, 0.9, 2.5, 60.0)]
     assert rising == sorted(rising) and shares.saved(Noise(0.9, 0.5), 14) < shares.saved(Noise(0.9), 14)
-    assert PosteriorSettings().asks and not PosteriorSettings(calibration=Calibration(noise=Noise(0.91, 0.5))).asks
-    assert not PosteriorSettings(m0=2, b=2).asks
+    assert PosteriorSettings().asks(0.05) and not PosteriorSettings(
+        calibration=Calibration(noise=Noise(0.91, 0.5))
+    ).asks(0.05)
+    assert not PosteriorSettings(m0=2, b=2).asks(0.0)
+
+
+@pytest.mark.parametrize(("prefix", "asks"), [(3, True), (60, False)])
+def test_what_a_prefix_costs_is_seen_on_the_first_traces(prefix, asks):
+    """With a perfect judge: a prefix of a thirtieth of a trace is worth it, one of more than half is not."""
+    labels = [0, 1, 0, 1] * 10
+    traces = Recorded(labels, [100] * 40, [prefix] * 40)
+    worth = simulation.simulated_calibration(1.0)
+    scores = simulation.simulated_scores(labels, 1.0, 0, "q")
+    done, asked = run(traces, PosteriorSettings(16, 2, 1, 0.7, 8, None, worth, 16), scores)
+    assert bool(asked) == asks and done.opened == (16 if asks else len(done.finished))
+    if not asks:
+        plain = run(traces, PosteriorSettings(16, 2, 1, 0.7, 8, None, SILENT), scores)[0]
+        assert (done.finished, done.tokens) == (plain.finished, plain.tokens)
+    always, _ = run(traces, PosteriorSettings(16, 2, 1, 0.7, 8, 0.0, worth, 16), scores)
+    if asks:  # the same votes, whether the others are opened before or after the first are finished
+        assert (done.finished, done.tokens, done.answer) == (always.finished, always.tokens, always.answer)
+
+
+def test_prefixes_are_opened_before_another_trace_is_finished_while_nobody_is_sure_to_lead():
+    """Two answers in turn, and an oracle, to which a whole trace tells no more than its prefix: 32 are opened first."""
+    labels = [0, 1] * 20
+    traces = Recorded(labels, [100] * 40, [3] * 40)
+    scores = simulation.simulated_scores(labels, 1.0, 0, "q")
+    worth = simulation.simulated_calibration(1.0)
+    few, many = (
+        run(traces, PosteriorSettings(8, 1, 1, 0.95, 6, 0.0, worth, prefixes), scores)[0] for prefixes in (8, 32)
+    )
+    assert few.opened == 8 and many.opened == 32 and len(many.finished) <= len(few.finished)

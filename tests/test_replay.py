@@ -188,15 +188,15 @@ def test_rolling_is_a_sequence_for_one_at_a_time_and_never_more_in_flight(traces
 def test_stopped_traces_can_go_on_and_every_token_counts_once():
     def twice(count, settings, key=""):
         event = yield [Generate((0, 1, 2), "prefix")]  # held at 5, 5 (at 3, but in order) and 9
-        assert event == Held(0)
+        assert event == Held(0, 5)
         event = yield [Stop((2,))]  # 5 tokens of it
-        assert event == Held(1)
+        assert event == Held(1, 3)
         event = yield [Generate((2, 1))]
-        assert event == Ended(1, 8)
+        assert event == Ended(1, 8, None, 10)
         event = yield [Stop((2,)), Compare(((0, 1),))]
         assert event == Scored(((0, 1),), [0.25])
         event = yield [Generate((2, 0))]
-        assert event == Ended(0, 7)
+        assert event == Ended(0, 7, None, 20)
         return {0: 1.0, 1: 0.5}
 
     running = replay(twice(3, None), Recorded([7, 8, 9], [20, 10, 30], [5, 3, 9]))

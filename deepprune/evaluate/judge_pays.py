@@ -38,10 +38,11 @@ class Posteriors:
     m0: tuple[int, ...] = (8, 16)
     b: tuple[int, ...] = (1, 2)
     most: int = 8
+    prefixes: int = 0  # at least m0
 
     def all(self, calibration: Calibration) -> Iterator[PosteriorSettings]:
         for m0, b, threshold in itertools.product(self.m0, self.b, THRESHOLDS):
-            yield PosteriorSettings(m0, b, 1, threshold, self.most, 0.0, calibration)
+            yield PosteriorSettings(m0, b, 1, threshold, self.most, 0.0, calibration, max(m0, self.prefixes))
 
 
 Judges = Mapping[str, tuple[Judged, Calibration]]

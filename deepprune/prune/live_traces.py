@@ -131,14 +131,14 @@ class LiveTraces:
         if state != trace.state:
             self.event(trace.state, trace, **({} if trace.arrival is None else {"arrival": trace.arrival}))
         if event is Held:
-            return Held(trace.number)
+            return Held(trace.number, trace.prefix_tokens)
         if event is Dropped:
             return Dropped(trace.number)
         if trace.number not in self.ended:
             self.ended[trace.number] = await asyncio.to_thread(self.classes.add, trace.record.answer)
         summary = trace.record.confidence
         lowest = None if summary is None else confidence.lowest_group(summary)
-        return Ended(trace.number, self.ended[trace.number], lowest)
+        return Ended(trace.number, self.ended[trace.number], lowest, len(trace.token_ids))
 
     async def _settle(self, trace: LiveTrace) -> None:
         """Give a trace that is held or at its end its place, and keep it if it is whole."""

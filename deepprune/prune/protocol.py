@@ -50,18 +50,23 @@ class Compare:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Held:
-    """A trace's prefix is complete (or it ended before: `Generate` to its end costs nothing)."""
+    """A trace's prefix of so many tokens is complete (or it ended before: `Generate` to its end costs nothing)."""
 
     trace: int
+    tokens: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ended:
-    """A trace is whole. answer: its class (None: unknown). confidence: its lowest group confidence (None: unknown)."""
+    """A trace is whole. answer: its class (None: unknown). confidence: its lowest group confidence (None: unknown).
+
+    tokens: of the whole trace.
+    """
 
     trace: int
     answer: int | None
     confidence: float | None = None
+    tokens: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -102,12 +102,13 @@ class _Clock:
         """How long the trace is when it is held, dropped or ended, and what is told of it then."""
         recorded = self.recorded
         if command.to == PREFIX:
-            return recorded.prefixes[trace], Held(trace)
+            return recorded.prefixes[trace], Held(trace, recorded.prefixes[trace])
         if command.below is not None:
             for end, mean in confidence.full_windows(recorded.confidences[trace]):
                 if mean < command.below:
                     return min(end, recorded.lengths[trace]), Dropped(trace)
-        return recorded.lengths[trace], Ended(trace, recorded.labels[trace], recorded.lowest[trace])
+        length = recorded.lengths[trace]
+        return length, Ended(trace, recorded.labels[trace], recorded.lowest[trace], length)
 
     def stop(self, traces: Sequence[int]) -> None:
         for trace in traces:

@@ -1,10 +1,12 @@
 """A vote that reckons with unfinished traces (ours): a judge says how like the finished ones they are.
 
 m0 prefixes are opened, and b traces at once are finished in the order in which they were held, until the leading
-answer is the plurality with probability at least `threshold`; when fewer than b unfinished traces are left, m0 more are
-opened. The judge compares unfinished traces with the first R finished ones of each answer. With a judge that says
-nothing this is Adaptive-Consistency; with a perfect one an unfinished trace counts as a vote. Where the judge is too
-poor for prefixes to be worth their price, none are opened but those that are finished, and it is not asked.
+answer is the plurality with probability at least `threshold`. m0 more are opened when fewer than b unfinished traces
+are left, and, up to `prefixes`, while no answer is sure to lead: they are cheaper than another whole trace. The judge
+compares unfinished traces with the first R finished ones of each answer. With a judge that says nothing this is
+Adaptive-Consistency; with a perfect one an unfinished trace counts as a vote. Where the judge is too poor for prefixes
+to be worth their price, none are opened but those that are finished, and it is not asked. What a prefix costs is seen
+on the first b traces, before the others are opened.
 docs/posterior.md has the derivation, and what else was tried.
 """
 
@@ -22,6 +24,8 @@ from deepprune.judges.calibration import Calibration, Noise
 from deepprune.prune import shares, voting
 from deepprune.prune.protocol import PREFIX, Compare, Event, Generate, Held, Method, Scored, Votes, to_end
 
+COMPARED = 1.5  # a prefix with its comparisons, over the prefix alone (a fifth of the size, two or three comparisons)
+
 
 @dataclasses.dataclass(frozen=True)
 class PosteriorSettings:
@@ -32,22 +36,26 @@ class PosteriorSettings:
         0.7, "probability that the leading answer is the plurality, at which it is given", at_least=0, at_most=1
     )
     most: int = setting(8, "traces finished, after which the first answer to lead is given", at_least=1)
-    price: float = setting(
-        0.05,
+    price: float | None = setting(
+        None,
         "what a prefix with its comparisons costs, as a share of a whole trace; m0 prefixes are opened where the judge "
-        "is expected to save more (0: always)",
+        f"is expected to save more (0: always; default: {COMPARED:g} times what the question's first b traces show)",
         at_least=0,
     )
     calibration: Calibration = Calibration()  # noqa: RUF009 - frozen
+    prefixes: int = setting(
+        32,
+        "prefixes up to which m0 more are opened, instead of finishing traces, while no answer is sure to lead",
+        at_least=1,
+    )
 
     def __post_init__(self) -> None:
         config.check(self)
 
-    @property
-    def asks(self) -> bool:
-        """Whether prefixes that are not finished are opened, and judged."""
+    def asks(self, price: float) -> bool:
+        """Whether prefixes that are not finished are opened, and judged, where one costs so much of a whole trace."""
         noise, held = self.calibration.noise, self.m0 - self.b
-        return held > 0 and noise.gap > 0 and shares.saved(noise, held) >= held * self.price
+        return held > 0 and noise.gap > 0 and shares.saved(noise, held) >= held * price
 
 
 def posterior(
@@ -69,7 +77,9 @@ class _Question:
 
     def __init__(self, count: int, settings: PosteriorSettings, lead: Callable = shares.lead):
         self.count, self.settings, self.who_leads = count, settings, lead
-        self.asks = settings.asks
+        # Whether prefixes are opened that are not finished at once; None: what one costs is not known yet.
+        self.asks = None if settings.price is None and settings.asks(0.0) else settings.asks(settings.price or 0.0)
+        self.prefixes: dict[int, int] = {}  # tokens
         self.arrived: list[int] = []
         self.answers: dict[int, int | None] = {}
         self.ratios: dict[tuple[int, int], float] = {}  # (finished, other) -> log-likelihood ratio same : different
@@ -82,14 +92,8 @@ class _Question:
         those that are likeliest to be of it.
         """
         unfinished, opened = self.unfinished(), len(self.arrived)
-        if len(unfinished) < self.settings.b and opened < self.count:
-            wanted = min(self.count, opened + (self.settings.m0 if self.asks else self.settings.b))
-            commands = [Generate(tuple(range(opened, wanted)), PREFIX)]
-            while len(self.arrived) < wanted:
-                event = yield commands
-                assert isinstance(event, Held)  # nothing else is in flight
-                self.arrived.append(event.trace)
-                commands = []
+        if (len(unfinished) < self.settings.b or self.wants_more()) and opened < self.count:
+            yield from self.open(opened + (self.settings.m0 if self.asks else self.settings.b))
             return
         if self.asks and self.enough():
             belongs = dict(zip(unfinished, self.lead.belongs.tolist(), strict=True))
@@ -97,6 +101,31 @@ class _Question:
         chosen = unfinished[: self.settings.b]
         ended = yield from to_end(chosen)
         self.answers.update((trace, ended[trace].answer) for trace in chosen)
+        if self.asks is None:
+            share = sum(self.prefixes[t] for t in chosen) / max(sum(ended[t].tokens for t in chosen), 1)
+            self.asks = self.settings.asks(COMPARED * share)
+            if self.asks:
+                yield from self.open(self.settings.m0)
+
+    def wants_more(self) -> bool:
+        """Whether prefixes may tell who leads: cheaper than another whole trace."""
+        return (
+            bool(self.asks)
+            and self.lead.leader is not None
+            and not self.enough()
+            and len(self.arrived) < self.settings.prefixes
+        )
+
+    def open(self, wanted: int) -> Generator[Sequence, Event, None]:
+        """Open prefixes until so many traces, or all, are open."""
+        wanted = min(self.count, wanted)
+        commands = [Generate(tuple(range(len(self.arrived), wanted)), PREFIX)]
+        while len(self.arrived) < wanted:
+            event = yield commands
+            assert isinstance(event, Held)  # nothing else is in flight
+            self.arrived.append(event.trace)
+            self.prefixes[event.trace] = event.tokens
+            commands = []
 
     def compare(self) -> Generator[Sequence, Event, None]:
         """Ask about the unfinished against the finished ones that stand for their answers, and look who leads."""
