@@ -191,6 +191,18 @@ def test_a_body_that_is_too_large_is_not_read_whole(endpoint, chunked):
         assert json.loads(answer.partition("\r\n\r\n")[2])["error"]["code"] == "request_too_large"
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/nowhere"])
+def test_a_client_that_still_sends_a_refused_body_can_read_the_answer(endpoint, path):
+    """Also where the answer is there long before the end of the body."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 30000000\r\n\r\n"
+    with socket.create_connection(endpoint.listener.getsockname()) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(9, socket.MSG_PEEK) == b"HTTP/1.1 "
+        connection.sendall(b"a" * 30_000_000)
+        answer = connection.recv(9999)
+        assert answer.startswith(b"HTTP/1.1 413 " if path.endswith("completions") else b"HTTP/1.1 404 ")
+
+
 def test_the_openai_client_is_told_that_its_body_is_too_large(endpoint):
     client = openai.OpenAI(base_url=endpoint.url, api_key="none", max_retries=0)
     with pytest.raises(openai.APIStatusError, match="larger than 8000 bytes") as told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,6 +21,7 @@ from deepprune.prune.endpoint.reply import Progress, Reply
 
 QUIET_SECONDS = 1.0  # between two comments of a stream
 SECONDS_TO_SEND = 60  # a request's body
+SECONDS_REFUSED, SECONDS_OF_SILENCE = 20, 1  # in which a client may send the rest of a body that is refused
 
 
 class Stream(StreamingResponse):
@@ -118,11 +120,30 @@ def as_json(data: Any, headers: dict[str, str] | None = None, status: int = 200)
     return Response(jsonl.dumps(data), status, headers, "application/json")
 
 
+class LastWord(Response):
+    """JSON after which the connection is closed, when the client has sent what it is sending, which is thrown away.
+
+    Closed at once, a client that still sends would find its connection broken before it has read the answer.
+    """
+
+    def __init__(self, data: Any, headers: dict[str, str], status: int):
+        super().__init__(jsonl.dumps(data), status, headers, "application/json")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS_REFUSED):
+                while (await asyncio.wait_for(receive(), SECONDS_OF_SILENCE)).get("more_body"):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
+
+
 def refused(desk: Desk, refusal: Refusal) -> Response:
     desk.metrics.refused.labels(str(refusal.status)).inc()
-    # What is left of a body that was not read is not read.
-    close = {"Connection": "close"} if refusal.status in (401, 408, 413, 415) else {}
-    return as_json(refusal.body, refusal.headers | close, refusal.status)
+    if refusal.status in (401, 408, 413, 415):  # its body was not read
+        return LastWord(refusal.body, refusal.headers | {"Connection": "close"}, refusal.status)
+    return as_json(refusal.body, refusal.headers, refusal.status)
 
 
 async def raw(request: Request, most: int) -> bytes:
