@@ -6,24 +6,29 @@ Both in this process, in turn, on the same drawn scores with errors in common: t
 traces. The plain one sums over a dense grid of both answers' effects and of the shares, trace by trace.
 """
 
-import argparse
+import dataclasses
 import time
 from collections.abc import Callable
 
 import numpy as np
 
+from deepprune.base import config
+from deepprune.base.config import setting
 from deepprune.base.stage import command
 from deepprune.judges.calibration import Noise
 from deepprune.prune import shares
 from deepprune.prune.shares import Judged
 
 
+@dataclasses.dataclass
+class IntegralSettings:
+    unfinished: list[int] = setting([15, 63, 127], "unfinished traces", at_least=1)
+    draws: int = setting(5, "drawn questions of each size", at_least=1)
+
+
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the posterior's integral beside a plain one.")
-    parser.add_argument("--unfinished", type=int, nargs="+", default=[15, 63, 127], help="unfinished traces")
-    parser.add_argument("--draws", type=int, default=5, help="drawn questions of each size")
-    given = parser.parse_args()
+    given = config.parse(IntegralSettings, None, __doc__)
     print("| unfinished | plain, ms | ours, ms | ratio | largest difference |\n|---|---|---|---|---|")
     for unfinished in given.unfinished:
         rows = []
