@@ -92,10 +92,7 @@ class RuleSettings(CutSettings):
 
     def finish_rule(self) -> FinishSettings:
         """Raises UserError for values that make no sense."""
-        named = {
-            "rule": "finish",
-            "batch": "finish_batch",
-        }  # of a finish rule's settings, those with a longer name here
+        named = {"rule": "finish", "batch": "finish_batch"}  # what is called otherwise here
         names = [field.name for field in dataclasses.fields(FinishSettings)]
         return FinishSettings(**{name: getattr(self, named.get(name, name)) for name in names})
 
