@@ -15,19 +15,20 @@ begin "$out/log.txt"
 recipe="--config scripts/recipes/cpu.yaml"
 data=DeepPrune_data
 problems=($data/problems/{arithmetic,words,unseen}.jsonl)
+long=$data/problems/long.jsonl
 seen=($data/traces/qwen2.5-coder-0.5b-{arithmetic,words}.jsonl.gz)
 unseen=$data/traces/qwen2.5-coder-1.5b-unseen.jsonl.gz
 pairs=$data_dir/offline_test_data/deepprune_pairs.jsonl
-# What is pruned: some problems that the judge was not trained on, so many traces of one reasoner each.
-pruned=(--problems "${problems[@]}" --traces "$data_dir/online_test_data/deepprune_pairs.jsonl")
-sizes=(--reasoner Qwen/Qwen2.5-Coder-0.5B-Instruct --limit "${DEMO_PROBLEMS:-10}" --n "${DEMO_TRACES:-16}")
+# What is pruned: longer traces of a larger reasoner, on problems that the judge was not trained on.
+pruned=(--problems $long --traces $data/traces/qwen2.5-coder-1.5b-long.jsonl.gz)
+sizes=(--limit "${DEMO_PROBLEMS:-8}" --n "${DEMO_TRACES:-16}")
 label_mass=(--least-label-mass "${DEMO_LABEL_MASS:-0.5}")
 smol=HuggingFaceTB/SmolLM2-135M-Instruct
 
 step "01 sample traces of a few fresh problems (SmolLM2-135M, which is almost never right)"
 [ -f "$out/fresh_problems.jsonl" ] ||
   $python scripts/00_make_problems.py --output "$out/fresh_problems.jsonl" --per-family 1 --seed 7 \
-    --exclude "${problems[@]}"
+    --exclude "${problems[@]}" $long
 $python scripts/01_sample_traces.py $recipe --problems "$out/fresh_problems.jsonl" --model $smol --n 4 \
   --output "$out/fresh_traces.jsonl"
 
@@ -55,6 +56,6 @@ $python Online/greedy_cluster_threshold.py $recipe "${pruned[@]}" "${sizes[@]}" 
 
 step "06 report"
 $python scripts/06_report.py --run demo --output "$out" --pairs "$pairs" --trained "$out/judge" \
-  --scale "Miniature: small models, short arithmetic and word problems, n = 16; nothing here is paper scale." \
+  --scale "Miniature: small models, arithmetic and word problems of several steps, n = 16; nothing here is paper scale." \
   --scores "$out"/scores_{trained,zero_shot,sbert}.jsonl "${pruned[@]}" \
   --pruning "$out"/pruning_{paper,cheaper,oracle,random}.jsonl

@@ -13,10 +13,11 @@ from deepprune.data import pairs, traces
 from deepprune.data.problems import normalised_question
 
 DATA = ROOT / "DeepPrune_data"
-SETS = {
-    "qwen2.5-coder-0.5b-arithmetic": ("arithmetic", 96),
-    "qwen2.5-coder-0.5b-words": ("words", 24),
-    "qwen2.5-coder-1.5b-unseen": ("unseen", 40),
+SETS = {  # traces -> their problems, how many, traces of each
+    "qwen2.5-coder-0.5b-arithmetic": ("arithmetic", 96, 16),
+    "qwen2.5-coder-0.5b-words": ("words", 24, 16),
+    "qwen2.5-coder-1.5b-unseen": ("unseen", 40, 16),
+    "qwen2.5-coder-1.5b-long": ("long", 24, 64),
 }
 
 
@@ -36,18 +37,19 @@ def card_row(name, row) -> str:
 @pytest.mark.parametrize("name", SETS)
 def test_counts_hashes_and_card(name):
     problems, recorded = load(name)
+    file, count, n = SETS[name]
     path = DATA / "traces" / f"{name}.jsonl.gz"
     written = json.loads(manifest.manifest_path(path).read_text())
-    assert written["complete"] and written["rows"] == len(recorded) == 16 * SETS[name][1]
-    assert written["inputs"][0]["sha256"] == provenance.file_hash(DATA / "problems" / f"{SETS[name][0]}.jsonl")
+    assert written["complete"] and written["rows"] == len(recorded) == n * count
+    assert written["inputs"][0]["sha256"] == provenance.file_hash(DATA / "problems" / f"{file}.jsonl")
     assert path.stat().st_size < 5_000_000
-    assert {(t.problem_id, t.sample_index) for t in recorded} == {(p, i) for p in problems for i in range(16)}
+    assert {(t.problem_id, t.sample_index) for t in recorded} == {(p, i) for p in problems for i in range(n)}
     card = (DATA / "README.md").read_text()
     table = traces.Tally(problems, recorded).table()
     del table["all"]
     for family, row in table.items():
         assert (shown := card_row(family, row)) in card, shown
-        if "0.5b" in name:
+        if "unseen" not in name:
             assert 0.15 <= row["pass@1"] <= 0.85
 
 
@@ -71,13 +73,14 @@ def test_the_deep_set_is_what_its_card_says():
 
 def test_no_question_is_in_two_sets():
     questions = [normalised_question(p.question) for name in SETS for p in load(name)[0].values()]
-    assert len(questions) == len(set(questions)) == 160
+    assert len(questions) == len(set(questions)) == 184
 
 
 READ_OTHERWISE = {  # (answer stored, right), (answer read today, right) -> traces; the card explains them
     "arithmetic": {((False, None), (True, False)): 1, ((True, False), (False, None)): 1},
     "words": {((False, None), (True, False)): 2},
     "unseen": {},
+    "long": {},
     "deep": {((False, None), (True, False)): 12, ((False, None), (True, True)): 12, ((True, False), (True, False)): 1},
 }
 
