@@ -25,7 +25,7 @@ import asyncio
 from typing import Any
 
 from deepprune import judges
-from deepprune.base import config, records, tasks
+from deepprune.base import config, records
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.records import Problem, Pruning
@@ -96,7 +96,7 @@ def open_manifest(settings: LivePruneSettings, judge: dict[str, Any]) -> Manifes
 
 def answer(problems: list[Problem], settings: LivePruneSettings, files: LiveFiles | None = None) -> Outcome:
     """Answer the questions; Ctrl-C and SIGTERM end every request and engine first."""
-    return asyncio.run(tasks.under_signals(live_run.answer(problems, settings, files)))
+    return asyncio.run(live_run.answer(problems, settings, files))
 
 
 def show(outcome: Outcome, settings: LivePruneSettings) -> None:

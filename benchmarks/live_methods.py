@@ -136,7 +136,7 @@ def main() -> None:
         todo = [run for run in runs(problems, list(titles)) if (run[0].problem_id, run[1]) not in done]
         print(f"{len(problems)} questions x {len(titles)} methods, n = {settings.n}: {len(todo)} runs to do")
         if todo:
-            asyncio.run(tasks.under_signals(measure(todo, settings, output)))
+            asyncio.run(measure(todo, settings, output))
     rows = [row for _, row in jsonl.read(settings.output)]
     sizes = (judge["parameters"], settings.reasoner_parameters or costs.parameters_from_name(reasoner))
     what = f"{reasoner}, judge {judge['name']}, n = {settings.n}"
@@ -167,15 +167,7 @@ async def measure(todo: Sequence[tuple[Problem, str, int]], settings: MethodsSet
             mine = dataclasses.replace(how, method=method, options=options)
             needed = judge.judge if METHODS[method].needs_judge else None
             answerers[title] = Answerer.of(reasoner, needed, mine, in_flight=settings.max_num_seqs, questions=1)
-        # Nothing is timed that is done once, with the judge and without.
-        for answerer in {answerer.judge: answerer for answerer in answerers.values()}.values():
-            warm = Answerer.of(
-                reasoner, answerer.judge, dataclasses.replace(answerer.settings, n=2), in_flight=2, questions=1
-            )
-            await warm.run(Problem.new("warm-up", "What is 1 + 1?", "2"))
-        for problem, title, place in progress.bar(todo, desc="live methods", unit="run"):
-            row = await one(answerers[title], problem, judge)
-            output.append({"problem_id": problem.problem_id, "method": title, "place": place} | row)
+        await tasks.under_signals(answer(todo, answerers, judge, output))
 
 
 class Clocked:
@@ -191,6 +183,22 @@ class Clocked:
             return self._score(requests)
         finally:
             self.batches.append((begin, time.time()))
+
+
+async def answer(
+    todo: Sequence[tuple[Problem, str, int]],
+    answerers: dict[str, Answerer],
+    judge: Clocked | None,
+    output: jsonl.Appender,
+) -> None:
+    """The runs, after a warm-up: nothing is timed that is done once, with the judge and without."""
+    for answerer in {answerer.judge: answerer for answerer in answerers.values()}.values():
+        settings = dataclasses.replace(answerer.settings, n=2)
+        warm = Answerer.of(answerer.reasoner, answerer.judge, settings, in_flight=2, questions=1)
+        await warm.run(Problem.new("warm-up", "What is 1 + 1?", "2"))
+    for problem, title, place in progress.bar(todo, desc="live methods", unit="run"):
+        row = await one(answerers[title], problem, judge)
+        output.append({"problem_id": problem.problem_id, "method": title, "place": place} | row)
 
 
 async def one(answerer: Answerer, problem: Problem, judge: Clocked | None) -> dict[str, Any]:

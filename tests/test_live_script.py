@@ -1,13 +1,16 @@
 """Online/live_pruning.py by every method, with a made-up reasoner: records, manifest, resume, what is refused."""
 
+import contextlib
 import json
+import signal
 import sys
+import time
 
 import pytest
 from conftest import SMOL, load_script, make_problem, run_stage
 from test_live import MadeUp, texts
 
-from deepprune.base import config, jsonl, records, runtime
+from deepprune.base import config, jsonl, records, runtime, stage
 from deepprune.judges.calibration import SILENT
 from deepprune.prune import live_options, live_setup
 from deepprune.prune.clustering import ClusterSettings
@@ -87,6 +90,45 @@ def test_a_run_is_recorded_in_full_and_goes_on_after_a_failure(script, problems,
         for name, of in live_options.own(method).items():
             assert row.settings[of] == manifest["settings"].get(name, False)
     assert manifest["judge"]["name"] == rows[0].judge == ("random-0" if METHODS[method].needs_judge else "none")
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    """As in a process of its own: both signals are heeded, and belong to the tests again afterwards."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    monkeypatch.setattr(stage, "_asked_to_stop", False)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("when", ["while the engine starts", "while a trace is generated"])
+def test_it_ends_at_once_when_it_is_asked_to(script, signals, capsys, number, when):
+    reached, closed = [], []
+
+    class Asked(MadeUp):
+        async def open(self):
+            if when == "while the engine starts":  # which holds up the event loop
+                signal.raise_signal(number)
+                time.sleep(0.01)
+                reached.append("started")
+
+        async def stream(self, *request, **more):
+            async with contextlib.aclosing(super().stream(*request, **more)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+                    if self.count >= 20 and not reached:
+                        reached.append("a token")
+                        signal.raise_signal(number)
+
+        async def close(self):
+            closed.append(self.open_now)
+
+    assert script("--method", "consensus", "--question", "What is 2 + 2?", reasoner=Asked(texts(4 * N))) == 130
+    assert "run the same command again" in capsys.readouterr().err and closed == [0]
+    assert reached == ["a token"] * (when != "while the engine starts")
 
 
 def test_a_manifest_of_before_there_was_a_choice_is_gone_on_with(script, problems, tmp_path, capsys):

@@ -26,12 +26,22 @@ async def together(coroutines: Iterable[Coroutine]) -> list[Any]:
 
 
 async def under_signals(work: Coroutine) -> Any:
-    """Ctrl-C and SIGTERM cancel the work, so that requests are aborted and engines stopped, then interrupt."""
+    """Ctrl-C and SIGTERM cancel the work, so that requests are aborted, then interrupt.
+
+    Only work that waits in the event loop: what holds it up (an engine's start) would not hear of them.
+    """
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
         loop.add_signal_handler(number, task.cancel)
     try:
         return await task
     except asyncio.CancelledError:
+        if asyncio.current_task().cancelling():  # not by a signal
+            raise
         raise KeyboardInterrupt from None
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

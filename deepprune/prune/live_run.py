@@ -12,7 +12,7 @@ from deepprune.base import jsonl, records
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.records import Problem, Pruning, Trace
-from deepprune.base.tasks import together
+from deepprune.base.tasks import together, under_signals
 from deepprune.engines import models
 from deepprune.engines.reasoners import Reasoner, ReasonerLost
 from deepprune.prune import live_setup, prefixes
@@ -157,13 +157,13 @@ def open_answerer(settings: LivePruneSettings) -> Answerer:
 
 
 async def answer(problems: Sequence[Problem], settings: LivePruneSettings, files: LiveFiles | None = None) -> Outcome:
-    """Open reasoner and judge, answer the questions, close both."""
+    """Open reasoner and judge, answer the questions, close both. Ctrl-C and SIGTERM end every request first."""
     async with open_answerer(settings) as answerer:
         reasoner, judge = answerer.reasoner, answerer.judge
         with Display(len(problems)) as display:
             run = LiveRun(settings, answerer, files, display)
             before, started = await reasoner.generated(), time.monotonic()
-            pruned = await run.answer_all(problems)
+            pruned = await under_signals(run.answer_all(problems))
             seconds = time.monotonic() - started
         left = await until_idle(reasoner)
         after = await reasoner.generated()
