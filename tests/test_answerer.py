@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from conftest import ROOT
+from fake_server import FakeServer
 from test_live import MadeUp, Noisy, texts
 
 from deepprune import Answerer
@@ -14,12 +15,14 @@ from deepprune.base.errors import UserError
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
 from deepprune.engines import reasoners
+from deepprune.engines.servers import ServerSettings
 from deepprune.judges import Request
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.live_judging import JudgeLost, JudgeQueue
 from deepprune.prune.live_slots import Slots
 from deepprune.prune.methods.adaptive import AdaptiveSettings
+from deepprune.prune.methods.deepconf import DeepConfSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
 
 
@@ -173,6 +176,61 @@ def test_what_makes_no_sense_is_refused():
         Answerer(MadeUp([]), method="best")
     with pytest.raises(UserError, match="the method 'deepprune' needs a judge"):
         Answerer(MadeUp([]), method="deepprune")
+    with pytest.raises(UserError, match="the method 'adaptive' takes a AdaptiveSettings, found DeepPruneSettings"):
+        Answerer(MadeUp([]), options=DeepPruneSettings())
+    for name, number in (("n", 0), ("n", "8"), ("in_flight", 0), ("questions", 2.5)):
+        with pytest.raises(UserError, match=f"{name} should be a whole number of at least 1, found {number!r}"):
+            Answerer(MadeUp([]), **{name: number})
+    with pytest.raises(UserError, match="answer_type should be one of math, choice, text, found 'number'"):
+        asyncio.run(Answerer(MadeUp([])).answer("What is 2 + 2?", answer_type="number"))
+
+
+def test_it_is_opened_once_and_belongs_to_one_event_loop():
+    """Elsewhere a question would wait for ever for what nobody can wake it from."""
+    answerer = Answerer(MadeUp(texts(16)), method="consensus", n=2, questions=1)
+
+    async def main():
+        async with answerer:
+            assert (await answerer.answer("one")).answer == "4"
+            with pytest.raises(UserError, match="belongs to the event loop in which it was opened"):
+                await asyncio.to_thread(asyncio.run, answerer.answer("two"))
+            here = asyncio.get_running_loop()
+
+            def ask():
+                return asyncio.run_coroutine_threadsafe(answerer.answer("three"), here).result(60)
+
+            assert (await asyncio.to_thread(ask)).answer is not None
+
+    asyncio.run(main())
+    with pytest.raises(UserError, match="is opened once"):
+        asyncio.run(main())
+
+
+def test_a_server_that_is_lost_is_a_reasoner_that_is_lost(smol):
+    """Also where it is not one of a fleet."""
+    there = FakeServer()
+
+    async def main():
+        async with Answerer(reasoners.ServerReasoner(there.url, smol, ServerSettings(retries=0)), n=2) as answerer:
+            there.close()
+            with pytest.raises(reasoners.ReasonerLost, match="no OpenAI-compatible server answers there"):
+                await answerer.answer("What is 2 + 2?")
+
+    asyncio.run(main())
+
+
+def test_confidence_counts_traces_whatever_their_votes_weigh():
+    """Two traces that agree are as sure as two votes: 7/8, by Beta(3, 1)."""
+
+    async def main(method, options):
+        reasoner = MadeUp([f"T{i} first so \\boxed{{4}}" for i in range(2)])
+        async with Answerer(reasoner, method=method, options=options, n=2) as answerer:
+            return await answerer.answer("What is 2 + 2?")
+
+    equal = asyncio.run(main("consensus", None))
+    weighted = asyncio.run(main("deepconf", DeepConfSettings(0.9, 1)))
+    assert equal.votes == weighted.votes == {"4": 1.0} and len(weighted.traces) == 2
+    assert equal.confidence == weighted.confidence == 0.875
 
 
 def test_the_judge_is_not_asked_what_nobody_waits_for():

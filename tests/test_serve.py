@@ -230,6 +230,7 @@ def test_a_client_that_hangs_up_stops_its_requests(tmp_path, stream):
         until(lambda: slow.open_now == 0)
         until(lambda: samples(running.get("/metrics")[2]).get(("deepprune_hang_ups_total", "consensus")) == 1)
         made = slow.made
+        assert samples(running.get("/metrics")[2])["deepprune_unanswered_tokens_total", "consensus"] == made
         assert made < 8 * 4000 and running.get("/health")[2]["questions"] == 0
         time.sleep(0.1)
         assert slow.made == made

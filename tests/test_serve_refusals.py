@@ -1,14 +1,17 @@
 """What the endpoint refuses: OpenAI's error shape and the right status, by name, before anything is generated."""
 
 import asyncio
+import gzip
 import json
 import socket
+import threading
 
 import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serve_toys import NAME, QUESTION, Endpoint, ToyReasoner
+from test_live import Words
 
 from deepprune.base import config
 from deepprune.base.errors import UserError
@@ -49,6 +52,8 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         ("messages", "What is 2 + 2?", "invalid_type"),
         ("n", 10**9, "unsupported_parameter"),
         ("n", 2, "unsupported_parameter"),
+        ("n", True, "unsupported_parameter"),
+        ("logprobs", 0, "unsupported_parameter"),
         ("temperature", -0.1, "invalid_value"),
         ("temperature", 2.1, "invalid_value"),
         ("temperature", "0.5", "invalid_type"),
@@ -166,7 +171,17 @@ def test_a_missing_field_is_named(endpoint):
 
 def test_addresses_and_methods_that_are_not_there(endpoint):
     check(endpoint.get("/v1/completions", data=b"{}"), 404, "unknown_url")
-    check(endpoint.get("/v1/chat/completions"), 405, "unknown_url")
+    reply = endpoint.get("/v1/chat/completions")
+    check(reply, 405, "unknown_url")
+    assert reply[1]["Allow"] == "POST"
+    check(endpoint.ask(path="/v1/chat/completions/"), 404, "unknown_url")  # and no redirection, which a proxy may break
+
+
+def test_what_checks_health_may_ask_for_the_head_alone(endpoint):
+    with socket.create_connection(endpoint.listener.getsockname()) as connection:
+        connection.sendall(b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(9999), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\n")
 
 
 def test_two_limits_that_differ(endpoint):
@@ -177,6 +192,42 @@ def test_an_unsupported_type_of_body(endpoint):
     with socket.create_connection(endpoint.listener.getsockname()) as connection:
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         assert connection.recv(9999).startswith(b"HTTP/1.1 415 ")
+    packed = gzip.compress(json.dumps({"model": f"{NAME}-adaptive-8", "messages": QUESTION}).encode())
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(endpoint.listener.getsockname()) as connection:
+        connection.sendall(f"{head}Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode() + packed)
+        answer = connection.recv(9999)
+        assert answer.startswith(b"HTTP/1.1 415 ") and b"Content-Encoding 'gzip' is not supported" in answer
+
+
+def test_a_place_in_a_list_is_named_as_one(endpoint):
+    check(endpoint.ask(messages=[*QUESTION, "x"]), 400, "invalid_type", "messages[1]")
+
+
+def test_the_others_do_not_wait_while_a_long_request_is_read():
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Patient(Words):
+        def apply_chat_template(self, chat, **more):
+            if "patience" in chat[-1]["content"]:
+                begun.set()
+                assert go_on.wait(60)
+            return super().apply_chat_template(chat, **more)
+
+    reasoner = ToyReasoner()
+    reasoner.tokenizer = Patient()
+    with Endpoint(reasoner, judged=False) as running:
+
+        async def both():
+            long = asyncio.create_task(
+                asyncio.to_thread(running.ask, messages=[{"role": "user", "content": "patience"}])
+            )
+            await asyncio.to_thread(begun.wait)
+            other = await asyncio.to_thread(running.ask)
+            go_on.set()
+            return (await long)[0], other[0]
+
+        assert asyncio.run(both()) == (200, 200)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -246,7 +297,7 @@ def test_listening_for_others_wants_a_key(monkeypatch):
         with pytest.raises(UserError, match="put a key into the environment variable DEEPPRUNE_API_KEY"):
             ServeSettings(reasoner="m", host=host).key()
     assert ServeSettings(reasoner="m").key() is None and ServeSettings(reasoner="m", host="localhost").key() is None
-    monkeypatch.setenv("MINE", "k")
+    monkeypatch.setenv("MINE", "k\n")  # as a file's line
     assert ServeSettings(reasoner="m", host="0.0.0.0", key_env="MINE").key() == "k"
     assert is_loopback("127.0.0.1") and is_loopback("::1") and not is_loopback("192.0.2.1")
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deepprune.base.errors import UserError
-from deepprune.base.records import Problem, Pruning, Trace
+from deepprune.base.records import ANSWER_TYPES, Problem, Pruning, Trace
 from deepprune.base.tasks import together
 from deepprune.data import answers
 from deepprune.data.sampling import Sampling
 from deepprune.data.truncation import Truncation
-from deepprune.engines.reasoners import Reasoner
+from deepprune.engines.reasoners import FleetReasoner, Reasoner, ServerReasoner
 from deepprune.judges import Judge
 from deepprune.prune import voting
 from deepprune.prune.live import LiveQuestion
@@ -38,7 +38,7 @@ class Answer:
     answer: None without any vote. votes: each answer's share of the vote's weight, the largest first. confidence: the
     probability that the answer is the majority (`voting.beta_confidence`). traces: those that were started, and
     states: what became of each (finished, pruned, stopped). tokens: the reasoner's, as Pruning.tokens; judge_tokens: of
-    the judge's prompts. seconds: from asking to the answer.
+    the judge's prompts. seconds: from its turn among the questions to the answer.
     """
 
     answer: str | None
@@ -57,8 +57,9 @@ class Answerer:
 
     method: a name of METHODS; options: its settings (default: its defaults). n: most traces a question. in_flight: most
     requests at once, over all questions; questions: most questions at once. Opens the reasoner on entering (`async
-    with`), and closes it and the judge on leaving. A call that is cancelled stops its requests. Raises UserError for a
-    method that does not exist, or needs a judge and has none.
+    with`, once), and closes it and the judge on leaving. A call that is cancelled stops its requests. All calls are of
+    one event loop. Raises UserError for a method that does not exist, or needs a judge and has none, and for settings
+    that make no sense.
     """
 
     def __init__(
@@ -76,15 +77,15 @@ class Answerer:
         in_flight: int = 64,
         questions: int = 4,
     ):
-        if method not in METHODS:
-            raise UserError(f"method should be one of {', '.join(METHODS)}, found {method!r}")
-        if METHODS[method].needs_judge and judge is None:
-            raise UserError(f"the method {method!r} needs a judge")
+        _check(method, judge, options, n=n, in_flight=in_flight, questions=questions)
         cut = truncation or Truncation(LivePruneSettings.truncation, LivePruneSettings.truncation_k)
         self.settings = LiveSettings(n, cut, method, options, sampling or Sampling(), suffix, system)
-        self.reasoner, self.judge, self.tokenizer = reasoner, judge, reasoner.tokenizer
+        # A server alone is a fleet of one: if it is lost, the reasoner is.
+        self.reasoner = FleetReasoner([reasoner]) if isinstance(reasoner, ServerReasoner) else reasoner
+        self.judge, self.tokenizer = judge, reasoner.tokenizer
         self.queue = JudgeQueue(judge) if judge else None
         self.slots, self.room = Slots(in_flight), asyncio.Semaphore(questions)
+        self.loop: asyncio.AbstractEventLoop | None = None  # the first that it was used in
 
     @classmethod
     def of(
@@ -105,6 +106,9 @@ class Answerer:
         return answerer
 
     async def __aenter__(self) -> Answerer:
+        if self.loop:
+            raise UserError("an Answerer is opened once: make another one, with its own reasoner and judge")
+        self._check_loop()
         try:
             await self.reasoner.open()
         except BaseException:
@@ -119,6 +123,15 @@ class Answerer:
             if self.judge:
                 self.judge.close()
 
+    def _check_loop(self) -> None:
+        """Raise UserError in another event loop than the first: what waits in one cannot be woken from another."""
+        self.loop = self.loop or asyncio.get_running_loop()
+        if self.loop is not asyncio.get_running_loop():
+            raise UserError(
+                "an Answerer belongs to the event loop in which it was opened: hand a question of another thread over "
+                "with asyncio.run_coroutine_threadsafe, or open an Answerer in each"
+            )
+
     async def answer(
         self,
         question: str,
@@ -126,13 +139,17 @@ class Answerer:
         tell: Tell = nobody,
         settings: LiveSettings | None = None,
     ) -> Answer:
-        """Answer a question. answer_type: math, choice or text. Raises ReasonerLost, JudgeLost, NotAJudge.
+        """Answer a question. answer_type: math, choice or text (else UserError).
+
+        Raises ReasonerLost, JudgeLost, NotAJudge.
 
         settings: of this question alone, another method say (default: those of all).
 
         tell: gets what happens, when it does, as a dict of time, event (started, held, judged, resumed, finished,
         stopped, pruned, answered), problem_id and, of a trace, trace (its number) and tokens. It must return at once.
         """
+        if answer_type not in ANSWER_TYPES:
+            raise UserError(f"answer_type should be one of {', '.join(ANSWER_TYPES)}, found {answer_type!r}")
         problem = dataclasses.replace(Problem.new("question", question, ""), answer_type=answer_type)
         started: list[float] = []
         live, pruning = await self.run(problem, lambda _: started.append(time.monotonic()), tell, settings=settings)
@@ -165,6 +182,7 @@ class Answerer:
     ) -> tuple[LiveQuestion, Pruning]:
         """Answer a Problem, when there is room. begin: gets the question when its turn comes; tell, keep: its events
         and whole traces (LiveQuestion). Errors as of `answer`."""
+        self._check_loop()
         how = settings or self.settings
         async with self.room:
             queue = self.queue if METHODS[how.method].needs_judge else None
@@ -173,12 +191,29 @@ class Answerer:
             return live, await live.run()
 
 
+def _check(method: str, judge: Judge | None, options: Any, **limits: Any) -> None:
+    """Raise UserError for settings that make no sense."""
+    if method not in METHODS:
+        raise UserError(f"method should be one of {', '.join(METHODS)}, found {method!r}")
+    if METHODS[method].needs_judge and judge is None:
+        raise UserError(f"the method {method!r} needs a judge")
+    if options is not None and not isinstance(options, METHODS[method].settings):
+        raise UserError(
+            f"the method {method!r} takes a {METHODS[method].settings.__name__}, found {type(options).__name__}"
+        )
+    for name, number in limits.items():
+        if not isinstance(number, int) or number < 1:
+            raise UserError(f"{name} should be a whole number of at least 1, found {number!r}")
+
+
 def _votes(live: LiveQuestion) -> tuple[dict[str, float], float]:
     """Each answer's share of the votes, and the probability that the leading one is the majority."""
     given = [live.traces.all[number].record.answer for number in live.votes]
     labels = answers.classes(given, live.problem.answer_type)
     totals = voting.totals(zip(labels, live.votes.values(), strict=True))
-    confidence = voting.beta_confidence(*voting.leading(list(totals.values()))) if totals else 0.0
-    whole = sum(totals.values())
+    voters, whole = sum(label is not None for label in labels), sum(totals.values()) or 1.0
+    # As of votes of one each: what a weight is a multiple of (a trace's confidence, say) makes nothing surer.
+    first, second = (voters * weight / whole for weight in voting.leading(list(totals.values())))
+    confidence = voting.beta_confidence(first, second) if totals else 0.0
     shares = {given[labels.index(label)]: weight / whole for label, weight in totals.items()}
     return dict(sorted(shares.items(), key=lambda share: -share[1])), confidence

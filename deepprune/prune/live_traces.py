@@ -154,10 +154,13 @@ class LiveTraces:
         """Stop what still runs and wait until its requests are gone from the engine."""
         await self.flights.end()
         for trace in self.all:
-            if trace.state in ("started", "resumed"):  # its request had to be cancelled, or nobody waited for its end
+            unseen = trace.state in ("started", "resumed")  # it was cancelled, failed, or nobody waited for its end
+            if unseen:
                 trace.state = "finished" if trace.whole else "stopped"
             if trace.whole or trace.state == "stopped":
                 await self._settle(trace)
+            if unseen:
+                self.event(trace.state, trace)
 
     def prune(self) -> None:
         """Tell of the held traces that nobody went on with."""

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from deepprune.base import jsonl
-from deepprune.prune.endpoint import body, question, reply
+from deepprune.prune.endpoint import question, reply
 from deepprune.prune.endpoint.desk import Desk, unexpected
 from deepprune.prune.endpoint.question import Asked
 from deepprune.prune.endpoint.refusals import FORBIDDEN, Refusal, gone
@@ -41,7 +41,7 @@ class Stream(StreamingResponse):
 
 def app(desk: Desk, key: str | None) -> FastAPI:
     """The application. key: what clients must send as a bearer token; None: none is wanted (loopback alone)."""
-    served = FastAPI(title="deepprune", docs_url=None, redoc_url=None, openapi_url=None)
+    served = FastAPI(title="deepprune", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     def allowed(request: Request) -> bool:
         given = request.headers.get("authorization", "")
@@ -61,9 +61,8 @@ def app(desk: Desk, key: str | None) -> FastAPI:
     @served.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         check(request)
-        asked = question.asked(
-            body.read(await raw(request, desk.limits.body)), desk.catalogue, desk.answerer, desk.limits
-        )
+        sent = await raw(request, desk.limits.body)
+        asked = await asyncio.to_thread(question.asked, sent, desk.catalogue, desk.answerer, desk.limits)
         task, progress = desk.start(asked)
         if asked.stream:
             return Stream(asked, task, progress)
@@ -84,7 +83,7 @@ def app(desk: Desk, key: str | None) -> FastAPI:
         check(request)
         return Response(desk.measured(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @served.get("/health")
+    @served.api_route("/health", methods=["GET", "HEAD"])
     async def health(request: Request) -> Response:
         status, state = desk.health(allowed(request))
         return as_json(state, status=status)
@@ -102,7 +101,9 @@ def handle_errors(served: FastAPI, desk: Desk) -> None:
     @served.exception_handler(HTTPException)
     async def no_such_address(request: Request, error: HTTPException) -> Response:
         told = f"{request.method} {request.url.path[:100]}: {error.detail}"
-        return refused(desk, Refusal(error.status_code, told, code="unknown_url"))
+        answer = refused(desk, Refusal(error.status_code, told, code="unknown_url"))
+        answer.headers.update(error.headers or {})  # which methods there are
+        return answer
 
     @served.exception_handler(ClientDisconnect)
     async def left(*_: Any) -> Response:
@@ -149,10 +150,13 @@ def refused(desk: Desk, refusal: Refusal) -> Response:
 async def raw(request: Request, most: int) -> bytes:
     """The request's body. Raises Refusal for one of another type (415) or of more bytes (413), before it is read
     whole."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(
-            415, "The body should be JSON: send Content-Type: application/json", code="unsupported_media_type"
-        )
+    kind, coding = (request.headers.get(f"content-{name}", "") for name in ("type", "encoding"))
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        told = "The body should be JSON: send Content-Type: application/json"
+        raise Refusal(415, told, code="unsupported_media_type")
+    if coding.strip().lower() not in ("", "identity"):
+        told = f"The body should be plain JSON: Content-Encoding {coding[:40]!r} is not supported"
+        raise Refusal(415, told, code="unsupported_media_type")
     too_large = Refusal(413, f"The body is larger than {most} bytes", code="request_too_large")
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and (len(length) > 12 or int(length) > most):

@@ -103,8 +103,9 @@ def read(raw: bytes) -> Body:
     if not isinstance(given, dict):
         raise bad(f"The request's body should be a JSON object, found {type(given).__name__}", code="invalid_json")
     for name, (neutral, why) in REFUSED.items():
-        if name in given and given.pop(name) not in neutral:
+        if name in given and not any(type(value) is type(given[name]) and value == given[name] for value in neutral):
             raise bad(f"{name}: {why}", name, "unsupported_parameter")
+        given.pop(name, None)
     try:
         body = Body.model_validate(given)
     except ValidationError as error:
@@ -116,7 +117,8 @@ def read(raw: bytes) -> Body:
 
 def _refusal(error: dict[str, Any]) -> Refusal:
     """The first thing that is wrong with a body, of pydantic's list."""
-    param = ".".join(str(part) for part in error["loc"][:3])[:100]
+    steps = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"][:3]]
+    param = "".join(steps).removeprefix(".")[:100]
     if error["type"] == "missing":
         return bad(f"Missing required parameter: '{param}'", param, "missing_required_parameter")
     if error["type"] == "extra_forbidden":

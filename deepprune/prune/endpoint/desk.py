@@ -116,10 +116,12 @@ class Desk:
                 if self.stopping
                 else self.metrics.hung_up.labels(asked.method)
             ).inc()
+            self.metrics.unanswered.labels(asked.method).inc(progress.generated)
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the client hears of it
             reason, refusal = self._failure(error)
             self.metrics.failed.labels(asked.method, reason).inc()
+            self.metrics.unanswered.labels(asked.method).inc(progress.generated)
             raise refusal from error
 
     def _failure(self, error: Exception) -> tuple[str, Refusal]:

@@ -32,6 +32,9 @@ class Metrics:
             "deepprune_question_seconds", "From asking to the answer", ["method"], buckets=SECONDS, **more
         )
         self.generated = Counter("deepprune_generated_tokens", "Tokens generated for answered questions", **method)
+        self.unanswered = Counter(
+            "deepprune_unanswered_tokens", "Tokens generated for questions that failed or were hung up on", **method
+        )
         self.saved = Gauge(
             "deepprune_saved_tokens",
             "Tokens that cons@n would have generated more, by the lengths of finished traces, since the start "

@@ -10,6 +10,7 @@ from typing import Any
 from deepprune.base.errors import UserError
 from deepprune.judges import prompts
 from deepprune.prune.answerer import Answerer
+from deepprune.prune.endpoint import body as bodies
 from deepprune.prune.endpoint import conversation
 from deepprune.prune.endpoint.body import Body
 from deepprune.prune.endpoint.catalogue import Catalogue
@@ -45,8 +46,12 @@ class Asked:
     created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
 
-def asked(body: Body, catalogue: Catalogue, answerer: Answerer, limits: Limits) -> Asked:
-    """A request as a question with the settings to answer it with. Raises Refusal."""
+def asked(raw: bytes, catalogue: Catalogue, answerer: Answerer, limits: Limits) -> Asked:
+    """A request's body as a question with the settings to answer it with. Takes a second of a megabyte.
+
+    Raises Refusal.
+    """
+    body = bodies.read(raw)
     method, offer, count = catalogue.find(body.model)
     talk, usual, tokenizer = conversation.read(body.messages), answerer.settings, answerer.reasoner.tokenizer
     system = prompts.plain(talk.system, tokenizer) if talk.system else usual.system

@@ -145,8 +145,13 @@ class Progress:
             self.states[happened["trace"]] = happened["event"]
             self.tokens[happened["trace"]] = happened["tokens"]
 
+    @property
+    def generated(self) -> int:
+        """Tokens of the traces that are held or at their end."""
+        return sum(self.tokens.values())
+
     def comment(self) -> str:
         """A comment of a stream. Clients pass over it; proxies keep the connection."""
-        now = {"traces": Counter(self.states.values()), "tokens": sum(self.tokens.values()), "judged": self.judged}
+        now = {"traces": Counter(self.states.values()), "tokens": self.generated, "judged": self.judged}
         seconds = round(time.monotonic() - self.started, 1)
         return f": progress {json.dumps(now | {'seconds': seconds})}\n\n"

@@ -82,7 +82,7 @@ class ServeSettings(SourceSettings):
 
     def key(self) -> str | None:
         """The key that clients must send; None: none. Raises UserError where one must be and is not."""
-        key = os.environ.get(self.key_env) or None
+        key = os.environ.get(self.key_env, "").strip() or None  # one that was read from a file ends in its line's end
         if key is None and not is_loopback(self.host):
             raise UserError(
                 f"--host {self.host} can be reached from other machines: put a key into the environment variable "
