@@ -4,14 +4,12 @@ import asyncio
 import gzip
 import json
 import socket
-import threading
 
 import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from serve_toys import NAME, QUESTION, Endpoint, ToyReasoner
-from test_live import Words
 
 from deepprune.base import config
 from deepprune.base.errors import UserError
@@ -202,32 +200,6 @@ def test_an_unsupported_type_of_body(endpoint):
 
 def test_a_place_in_a_list_is_named_as_one(endpoint):
     check(endpoint.ask(messages=[*QUESTION, "x"]), 400, "invalid_type", "messages[1]")
-
-
-def test_the_others_do_not_wait_while_a_long_request_is_read():
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Patient(Words):
-        def apply_chat_template(self, chat, **more):
-            if "patience" in chat[-1]["content"]:
-                begun.set()
-                assert go_on.wait(60)
-            return super().apply_chat_template(chat, **more)
-
-    reasoner = ToyReasoner()
-    reasoner.tokenizer = Patient()
-    with Endpoint(reasoner, judged=False) as running:
-
-        async def both():
-            long = asyncio.create_task(
-                asyncio.to_thread(running.ask, messages=[{"role": "user", "content": "patience"}])
-            )
-            await asyncio.to_thread(begun.wait)
-            other = await asyncio.to_thread(running.ask)
-            go_on.set()
-            return (await long)[0], other[0]
-
-        assert asyncio.run(both()) == (200, 200)
 
 
 @pytest.mark.parametrize("chunked", [False, True])

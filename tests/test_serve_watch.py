@@ -1,10 +1,12 @@
 """Servers of a fleet that are lost and come back while the others go on; a judge that refuses one of many requests."""
 
 import asyncio
+import threading
 
 import pytest
 from fake_server import FakeServer
-from test_live import Noisy
+from serve_toys import Endpoint, ToyReasoner
+from test_live import Noisy, Words
 
 from deepprune.base.errors import UserError
 from deepprune.engines.reasoners import FleetReasoner, ReasonerLost, ServerReasoner
@@ -127,3 +129,29 @@ def test_a_judge_whose_servers_are_gone_is_asked_once_for_all_questions():
 
     judge, failures = asyncio.run(main())
     assert all(isinstance(failure, JudgeLost) for failure in failures) and judge.asked == 1
+
+
+def test_the_others_do_not_wait_while_a_long_request_is_read():
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Patient(Words):
+        def apply_chat_template(self, chat, **more):
+            if "patience" in chat[-1]["content"]:
+                begun.set()
+                assert go_on.wait(60)
+            return super().apply_chat_template(chat, **more)
+
+    reasoner = ToyReasoner()
+    reasoner.tokenizer = Patient()
+    with Endpoint(reasoner, judged=False) as running:
+
+        async def both():
+            long = asyncio.create_task(
+                asyncio.to_thread(running.ask, messages=[{"role": "user", "content": "patience"}])
+            )
+            await asyncio.to_thread(begun.wait)
+            other = await asyncio.to_thread(running.ask)
+            go_on.set()
+            return (await long)[0], other[0]
+
+        assert asyncio.run(both()) == (200, 200)

@@ -85,14 +85,8 @@ class LiveTraces:
         keep: Callable[[Trace], None],
     ):
         self.problem, self.reasoner, self.settings, self.tell, self.keep = problem, reasoner, settings, tell, keep
-        prompt = prompts.reasoner_prompt_ids(
-            reasoner.tokenizer,
-            problem.question,
-            settings.system,
-            settings.suffix,
-            settings.earlier,
-            **settings.template,
-        )
+        asked = problem.question, settings.system, settings.suffix, settings.earlier
+        prompt = prompts.reasoner_prompt_ids(reasoner.tokenizer, *asked, **settings.template)
         sampling, cut = settings.sampling, settings.truncation
         windows = settings.windows if METHODS[settings.method].needs_confidence else None
         self.flights = Flights(reasoner, prompt, sampling, cut, slots, tokenizer, self.event, windows)
@@ -154,8 +148,7 @@ class LiveTraces:
         """Stop what still runs and wait until its requests are gone from the engine."""
         await self.flights.end()
         for trace in self.all:
-            unseen = trace.state in ("started", "resumed")  # it was cancelled, failed, or nobody waited for its end
-            if unseen:
+            if unseen := trace.state in ("started", "resumed"):  # cancelled, failed, or nobody waited for its end
                 trace.state = "finished" if trace.whole else "stopped"
             if trace.whole or trace.state == "stopped":
                 await self._settle(trace)

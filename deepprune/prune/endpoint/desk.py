@@ -111,17 +111,11 @@ class Desk:
             self._note(asked, answer, result)
             return result
         except asyncio.CancelledError:
-            (
-                self.metrics.failed.labels(asked.method, "stopped")
-                if self.stopping
-                else self.metrics.hung_up.labels(asked.method)
-            ).inc()
-            self.metrics.unanswered.labels(asked.method).inc(progress.generated)
+            self.metrics.lose(asked.method, "stopped" if self.stopping else None, progress.generated)
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the client hears of it
             reason, refusal = self._failure(error)
-            self.metrics.failed.labels(asked.method, reason).inc()
-            self.metrics.unanswered.labels(asked.method).inc(progress.generated)
+            self.metrics.lose(asked.method, reason, progress.generated)
             raise refusal from error
 
     def _failure(self, error: Exception) -> tuple[str, Refusal]:

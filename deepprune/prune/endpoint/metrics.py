@@ -55,6 +55,11 @@ class Metrics:
         self.calls.labels(method).inc(answer.judge_calls)
         self.judged.labels(method).inc(answer.judge_tokens)
 
+    def lose(self, method: str, reason: str | None, tokens: int) -> None:
+        """Count a question that was not answered (reason: None: its client hung up), and what was generated for it."""
+        (self.failed.labels(method, reason) if reason else self.hung_up.labels(method)).inc()
+        self.unanswered.labels(method).inc(tokens)
+
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
         return generate_latest(self.registry)
