@@ -13,6 +13,11 @@ data_dir=${data_dir:-DeepPrune_data}
 begin "$out/log.txt"
 
 recipe="--config scripts/recipes/cpu.yaml"
+# A processor without bfloat16 takes two to four times as long for a pair: it gets fewer of them.
+if [ "$($python -c 'from deepprune.base import runtime; print(runtime.compute_dtype("auto"))')" = float32 ]; then
+  say "This processor has no bfloat16: fewer test pairs and problems than the README's, in float32."
+  : "${DEMO_TEST_PAIRS:=3}" "${DEMO_PROBLEMS:=4}"
+fi
 data=DeepPrune_data
 problems=($data/problems/{arithmetic,words,unseen}.jsonl)
 long=$data/problems/long.jsonl

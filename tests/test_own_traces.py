@@ -111,6 +111,16 @@ def test_names_tell_truncations_orders_and_numbers_of_problems_apart():
         "judge, n 6 to 8",
         "judge, n 8",
     ]
+    cheaper = {"asks": "likely", "assign": "largest", "finish_rule": "staged"}
+    rules = [{"finish_rule": "paper", "finish_start": 16}, cheaper | {"finish_start": 8}, cheaper | {"finish_start": 4}]
+    assert report_runs.names([[pruning(1, **rule)] for rule in rules]) == [
+        "judge, the paper's rule",
+        "judge, likely comparisons, largest cluster first, staged finish, finish_start 8",
+        "judge, likely comparisons, largest cluster first, staged finish, finish_start 4",
+    ]
+    assert report_runs.names([[pruning(1, **cheaper)]]) == [
+        "judge, likely comparisons, largest cluster first, staged finish"
+    ]
 
 
 def test_an_unknown_judge_is_unknown_and_not_free(sixteen, monkeypatch):

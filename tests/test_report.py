@@ -114,8 +114,9 @@ def test_runs_of_one_judge_are_told_apart_by_their_settings(live):
     done = run_stage(*common, *files, "--resamples", "50")
     assert done.returncode == 0, done.stderr
     numbers = json.loads((live / "report/report.json").read_text())["pruning"]["deepprune"]
-    assert list(numbers) == ["judge, tau 0.5", "judge, needed, tau 0.5", "judge, needed, tau 0.25"]
-    assert "| DeepPrune, judge, needed, tau 0.25 |" in (live / "report/report.md").read_text()
+    needed = "judge, needed comparisons, the paper's finish"
+    assert list(numbers) == ["judge, the paper's rule, tau 0.5", f"{needed}, tau 0.5", f"{needed}, tau 0.25"]
+    assert f"| DeepPrune, {needed}, tau 0.25 |" in (live / "report/report.md").read_text()
     refused = run_stage(*common, live / "live.jsonl", live / "live.jsonl")
     assert refused.returncode == 2 and "judge with the same settings was given before" in refused.stderr
 

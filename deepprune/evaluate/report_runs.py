@@ -10,6 +10,8 @@ from deepprune.base.records import Pruning, Trace
 from deepprune.prune import prefixes
 from deepprune.prune.live_traces import NO_JUDGE
 
+PAPER_RULE = "the paper's rule"
+
 
 def is_live(run: Sequence[Pruning]) -> bool:
     """Whether a run pruned traces while they were generated: what it did not generate is not known."""
@@ -68,20 +70,26 @@ def _settings(run: Sequence[Pruning]) -> dict:
 
 
 def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
-    """A name for each pruning run: its judge, what it was asked for if not all comparisons, and what else tells it
-    apart from other runs of the same judge: settings, or how many problems it pruned.
+    """A name for each pruning run: its judge, its rule if that is not the paper's or other runs of the judge have
+    another, and what else tells it apart from these: settings, or how many problems it pruned.
     """
     settings = [_settings(run) for run in runs]
     result: list[list[str]] = []
     for run, own in zip(runs, settings, strict=True):
         others = [s for other, s in zip(runs, settings, strict=True) if other[0].judge == run[0].judge]
         parts = [own.get("method", NO_JUDGE) if run[0].judge == NO_JUDGE else run[0].judge]
-        if own.get("asks", "all") != "all":
-            parts.append(own["asks"])
+        rules = {rule_title({key: s[key] for key in s if key != "k1"}) for s in [own, *others]}
+        if own.get("method", "deepprune") == "deepprune" and rules != {PAPER_RULE}:
+            parts.append(rule_title({key: own[key] for key in own if key != "k1"}))
         parts += [
             f"{key} {value}"
             for key, value in own.items()
-            if key != "asks" and any(key in s and s[key] != value for s in others)
+            if key not in ("asks", "assign", "finish_rule")
+            and any(
+                key in s and s[key] != value
+                for s in others
+                if key != "finish_start" or s.get("finish_rule") == own.get("finish_rule")
+            )
         ]
         result.append(parts)
     # Records of before a setting was written down lack it: then what they lack tells the others from them.
@@ -109,7 +117,7 @@ def rule_title(settings: dict) -> str:
     asked, assign = settings.get("asks", "all"), settings.get("assign", "best")
     finish = settings.get("finish_rule", "paper")
     if (asked, assign, finish) == ("all", "best", "paper"):
-        return f"the paper's rule, K1 = {settings['k1']}" if "k1" in settings else "the paper's rule"
+        return f"{PAPER_RULE}, K1 = {settings['k1']}" if "k1" in settings else PAPER_RULE
     parts = ["all members compared" if asked == "all" else f"{asked} comparisons"]
     parts += [f"{assign} cluster first"] * (assign != "best")
     return ", ".join([*parts, "the paper's finish" if finish == "paper" else f"{finish} finish"])
