@@ -22,8 +22,8 @@ from deepprune.prune.live_setup import check_sources
 @command
 def main() -> None:
     settings = config.parse(ServeSettings, "serve", __doc__)
-    settings.key(), settings.catalogue()
     check_sources(settings)
+    settings.key(), settings.catalogue  # refused before anything is opened
     asyncio.run(server.serve(settings))
 
 

@@ -18,6 +18,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import random
 import signal
@@ -42,7 +43,6 @@ from deepprune.engines.serving import answers, free_port, kill, metrics, serve
 ROOT = Path(__file__).resolve().parent.parent
 FAKE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 METHODS = ("adaptive-16", "consensus-8", "esc-16", "deepconf-16", "deepprune-16")
-HUNG_SECONDS = 180  # a request that takes longer hangs
 PHASES = {"judge": (0.30, 0.45), "reasoner": (0.62, 0.77)}  # shares of the time: killed, started again
 
 
@@ -58,6 +58,7 @@ class LoadSettings:
     most_growth: float = setting(
         64.0, "MiB by which the server may grow from the second quarter of the time to the last", above=0
     )
+    hung_seconds: float = setting(180.0, "a request that takes longer hangs", above=0)
     seed: int = config.seed("seed of what is drawn")
 
 
@@ -65,16 +66,16 @@ class LoadSettings:
 class Seen:
     """What the clients and the watcher saw. replies: (end, status, seconds, model, id, message).
 
-    ends: when the clients stop; later than planned where a server took long to come back.
+    ends: when the clients stop: not before both servers are back. killed: when a server was, and when it was back.
     """
 
-    ends: float
+    ends: float = math.inf
     replies: list[tuple[float, int, float, str, str, str]] = dataclasses.field(default_factory=list)
     hung_up: int = 0
     hanging: list[str] = dataclasses.field(default_factory=list)
     memory: list[tuple[float, int]] = dataclasses.field(default_factory=list)
     health: list[tuple[float, str, str]] = dataclasses.field(default_factory=list)
-    killed: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    killed: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 @command
@@ -178,9 +179,9 @@ def endpoint(settings: LoadSettings, parts: dict[str, Part], folder: Path) -> It
 async def load(settings: LoadSettings, parts: dict[str, Part], url: str, process: subprocess.Popen) -> Seen:
     """Clients, the watcher and the killer side by side, for the whole time."""
     started = time.monotonic()
-    seen = Seen(started + 60 * settings.minutes)
+    seen = Seen()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.clients)
-    async with httpx.AsyncClient(base_url=url, timeout=HUNG_SECONDS, limits=limits) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=settings.hung_seconds, limits=limits) as http:
         watching = asyncio.create_task(watch(http, psutil.Process(process.pid), seen, started))
         clients = [client(settings, http, seen, started, number) for number in range(settings.clients)]
         await together([kill_and_start(settings, parts, seen, started), *clients])
@@ -199,12 +200,12 @@ async def client(settings: LoadSettings, http: httpx.AsyncClient, seen: Seen, st
         }
         asking = asyncio.create_task(ask(http, body))
         before = time.monotonic()
-        patience = rng.uniform(0.01, 4) if rng.random() < settings.hang_up else HUNG_SECONDS
+        patience = rng.uniform(0.01, 4) if rng.random() < settings.hang_up else settings.hung_seconds
         await asyncio.wait([asking], timeout=patience)
         if not asking.done():
             asking.cancel()
             await asyncio.wait([asking])
-            if patience == HUNG_SECONDS:
+            if patience == settings.hung_seconds:
                 seen.hanging.append(json.dumps(body))
             else:
                 seen.hung_up += 1
@@ -247,16 +248,24 @@ async def watch(http: httpx.AsyncClient, process: psutil.Process, seen: Seen, st
 
 
 async def kill_and_start(settings: LoadSettings, parts: dict[str, Part], seen: Seen, started: float) -> None:
-    """Kill the judge, start it again; then the reasoner."""
-    for name, shares in PHASES.items():
-        times = []
-        for share, act in zip(shares, (parts[name].kill, parts[name].start), strict=True):
-            await asyncio.sleep(max(0.0, started + share * 60 * settings.minutes - time.monotonic()))
-            times.append(time.monotonic() - started)
-            seen.ends = max(seen.ends, time.monotonic() + 600)
-            await asyncio.to_thread(act)
-        seen.killed[name] = [*times, time.monotonic() - started]
-        seen.ends = max(started + 60 * settings.minutes, time.monotonic() + 30)
+    """Kill the judge, start it again and wait for the first answer that needs it; then the reasoner."""
+    whole = 60 * settings.minutes
+    for name, (first, last) in PHASES.items():
+        await asyncio.sleep(max(0.0, started + first * whole - time.monotonic()))
+        killed = time.monotonic() - started
+        await asyncio.to_thread(parts[name].kill)
+        await asyncio.sleep((last - first) * whole)
+        await asyncio.to_thread(parts[name].start)
+        back = time.monotonic() - started
+        seen.killed[name] = (killed, back)
+        while not answered_since(name, seen, back) and time.monotonic() < started + back + settings.hung_seconds:
+            await asyncio.sleep(1)
+    seen.ends = max(started + whole, time.monotonic())
+
+
+def answered_since(name: str, seen: Seen, at: float) -> list[float]:
+    """When questions that need a part were answered, from a time on."""
+    return [r[0] for r in seen.replies if r[0] > at and r[1] == 200 and (name == "reasoner" or "deepprune" in r[3])]
 
 
 def until_idle(url: str) -> int:
@@ -300,13 +309,13 @@ def summed(settings: LoadSettings, seen: Seen, folder: Path) -> dict:
 
 def told(name: str, seen: Seen) -> dict:
     """What was said of a part while it was gone, and how soon; how soon it was back."""
-    killed, _, back = seen.killed[name]
+    killed, back = seen.killed[name]
     needs = [r for r in seen.replies if name == "reasoner" or "deepprune" in r[3]]
     gone = [r for r in needs if killed <= r[0] and r[1] == 503 and f"he {name} " in r[5]]
     state = {"reasoner": 1, "judge": 2}[name]
     unhealthy = [row[0] for row in seen.health if killed <= row[0] <= back and row[state] == "gone"]
     healthy = [row[0] for row in seen.health if row[0] >= back and row[state] == "ok"]
-    after = [r[0] for r in needs if r[0] > back and r[1] == 200]
+    after = answered_since(name, seen, back)
     return {
         "replies 503": len(gone),
         "first 503, seconds after": round(gone[0][0] - killed, 1) if gone else None,

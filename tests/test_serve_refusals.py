@@ -277,7 +277,7 @@ def test_listening_for_others_wants_a_key(monkeypatch):
 @pytest.mark.parametrize("recipe", ["cpu", "paper"])
 def test_a_recipes_section_is_that_of_an_endpoint(recipe):
     argv = ["--config", f"scripts/recipes/{recipe}.yaml", "--reasoner", "org/m-1B", "--reasoner-name", "org/m-1B"]
-    catalogue = config.parse(ServeSettings, "serve", "", argv).catalogue()
+    catalogue = config.parse(ServeSettings, "serve", "", argv).catalogue
     assert catalogue.models == ["m-1B-consensus-16", "m-1B-adaptive-16", "m-1B-esc-16", "m-1B-deepconf-64"]
     _, offer, count = catalogue.find("m-1B-adaptive-128")
     assert count == 128 and offer.options.rolling and offer.options.batch == 4

@@ -134,8 +134,8 @@ class LivePruneSettings(SourceSettings):
 def check(settings: LivePruneSettings) -> None:
     """Raise UserError for settings that do not go together; start the process again if vLLM needs it."""
     unused = unused_of_recipe(settings)
-    live_options.options(settings.method, settings)
     check_sources(settings)
+    live_options.options(settings.method, settings)
     if unused:
         print(unused)
     if METHODS[settings.method].clusters:

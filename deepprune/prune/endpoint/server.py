@@ -78,7 +78,7 @@ def server_of(settings: ServeSettings, answerer: Answerer, open_judge: OpenJudge
     parts = [reasoner_part(answerer.reasoner, settings.probe_seconds)]
     if answerer.judge:
         parts.append(judge_part(answerer, open_judge, settings.probe_seconds))
-    desk = Desk(answerer, settings.catalogue(), settings.limits(), parts, log, settings.log_prompts)
+    desk = Desk(answerer, settings.catalogue, settings.limits(), parts, log, settings.log_prompts)
     return Server(app(desk, settings.key()), desk, settings.grace_seconds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import os
 import socket
@@ -63,6 +64,7 @@ class ServeSettings(SourceSettings):
         """Whether there is a judge."""
         return self.judge_model is not None or bool(self.judge_url) or not judges.KINDS[self.judge].needs_model
 
+    @functools.cached_property
     def catalogue(self) -> Catalogue:
         """The models. Raises UserError for a list of what cannot be offered."""
         offers = {
