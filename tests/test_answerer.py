@@ -1,6 +1,7 @@
 """Questions answered from Python: the example of docs/live.md, several at once, and what is refused or cancelled."""
 
 import asyncio
+import contextlib
 import itertools
 import re
 import threading
@@ -17,6 +18,7 @@ from deepprune.data.truncation import Truncation
 from deepprune.engines import reasoners
 from deepprune.engines.servers import ServerSettings
 from deepprune.judges import Request
+from deepprune.prune import live_flights
 from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.live_judging import JudgeLost, JudgeQueue
@@ -107,6 +109,34 @@ def test_many_questions_share_the_reasoner_and_one_that_is_cancelled_leaves_noth
         return results
 
     assert [r.answer for r in asyncio.run(main())] == ["4"] * 3
+
+
+def test_who_is_cancelled_twice_leaves_nothing_either(monkeypatch):
+    """The second time while its requests, which give no token any more, are waited for."""
+
+    class Stuck(MadeUp):
+        async def stream(self, *request, **more):
+            async with contextlib.aclosing(super().stream(*request, **more)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+                    await asyncio.Event().wait()
+
+    monkeypatch.setattr(live_flights, "SECONDS_TO_STOP", 600)
+
+    async def main():
+        reasoner = Stuck(texts(16))
+        async with Answerer(reasoner, method="consensus", n=4) as answerer:
+            asking = asyncio.create_task(answerer.answer("one"))
+            while reasoner.count < 4:
+                await asyncio.sleep(0.001)
+            for _ in range(2):
+                asking.cancel()
+                await asyncio.sleep(0.01)
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(asking, 60)
+            assert reasoner.open_now == 0 and answerer.slots.free == 64
+
+    asyncio.run(main())
 
 
 def test_a_free_place_goes_to_the_question_with_the_fewest_requests():

@@ -126,9 +126,11 @@ class Flights:
         """Stop what still runs and wait until its requests are gone from the engine."""
         tasks = [flight.task for flight in self.last.values()]
         self.stop(list(self.last))
-        if tasks:
-            await asyncio.wait(tasks, timeout=SECONDS_TO_STOP)
-        await cancel(tasks)
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=SECONDS_TO_STOP)
+        finally:  # also where who waits here is cancelled
+            await cancel(tasks)
 
     def put(self, event: Any) -> None:
         """Queue an event that no trace brought, or what ended its source."""
