@@ -81,8 +81,7 @@ class Flight:
 class Flights:
     """What is in flight of one question's traces. tell: gets the kind of what happened, and the trace.
 
-    slots: each request enters it, to run (live_slots.py); tokenizer: cuts, in truncation by tokens;
-    windows: of the tokens' confidence (None: not asked for).
+    slots: each request enters it (live_slots.py); tokenizer: cuts, in truncation by tokens; windows: of confidence.
     """
 
     def __init__(
