@@ -23,6 +23,7 @@ from deepprune.prune.clustering import ClusterSettings
 from deepprune.prune.finishing import FinishSettings
 from deepprune.prune.live_judging import JudgeLost, JudgeQueue
 from deepprune.prune.live_slots import Slots
+from deepprune.prune.live_traces import LiveTraces
 from deepprune.prune.methods.adaptive import AdaptiveSettings
 from deepprune.prune.methods.deepconf import DeepConfSettings
 from deepprune.prune.methods.deepprune import DeepPruneSettings
@@ -135,6 +136,32 @@ def test_who_is_cancelled_twice_leaves_nothing_either(monkeypatch):
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.wait_for(asking, 60)
             assert reasoner.open_now == 0 and answerer.slots.free == 64
+
+    asyncio.run(main())
+
+
+def test_every_token_is_told_of_a_question_that_is_cancelled(monkeypatch):
+    """Here while a trace that has ended is read and graded."""
+    reading, read_on, record = threading.Event(), threading.Event(), LiveTraces.record
+
+    def slowly(self, trace):
+        reading.set()
+        assert read_on.wait(60)
+        return record(self, trace)
+
+    monkeypatch.setattr(LiveTraces, "record", slowly)
+
+    async def main():
+        reasoner, told = MadeUp(texts(16)), []
+        async with Answerer(reasoner, method="consensus", n=4) as answerer:
+            asking = asyncio.create_task(answerer.answer("one", tell=told.append))
+            await asyncio.to_thread(reading.wait)
+            asking.cancel()
+            await asyncio.sleep(0.01)
+            read_on.set()
+            await asyncio.wait([asking])
+            last = {event["trace"]: event["tokens"] for event in told}
+            assert asking.cancelled() and reasoner.count == sum(last.values()) > 0
 
     asyncio.run(main())
 

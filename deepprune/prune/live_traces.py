@@ -119,9 +119,8 @@ class LiveTraces:
             return event
         trace = flight.trace
         self.depth = max(self.depth, flight.depth + flight.tokens)
-        state = trace.state
-        trace.state = "stopped" if event is Dropped else "finished" if trace.whole else "held"
         await self._settle(trace)
+        state, trace.state = trace.state, "stopped" if event is Dropped else "finished" if trace.whole else "held"
         if state != trace.state:
             self.event(trace.state, trace, **({} if trace.arrival is None else {"arrival": trace.arrival}))
         if event is Held:
