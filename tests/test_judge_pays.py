@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 from conftest import load_script
 
-from deepprune.evaluate import judge_pays, methods, posteriors, simulation
+from deepprune.base import records
+from deepprune.base.errors import UserError
+from deepprune.base.records import Problem
+from deepprune.data.traces import graded
+from deepprune.evaluate import judge_pays, methods, posteriors, question_sets, simulation
 from deepprune.evaluate.judge_pays import Posteriors
 from deepprune.judges import calibration
 from deepprune.judges.pair_prompts import Frame
@@ -115,6 +119,53 @@ def test_the_script_writes_its_tables_and_its_figure_and_goes_on(tmp_path, monke
     assert (tmp_path / "pays.png").read_bytes().startswith(b"\x89PNG")
     (tmp_path / "pays.jsonl").write_text("".join(first.splitlines(keepends=True)[:2]))
     assert run() == first
+
+
+def test_trace_records_are_played_apart_at_the_length_asked_for(tmp_path, monkeypatch, capsys):
+    """Two files, one of two reasoners; one problem has a trace more, and an answer of letters is no formula."""
+    script = load_script("Online/does_a_judge_pay.py")
+    one, two = Problem.new("D", "1 + 1?", "2"), Problem.new("D", "A or B?", "B", "choice")
+
+    def by(problem, model, answers, tokens):
+        return [
+            graded(problem, answer, model, i, f"It is {answer}.", tokens + i, "stop", {})
+            for i, answer in enumerate(answers)
+        ]
+
+    records.write(tmp_path / "problems.jsonl", [one, two])
+    records.write(tmp_path / "x.jsonl", [*by(one, "m", "222332222", 100), *by(two, "m", "BBABBBBB", 300)])
+    records.write(tmp_path / "y.v2.jsonl.gz", [*by(one, "m", "33333333", 10), *by(one, "k", "22222222", 50)])
+    files = [str(tmp_path / name) for name in ("x.jsonl", "y.v2.jsonl.gz")]
+    sets = question_sets.read(files, [str(tmp_path / "problems.jsonl")], apart=True)
+    assert [[q.dataset for q in group] for group in sets] == [["x, m"] * 2, ["y.v2, m"], ["y.v2, k"]]
+    first = question_sets.cut(sets[0], 30, scaled_to=50)
+    assert [q.labels for q in first] == [[0, 0, 0, 1, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0]] and [
+        q.right for q in first
+    ] == [0, 0]
+    # a mean of 203.5 is now 50
+    assert [q.lengths for q in first] == [[25, 25, 25, 25, 26, 26, 26, 26], [74, 74, 74, 74, 75, 75, 75, 75]]
+    assert [q.prefixes for q in first] == [[25, 25, 25, 25, 26, 26, 26, 26], [30] * 8]
+    assert question_sets.cut(sets[1], 30)[0].lengths == list(range(10, 18))
+    assert "x, m: the first 8 traces" in capsys.readouterr().out
+    options = ["--orders", "2", "--resamples", "20", "--aurocs", "0.8", "--apart", "--output", tmp_path / "p.jsonl"]
+    everything = ["--problems", tmp_path / "problems.jsonl", "--answers", *files]
+    monkeypatch.setattr(sys, "argv", ["pays", *map(str, [*everything, *options])])
+    script.main()
+    summary = pd.read_csv(tmp_path / "p_summary.csv")
+    assert summary.groupby("dataset", sort=False)["problems"].first().to_dict() == {
+        "x, m": 2,
+        "y.v2, m": 1,
+        "y.v2, k": 1,
+    }
+    assert not (tmp_path / "p.png").exists()
+    records.write(tmp_path / "few.jsonl", by(one, "m", "222", 100))
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:4], str(tmp_path / "few.jsonl"), *map(str, options)])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "few, m: 3 traces a problem; cons@8 needs as many" in capsys.readouterr().err
+    with pytest.raises(UserError, match="x.jsonl: problem .* is in no --problems file"):
+        records.write(tmp_path / "problems.jsonl", [two])
+        question_sets.read(files, [str(tmp_path / "problems.jsonl")])
 
 
 def test_the_comparison_calibrates_on_other_problems():
