@@ -54,9 +54,11 @@ METHOD_CELLS: dict[str, Cell] = {
     "reduction, judge not counted": lambda row, _: tables.number(row["reduction_no_judge"], ".1%"),
     "judge counted": lambda row, _: tables.number(row["reduction"], ".1%"),
     "sequential tokens": tokens("sequential"),
+    "finished": lambda row, _: tables.number(row["finished"], ".1f"),
     "coverage": lambda row, _: tables.number(row["coverage"]),
 }
 METRICS = {"AUROC": "AUROC", "within problems": "AUROC within problems", "TNR@0.2": "TNR@0.2"}
+POSTERIOR = re.compile(r"posterior, b = (\d+), threshold ([\d.]+), (.+)")
 ASKS = {"only needed comparisons": ("needed", "best"), "largest first until likely": ("likely", "largest")}
 
 
@@ -64,8 +66,11 @@ def method_of(label: str, options: Options) -> dict[str, str]:
     """The columns of a comparison's row that a line's first cell asks for.
 
     'staged rule, K1 = 1, largest first until likely, judge of AUROC 0.87' -> method staged, K1 1, asks likely ...;
-    what it does not say: K1 10, asks all, assign best, tau 0.5, and the options of the table. Raises UserError.
+    what it does not say: K1 10, asks all, assign best, tau 0.5, of posterior m0 16, and the options of the table.
+    Raises UserError.
     """
+    if posterior := POSTERIOR.fullmatch(label):
+        return {"method": f"posterior, m0 16, b {posterior[1]}, {posterior[2]}", "judge": judge_of(posterior[3])}
     method, *parts = label.split(", ")
     if not method.endswith(" rule"):
         batches = re.fullmatch(r"Adaptive-Consistency, (\d+) at once, (at most \d+)", label)
@@ -81,9 +86,14 @@ def method_of(label: str, options: Options) -> dict[str, str]:
             where[name] = value
         else:
             raise UserError(f"{label!r}: what is {part!r}?")
-    judge = re.fullmatch(r"(?:simulated )?judge of (AUROC [\d.]+)", parts[-1])
-    where["judge"] = judge[1] if judge else parts[-1].removesuffix(" judge")
+    where["judge"] = judge_of(parts[-1])
     return where
+
+
+def judge_of(label: str) -> str:
+    """'simulated judge of AUROC 0.87' -> 'AUROC 0.87'; 'trained judge' -> 'trained'."""
+    simulated = re.fullmatch(r"(?:simulated )?judge of (AUROC [\d.]+)", label)
+    return simulated[1] if simulated else label.removesuffix(" judge")
 
 
 def only(rows: pd.DataFrame, where: Options, label: str) -> Row:

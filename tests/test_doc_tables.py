@@ -54,6 +54,21 @@ def test_a_lines_first_cell_says_which_row_it_shows(tmp_path):
     ]
 
 
+def test_lines_of_the_posterior(tmp_path):
+    csv = "method,judge,finished\n" + "".join(
+        f'"posterior, m0 16, b {b}, {threshold}",{judge},{b}.{digit}4\n'
+        for b in (1, 2)
+        for threshold, digit in ((0.7, 3), (0.75, 5))
+        for judge in ("random", "AUROC 0.87")
+    )
+    (tmp_path / "a.csv").write_text(csv)
+    lines = ["posterior, b = 2, threshold 0.7, random judge", "posterior, b = 1, threshold 0.75, judge of AUROC 0.87"]
+    page = "\n".join(
+        ["<!-- filled from a.csv -->", "| x | finished |", "|---|---|", *(f"| {line} | |" for line in lines)]
+    )
+    assert tables.fill(page, root=tmp_path).splitlines()[3:] == [f"| {lines[0]} | 2.3 |", f"| {lines[1]} | 1.5 |"]
+
+
 def test_cells_have_intervals_signs_and_thousands(tmp_path):
     head = "method | accuracy | over cons@m with the same total tokens | reasoner tokens | the paper"
     line = "| paper rule, trained judge | ? | ? | ? | 0.71 |"

@@ -23,6 +23,7 @@ REST = 8  # of the two leaders' common share
 FEW = 10  # unfinished traces, up to which the leaders' effects are laid out over all that they may be
 STEP = 1.8  # standard deviations (with all classes known) between two such nodes: the sum is the integral then
 AROUND, STEPS = 3, 3  # of more: nodes of an effect around the likeliest for each share; Newton's steps to it
+PART = 64  # unfinished traces at once
 PRODUCT, FARTHEST = 4, 150.0  # factors whose logarithm is taken at once; so large are their logarithms at most
 SAVED, HALF = 2.0, 3.0  # whole traces that a perfect judge saves at most; votes that save half of them
 LEAST = 1e-3  # variance of a trace's effect over the gap, so that classes' effects are never quite the same
@@ -79,13 +80,14 @@ def effects(
     for row, (one, other, ratio) in enumerate(among):
         design[row, 1 + one] = design[row, 1 + other] = 1.0
         off[row] = ratio - (noise.gap / 2.0 if classes[one] == classes[other] else -noise.gap / 2.0)
-    spread = design * variance  # what is unknown of the effects, seen by the pairs
-    gain = np.linalg.solve(spread @ design.T + noise.gap * noise.pair * np.eye(len(among)), spread).T
+    own, scale = noise.gap * noise.pair, np.sqrt(variance)
+    seen = design * scale
+    covariance = scale[:, None] * np.linalg.inv(np.eye(size + 1) + seen.T @ seen / own) * scale
     belongs = np.zeros((count, size + 1))
     belongs[:, 0] = 1.0
     belongs[classes, np.arange(1, size + 1)] = 1.0
     belongs[:, 1:] /= belongs[:, 1:].sum(axis=1, keepdims=True)
-    return belongs @ (gain @ off), belongs @ (np.diag(variance) - gain @ spread) @ belongs.T
+    return belongs @ covariance @ (design.T @ off / own), belongs @ covariance @ belongs.T
 
 
 def lead(judged: Judged, noise: Noise) -> Lead:
@@ -178,6 +180,10 @@ class _Posterior:
         logs = np.clip(-(effects - self.effect) @ self.inverse, -FARTHEST, FARTHEST)
         return np.concatenate([np.exp(logs), np.ones((*logs.shape[:-1], UNSEEN))], axis=-1)
 
+    def parts(self) -> list[np.ndarray]:
+        """`base` in parts so small that what is reckoned from one stays in the cache."""
+        return np.array_split(self.base, -(-len(self.base) // PART))
+
     def _mixtures(self, theta: np.ndarray, changes: np.ndarray) -> np.ndarray:
         """Sum over unfinished traces of log sum_c theta_c L_u(c), but for what all nodes have in common.
 
@@ -186,7 +192,7 @@ class _Posterior:
         weights = theta * changes
         shape, weights = weights.shape[:-1], weights.reshape(-1, weights.shape[-1])
         result = np.zeros(len(weights))
-        for part in np.array_split(self.base, -(-len(self.base) // 32)):
+        for part in self.parts():
             mixed = weights @ part.T
             missing = -mixed.shape[1] % PRODUCT
             mixed = np.concatenate([mixed, np.ones((len(mixed), missing))], axis=1) if missing else mixed
@@ -251,16 +257,20 @@ class _Effects:
         """
         posterior, leaders = self.posterior, self.leaders
         weights = theta * posterior.changes(effects)
-        sums = weights @ posterior.base.T  # (shares, unfinished)
-        slopes = np.zeros((theta.shape[-1], len(leaders)))
-        slopes[: posterior.known] = posterior.inverse[:, leaders]
-        means = ((weights[..., None] * slopes).transpose(0, 2, 1) @ posterior.base.T) / sums[:, None]
-        counts = weights * ((1.0 / sums) @ posterior.base)
-        spread = (counts[..., None] * slopes).transpose(0, 2, 1) @ slopes - means @ means.transpose(0, 2, 1)
+        slopes = np.zeros((len(leaders), theta.shape[-1]))
+        slopes[:, : posterior.known] = posterior.inverse[leaders]
+        rows = (weights[:, None] * slopes).reshape(-1, theta.shape[-1])
+        counts, products, total = np.zeros_like(weights), 0.0, 0.0
+        for part in posterior.parts():
+            inverse = 1.0 / (weights @ part.T)  # (shares, unfinished)
+            means = (rows @ part.T).reshape(len(theta), len(leaders), -1) * inverse[:, None]
+            counts += inverse @ part
+            products, total = products + means @ means.transpose(0, 2, 1), total + means.sum(axis=2)
+        spread = ((weights * counts)[:, None] * slopes) @ slopes.T - products
         values, directions = np.linalg.eigh(self.told[self.both] - spread)
         more = (directions * np.maximum(values, 0.0)[:, None]) @ directions.transpose(0, 2, 1)
         gradient = -((effects - self.mean) @ self.known + (effects - self.seen) @ self.told)[:, leaders]
-        return gradient - means.sum(axis=2), self.known[self.both] + more
+        return gradient - total, self.known[self.both] + more
 
 
 def _halves() -> tuple[np.ndarray, np.ndarray]:

@@ -161,7 +161,7 @@ class _Question:
 
     def judged(self, members: list[list[int]], unfinished: list[int]) -> shares.Judged:
         """What is known, as `shares` takes it."""
-        ratios = [[np.mean([self.ratios[m, u] for m in group]) for group in members] for u in unfinished]
+        ratios = [[sum(self.ratios[m, u] for m in group) / len(group) for group in members] for u in unfinished]
         place = {trace: number for number, trace in enumerate(trace for group in members for trace in group)}
         among = [(place[a], place[b], x) for (a, b), x in self.ratios.items() if a in place and b in place]
         classes = [number for number, group in enumerate(members) for _ in group]
