@@ -80,7 +80,7 @@ def effects(
     for row, (one, other, ratio) in enumerate(among):
         design[row, 1 + one] = design[row, 1 + other] = 1.0
         off[row] = ratio - (noise.gap / 2.0 if classes[one] == classes[other] else -noise.gap / 2.0)
-    own, scale = noise.gap * noise.pair, np.sqrt(variance)
+    own, scale = noise.gap * noise.pair or 1.0, np.sqrt(variance)
     seen = design * scale
     covariance = scale[:, None] * np.linalg.inv(np.eye(size + 1) + seen.T @ seen / own) * scale
     belongs = np.zeros((count, size + 1))
