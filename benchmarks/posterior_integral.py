@@ -66,11 +66,15 @@ def drawn(seed: int, unfinished: int, noise: Noise, known: int) -> Judged:
     return Judged(rng.integers(1, 4, known).astype(float), 0, np.ones(known), ratios, *effects)
 
 
-def plain(judged: Judged, noise: Noise, effects: int = 71, nodes: int = 32, common: int = 20) -> tuple[float, float]:
-    """P(theta_1 > theta_2), P(theta_1 < theta_2) of the two known answers, by a dense grid of shares and effects."""
+def plain(judged: Judged, noise: Noise, effects: int = 71, nodes: int = 16, common: int = 20) -> tuple[float, float]:
+    """P(theta_1 > theta_2), P(theta_1 < theta_2) of the two known answers, by a dense grid of shares and effects.
+
+    nodes: of the first one's share of the two, below a half and above it.
+    """
     covariance = noise.gap * (np.diag(noise.pair / judged.members) + noise.trace / 2)
     precision, known = np.linalg.inv(covariance), np.linalg.inv(judged.covariance)
-    (x, x_weights), (s, s_weights) = (_legendre(count) for count in (nodes, common))
+    (half, half_weights), (s, s_weights) = (_legendre(count) for count in (nodes, common))
+    x, x_weights = np.r_[half, 1.0 + half] / 2.0, np.r_[half_weights, half_weights]
     theta = np.stack(np.broadcast_arrays(x[:, None] * s, (1 - x)[:, None] * s, 1 - s), axis=-1)  # (x, s, 3)
     prior = np.log(x_weights)[:, None] + np.log(s_weights * s) + np.log1p(-s) * (1 + judged.without)
     prior = prior + np.log(theta[..., :2]) @ judged.votes

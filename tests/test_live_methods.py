@@ -99,7 +99,7 @@ def question_number(question, trace):
     return next(t.number for t in question.traces.all if t.record is trace)
 
 
-@pytest.mark.parametrize(("name", "options"), IN_WAVES)
+@pytest.mark.parametrize(("name", "options"), [*IN_WAVES, ("posterior", PosteriorSettings(6, 2, 2, 0.95))])
 def test_the_recorded_traces_of_a_live_run_are_decided_alike(name, options):
     question, pruning, _ = run(name, options, MadeUp(texts(N)))
     rows, traces, score = recorded(question)

@@ -48,8 +48,10 @@ class Noise:
 
 
 def logit_of(p_same: Sequence[float]) -> np.ndarray:
-    """log(p / (1 - p)), of 0 and 1 as if they were EDGE from it."""
+    """log(p / (1 - p)), of 0 and 1 as if they were EDGE from it. Raises UserError for what is no number."""
     p = np.clip(np.asarray(p_same, dtype=np.float64), EDGE, 1.0 - EDGE)
+    if np.isnan(p).any():
+        raise UserError("scores that are not numbers: the judge that gave them is broken")
     return np.log(p) - np.log1p(-p)
 
 

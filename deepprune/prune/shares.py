@@ -19,7 +19,7 @@ from deepprune.prune import voting
 
 UNSEEN = 2  # one further answer; still other answers, or none at all
 NODES = 8  # of the leaders' shares, on each side of a half
-REST = 8  # of the two leaders' common share
+REST, WIDE = 12, 4.5  # of the two leaders' common share; standard deviations to either side
 FEW = 10  # unfinished traces, up to which the leaders' effects are laid out over all that they may be
 STEP = 1.8  # standard deviations (with all classes known) between two such nodes: the sum is the integral then
 AROUND, STEPS = 3, 3  # of more: nodes of an effect around the likeliest for each share; Newton's steps to it
@@ -169,7 +169,7 @@ class _Posterior:
         """Nodes of the two leaders' common share, and the logarithm of their weight without the leaders' votes."""
         centre = self.shares[first] + self.shares[second]
         spread = np.sqrt(centre * (1.0 - centre) / (1.0 + len(self.votes) + self.votes.sum()))
-        low, high = max(0.0, centre - 3.0 * spread), min(1.0, centre + 3.0 * spread)
+        low, high = max(0.0, centre - WIDE * spread), min(1.0, centre + WIDE * spread)
         nodes, weights = np.polynomial.legendre.leggauss(REST)
         s = low + (high - low) * (nodes + 1.0) / 2.0
         others = self.votes[rest].sum() + len(rest) - 1.0

@@ -35,7 +35,9 @@ class PosteriorSettings:
     threshold: float = setting(
         0.7, "probability that the leading answer is the plurality, at which it is given", at_least=0, at_most=1
     )
-    most: int = setting(8, "traces finished, after which the first answer to lead is given", at_least=1)
+    most: int = setting(
+        8, "traces finished, after which the first answer to lead is given (or none, where none has one)", at_least=1
+    )
     price: float | None = setting(
         None,
         "what a prefix with its comparisons costs, as a share of a whole trace; m0 prefixes are opened where the judge "
@@ -180,9 +182,9 @@ class _Question:
         return sure or len(self.answers) >= self.settings.most
 
     def ends(self) -> bool:
-        """Whether there is enough, and no tie of the finished traces; or whether nothing is left to do."""
+        """Whether there is enough, and no tie of the finished traces' answers; or whether nothing is left to do."""
         first, second = voting.leading(list(self.counts().values()))
-        return self.enough() and first > second or len(self.answers) == self.count
+        return self.enough() and (first > second or not first) or len(self.answers) == self.count
 
     def votes(self) -> Votes:
         """A finished trace's vote, and its share of what the unfinished ones are expected to add to its answer."""
