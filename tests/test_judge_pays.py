@@ -62,7 +62,7 @@ def test_questions_without_an_answer_yet_are_not_taken_for_each_other():
     """Ten traces without an answer come first: nothing tells what is known then but how many are left."""
     q = methods.TraceSet("q", "D", [None] * 10 + [0] * 10, 0, [50] * 20, [10] * 20)
     scores = simulation.simulated_scores(q.labels, 1.0, 0, "q").tolist()
-    tried = [PosteriorSettings(12, 2, 1, t, 4, 0.0) for t in (0.6, 0.9)]
+    tried = [PosteriorSettings(12, 2, 1, t, 12, 0.0) for t in (0.6, 0.9)]
     alone = [next(posteriors.played(q.recorded(), scores, [settings])) for settings in tried]
     assert list(posteriors.played(q.recorded(), scores, tried)) == alone and alone[0][1].answer == 0
 
