@@ -119,7 +119,7 @@ def show_answer(pruned: Pruning, settings: LivePruneSettings) -> None:
     sizes = " ".join(str(size) for size in sorted(map(len, pruned.clusters), reverse=True))
     print(
         f"vote of {len(pruned.finished)} finished traces of {settings.n}"
-        f"{f'; clusters by size: {sizes}' if settings.judged else ''}"
+        f"{f'; clusters by size: {sizes}' if pruned.clusters else ''}"
     )
     total, consensus = pruned.tokens["total"], pruned.tokens["consensus"]
     if consensus:

@@ -98,6 +98,7 @@ def app(settings: FakeSettings) -> FastAPI:
     async def completions(request: Request) -> Any:
         body = await request.json()
         if not body.get("stream"):
+            counts.generated += 1
             return judged(body)
         ids = planned(tokenizer, body["prompt"], counts)
         return StreamingResponse(generate(ids, body), media_type="text/event-stream")

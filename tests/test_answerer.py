@@ -33,7 +33,7 @@ def test_the_pages_example_runs(monkeypatch, capsys):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "live.md").read_text(), re.DOTALL)
     reasoner = MadeUp(texts(64))
     monkeypatch.setattr(reasoners, "ServerReasoner", lambda url, model: reasoner)
-    exec(example, {})
+    exec(example, {"__name__": "__main__"})
     answer, votes = re.match(r"(\S+) \{(.*?)\}", capsys.readouterr().out).groups()
     assert answer == "4" and votes.startswith("'4': ") and reasoner.open_now == 0
 

@@ -5,10 +5,11 @@ import json
 import signal
 import sys
 import time
+from unittest import mock
 
 import pytest
 from conftest import SMOL, load_script, make_problem, run_stage
-from test_live import MadeUp, texts
+from test_live import MadeUp, Noisy, texts
 
 from deepprune.base import config, jsonl, records, runtime, stage
 from deepprune.judges.calibration import SILENT
@@ -166,6 +167,15 @@ def test_a_recipe_may_hold_settings_of_several_methods(script, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert f"{recipe}: the method adaptive has no use for k2, truncation_k\n" in printed
     assert "answer: 4" in printed and "judge:" not in printed and "clusters" not in printed
+
+
+def test_a_judged_method_that_does_not_cluster_names_no_clusters(script, smol, capsys):
+    """And that a judge has no calibration is said once."""
+    words = "--question x --method posterior --truncation-k 2 --judge-model".split()
+    with mock.patch.object(live_setup, "open_judge", lambda settings: Noisy()):
+        assert script(*words, smol) == 0
+    out, err = capsys.readouterr()
+    assert "vote of " in out and "clusters" not in out and err.count("no judge_calibration.json beside it") == 1
 
 
 def test_a_stages_settings_are_the_methods():

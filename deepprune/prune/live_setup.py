@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from deepprune import judges
@@ -20,6 +21,8 @@ from deepprune.prune.live_options import MethodSettings
 from deepprune.prune.live_traces import NO_JUDGE, ON_JUDGE_FAILURE, LiveSettings
 from deepprune.prune.methods import METHODS
 from deepprune.prune.rules import CutSettings, RuleSettings
+
+calibration_of = functools.cache(calibration.of)  # a judge without one is told of once
 
 
 @dataclasses.dataclass
@@ -46,7 +49,7 @@ class JudgedSettings(RuleSettings):
 
     def calibration(self) -> Calibration:
         """What the judge's p_same is worth."""
-        return calibration.of(self.judge, self.judge_model)
+        return calibration_of(self.judge, self.judge_model)
 
 
 @dataclasses.dataclass
