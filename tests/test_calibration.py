@@ -109,6 +109,12 @@ def test_a_judge_that_is_never_wrong_is_sure():
     assert found.ratios([1.0])[0] > 20 and found.ratios([0.0])[0] < -20
 
 
+def test_a_steep_calibration_of_a_sure_judge_is_sure_and_no_number_overflows():
+    with np.errstate(all="raise"):
+        assert Calibration(100.0).p_same([0.0, 0.5, 1.0]).tolist() == [0.0, 0.5, 1.0]
+        assert calibrate.fit(simulated(0.8)).p_same([0.0, 1.0]) == pytest.approx([0.0, 1.0], abs=1e-6)
+
+
 def test_a_problems_own_labels_do_not_touch_its_calibration():
     scored = simulated(0.8, problems=10)
     parts = calibrate.cross_fitted(scored)

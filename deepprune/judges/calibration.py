@@ -90,7 +90,9 @@ class Calibration:
 
     def p_same(self, p_same: Sequence[float]) -> np.ndarray:
         """Calibrated p_same."""
-        return 1.0 / (1.0 + np.exp(-self.log_odds(p_same)))
+        from scipy.special import expit
+
+        return expit(self.log_odds(p_same))
 
     def ratios(self, p_same: Sequence[float]) -> np.ndarray:
         """Log-likelihood ratios same : different of these p_same, whatever share of a question's pairs is the same."""
