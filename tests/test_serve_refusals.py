@@ -36,6 +36,11 @@ def check(reply, status, code, param=None):
     return error["error"]
 
 
+def until_closed(connection):
+    """All that the server sends: head and body may come one after the other."""
+    return b"".join(iter(lambda: connection.recv(9999), b""))
+
+
 IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
 PARTS = [{"type": "text", "text": "What is it?"}, *IMAGE]
 FORMAT = {"type": "json_object"}
@@ -178,7 +183,7 @@ def test_addresses_and_methods_that_are_not_there(endpoint):
 def test_what_checks_health_may_ask_for_the_head_alone(endpoint):
     with socket.create_connection(endpoint.listener.getsockname()) as connection:
         connection.sendall(b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answer = b"".join(iter(lambda: connection.recv(9999), b""))
+        answer = until_closed(connection)
     assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\n")
 
 
@@ -194,7 +199,7 @@ def test_an_unsupported_type_of_body(endpoint):
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with socket.create_connection(endpoint.listener.getsockname()) as connection:
         connection.sendall(f"{head}Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode() + packed)
-        answer = connection.recv(9999)
+        answer = until_closed(connection)
         assert answer.startswith(b"HTTP/1.1 415 ") and b"Content-Encoding 'gzip' is not supported" in answer
 
 
@@ -209,7 +214,7 @@ def test_a_body_that_is_too_large_is_not_read_whole(endpoint, chunked):
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{how}\r\n\r\n"
     with socket.create_connection(endpoint.listener.getsockname()) as connection:
         connection.sendall(head.encode() + (b"2000\r\n" + b"a" * 8192 + b"\r\n" if chunked else b""))
-        answer = b"".join(iter(lambda: connection.recv(9999), b"")).decode()
+        answer = until_closed(connection).decode()
         assert answer.startswith("HTTP/1.1 413 ") and "connection: close" in answer.lower()
         assert json.loads(answer.partition("\r\n\r\n")[2])["error"]["code"] == "request_too_large"
 
