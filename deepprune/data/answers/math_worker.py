@@ -30,7 +30,7 @@ import typing
 
 from deepprune.base.errors import UserError
 
-START_SECONDS = 300.0  # to import sympy and say ready on a busy machine; a worker that has not is killed and started once more
+START_SECONDS = 300.0  # to import sympy and say ready, on a busy machine; one that has not is started once more
 WALL_FACTOR = 6.0  # the parent waits this many times a comparison's CPU limit, plus WALL_SECONDS
 WALL_SECONDS = 2.0
 COMMAND = [sys.executable, "-m", "deepprune.data.answers.math_comparer"]
