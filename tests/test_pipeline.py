@@ -73,9 +73,10 @@ def test_auroc_again(run):
         scores = rows(run / f"scores_{name}.jsonl")
         assert len(scores) == len(labels)
         area = roc_auc_score([labels[s["pair_id"]] for s in scores], [s["p_same"] for s in scores])
-        assert report["judges"][scores[0]["judge"]]["all"]["metrics"]["auroc"]["value"] == pytest.approx(
-            area, abs=1e-12
-        )
+        metrics = report["judges"][scores[0]["judge"]]["all"]["metrics"]
+        assert metrics["auroc"]["value"] == pytest.approx(area, abs=1e-12)
+        # What stage 04 said and wrote is what the report says, with its intervals.
+        assert json.loads((run / f"scores_{name}.manifest.json").read_text())["metrics"] == metrics
 
 
 def test_the_zero_shot_judge_is_the_untrained_model_on_the_same_pairs(run):

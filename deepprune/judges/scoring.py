@@ -58,7 +58,8 @@ def run(
     profile: the judge's, whose truncation the pairs should have.
     """
     name = described["name"]
-    to_judge = pairs.scoring_order(records.read(records.Pair, settings.pairs))
+    in_file = list(records.read(records.Pair, settings.pairs))
+    to_judge = pairs.scoring_order(in_file)
     if not to_judge:
         raise UserError(f"{settings.pairs}: no pairs; make them with Offline/build_pair_dataset.py")
     cuts = [dict(cut) for cut in dict.fromkeys(tuple(p.truncation.items()) for p in to_judge)]
@@ -78,10 +79,10 @@ def run(
             for record in scored(todo, open_judge(), name, manifest):
                 out.append(records.to_row(record))
                 scores[record.pair_id] = record
-    table = metrics.judge_table(
-        [p.label for p in to_judge],
-        [scores[p.pair_id].p_same for p in to_judge],
-        [p.problem_id for p in to_judge],
+    table = metrics.judge_table(  # in the file's order, as in the report: intervals are drawn in it
+        [p.label for p in in_file],
+        [scores[p.pair_id].p_same for p in in_file],
+        [p.problem_id for p in in_file],
         settings.resamples,
         settings.seed,
     )
