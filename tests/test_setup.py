@@ -279,7 +279,7 @@ def test_the_demo_hands_a_folder_with_spaces_on_whole(checkout):
     assert code == 0, err
     assert sum(".py " in line for line in calls.splitlines()) == 9  # stages
     places = [word for word in words.read_text().splitlines() if "results/my" in word or "demo/" in word]
-    assert len(places) >= 25 and all(re.match("((dataset|output)_dir=)?results/my demo", p) for p in places)
+    assert len(places) == 29 and all(re.match("((dataset|output)_dir=)?results/my demo", p) for p in places)
     assert (checkout.folder / "results/my demo/log.txt").is_file()
 
 
