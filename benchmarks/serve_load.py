@@ -265,7 +265,12 @@ async def kill_and_start(settings: LoadSettings, parts: dict[str, Part], seen: S
 
 def answered_since(name: str, seen: Seen, at: float) -> list[float]:
     """When questions that need a part were answered, from a time on."""
-    return [r[0] for r in seen.replies if r[0] > at and r[1] == 200 and (name == "reasoner" or "deepprune" in r[3])]
+    return [r[0] for r in needing(name, seen) if r[0] > at and r[1] == 200]
+
+
+def needing(name: str, seen: Seen) -> list[tuple]:
+    """The replies to questions that need a part: the reasoner is needed by all, the judge by pruning."""
+    return [r for r in seen.replies if name == "reasoner" or "deepprune" in r[3]]
 
 
 def until_idle(url: str) -> int:
@@ -310,8 +315,7 @@ def summed(settings: LoadSettings, seen: Seen, folder: Path) -> dict:
 def told(name: str, seen: Seen) -> dict:
     """What was said of a part while it was gone, and how soon; how soon it was back."""
     killed, back = seen.killed[name]
-    needs = [r for r in seen.replies if name == "reasoner" or "deepprune" in r[3]]
-    gone = [r for r in needs if killed <= r[0] and r[1] == 503 and f"he {name} " in r[5]]
+    gone = [r for r in needing(name, seen) if killed <= r[0] and r[1] == 503 and f"he {name} " in r[5]]
     state = {"reasoner": 1, "judge": 2}[name]
     unhealthy = [row[0] for row in seen.health if killed <= row[0] <= back and row[state] == "gone"]
     healthy = [row[0] for row in seen.health if row[0] >= back and row[state] == "ok"]

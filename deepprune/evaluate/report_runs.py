@@ -76,18 +76,17 @@ def names(runs: Sequence[Sequence[Pruning]]) -> list[str]:
     settings = [_settings(run) for run in runs]
     result: list[list[str]] = []
     for run, own in zip(runs, settings, strict=True):
-        others = [s for other, s in zip(runs, settings, strict=True) if other[0].judge == run[0].judge]
+        same_judge = [s for other, s in zip(runs, settings, strict=True) if other[0].judge == run[0].judge]
         parts = [own.get("method", NO_JUDGE) if run[0].judge == NO_JUDGE else run[0].judge]
-        rules = {rule_title({key: s[key] for key in s if key != "k1"}) for s in [own, *others]}
-        if own.get("method", "deepprune") == "deepprune" and rules != {PAPER_RULE}:
-            parts.append(rule_title({key: own[key] for key in own if key != "k1"}))
+        if own.get("method", "deepprune") == "deepprune" and {_rule(s) for s in same_judge} != {PAPER_RULE}:
+            parts.append(_rule(own))
         parts += [
             f"{key} {value}"
             for key, value in own.items()
             if key not in ("asks", "assign", "finish_rule")
             and any(
                 key in s and s[key] != value
-                for s in others
+                for s in same_judge
                 if key != "finish_start" or s.get("finish_rule") == own.get("finish_rule")
             )
         ]
@@ -121,6 +120,11 @@ def rule_title(settings: dict) -> str:
     parts = ["all members compared" if asked == "all" else f"{asked} comparisons"]
     parts += [f"{assign} cluster first"] * (assign != "best")
     return ", ".join([*parts, "the paper's finish" if finish == "paper" else f"{finish} finish"])
+
+
+def _rule(settings: dict) -> str:
+    """rule_title without K1, which a name has where runs differ in it."""
+    return rule_title({key: value for key, value in settings.items() if key != "k1"})
 
 
 def baseline_titles(baselines: Sequence[dict]) -> list[str]:
