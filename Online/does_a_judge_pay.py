@@ -58,15 +58,16 @@ def main() -> None:
     if len(settings.frame) != 3:
         raise UserError(f"frame should be three numbers of tokens, found {settings.frame}")
     sets = question_sets.read(settings.answers, settings.problems, settings.apart)
-    cut = [question_sets.cut(group, settings.prefix_tokens, settings.scaled_to) for group in sets]
-    questions = [question for group in cut for question in group]
+    sets = [question_sets.cut(group, settings.prefix_tokens, settings.scaled_to) for group in sets]
+    questions = [question for group in sets for question in group]
     if short := [q for q in questions if len(q.labels) < judge_pays.TARGET]:
         raise UserError(
             f"{short[0].dataset}: {len(short[0].labels)} traces a problem; cons@{judge_pays.TARGET} needs as many"
         )
     base = Path(settings.output).with_suffix("")
     made_from = config.resolved(settings)
-    made_from.pop("answers"), made_from.pop("problems")
+    for name in ("answers", "problems"):  # inputs, with their hashes
+        made_from.pop(name)
     for name in ("prefixes", "scaled_to", "apart"):  # as of before there was a choice
         if not made_from[name]:
             made_from.pop(name)
@@ -80,27 +81,25 @@ def main() -> None:
         for question in progress.bar(todo, desc="problems", unit="problem"):
             rows[question.dataset, question.problem_id] = play(question, settings)
             out.append(rows[question.dataset, question.problem_id])
-    results = [rows[q.dataset, q.problem_id] for q in questions]
+    results = [[rows[q.dataset, q.problem_id] for q in group] for group in sets]
     numbers, summary = tables(results, settings)
     jsonl.write_text(places[0], numbers.round(6).to_csv(index=False))
     jsonl.write_text(places[1], summary.round(6).to_csv(index=False))
     for place in figures:
-        what = f"{len(results)} problems, n = {results[0]['n']} traces, {settings.orders} orders"
+        what = f"{len(questions)} problems, n = {len(questions[0].labels)} traces, {settings.orders} orders"
         save(judge_pays_figure.drawn(numbers, summary, what), place)
     print(summary.round(3).to_string(index=False))
-    manifest.finish(len(results))
+    manifest.finish(len(questions))
 
 
-def tables(rows: list[dict], settings: PaysSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every setting, and what cons@8's accuracy costs: of all questions, or of each data set."""
-    groups: dict[str, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(row["dataset"] if settings.apart else "", []).append(row)
+def tables(groups: list[list[dict]], settings: PaysSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every setting, and what cons@8's accuracy costs: of the rows of each group (all, or a data set's)."""
     both: tuple[list, list] = [], []
-    for name, group in groups.items():
-        numbers = judge_pays.table(group, settings.ratios, settings.resamples, settings.seed)
+    for rows in groups:
+        numbers = judge_pays.table(rows, settings.ratios, settings.resamples, settings.seed)
+        named = {"dataset": rows[0]["dataset"], "problems": len(rows)} if settings.apart else {}
         for parts, part in zip(both, (numbers, judge_pays.summary(numbers)), strict=True):
-            parts.append(part.assign(**{"dataset": name, "problems": len(group)} if settings.apart else {}))
+            parts.append(part.assign(**named))
     return pd.concat(both[0]), pd.concat(both[1])
 
 

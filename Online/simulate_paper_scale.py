@@ -22,7 +22,7 @@ from deepprune.base.config import setting
 from deepprune.base.errors import UserError
 from deepprune.base.manifest import Manifest
 from deepprune.base.stage import command
-from deepprune.evaluate import methods, methods_figures, simulation
+from deepprune.evaluate import methods, methods_figures, question_sets, simulation
 from deepprune.judges.pair_prompts import Frame
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     settings = config.parse(SimulateSettings, "simulate", __doc__)
     if len(settings.frame) != 3 or min(settings.frame) < 0:
         raise UserError(f"frame should be three numbers of tokens, found {settings.frame}")
-    answered = alike(simulation.read_answers(*settings.answers))
+    questions = question_sets.cut(question_sets.read(settings.answers)[0], settings.prefix_tokens)
     made_from = config.resolved(settings)
     made_from.pop("answers")
     manifest = Manifest.open(
@@ -65,32 +65,16 @@ def main() -> None:
     )
     with manifest.appender() as out:
         rows = {(r["dataset"], r["problem_id"]): r for _, r in jsonl.read(settings.output)}
-        todo = [a for a in answered if (a.dataset, a.problem_id) not in rows]
-        for answers in progress.bar(todo, desc="problems", unit="problem"):
-            traces = trace_set(answers, settings)
+        todo = [q for q in questions if (q.dataset, q.problem_id) not in rows]
+        for traces in progress.bar(todo, desc="problems", unit="problem"):
             row = methods.compare(traces, settings, lambda number, t=traces: judges(t, number, settings))
             out.append(row)
-            rows[answers.dataset, answers.problem_id] = row
-    results = [rows[a.dataset, a.problem_id] for a in answered]
+            rows[traces.dataset, traces.problem_id] = row
+    results = [rows[q.dataset, q.problem_id] for q in questions]
     names = ", ".join(sorted({r["dataset"] for r in results}))
     what = f"{names}: {len(results)} problems, n = {results[0]['n']} traces"
     methods_figures.write(results, settings, what, settings.output)
     manifest.finish(len(results))
-
-
-def alike(answered: list[simulation.AnswerSet]) -> list[simulation.AnswerSet]:
-    """The questions with equally many traces each: cons@n and what prunes n traces are of the same ones."""
-    n = min(len(a.answers) for a in answered)
-    if max(len(a.answers) for a in answered) == n:
-        return answered
-    print(f"the first {n} traces of each problem are used")
-    return [dataclasses.replace(a, answers=a.answers[:n], lengths=a.lengths[:n], right=None) for a in answered]
-
-
-def trace_set(a: simulation.AnswerSet, settings: SimulateSettings) -> methods.TraceSet:
-    """The traces as methods take them, cut where a trace of that length would be."""
-    prefixes = [min(length, settings.prefix_tokens) for length in a.lengths]
-    return methods.TraceSet(a.problem_id, a.dataset, a.labels, a.right, a.lengths, prefixes)
 
 
 def judges(traces: methods.TraceSet, number: int, settings: SimulateSettings) -> dict[str, methods.Judged]:

@@ -146,6 +146,9 @@ def test_trace_records_are_played_apart_at_the_length_asked_for(tmp_path, monkey
     assert [q.lengths for q in first] == [[25, 25, 25, 25, 26, 26, 26, 26], [74, 74, 74, 74, 75, 75, 75, 75]]
     assert [q.prefixes for q in first] == [[25, 25, 25, 25, 26, 26, 26, 26], [30] * 8]
     assert question_sets.cut(sets[1], 30)[0].lengths == list(range(10, 18))
+    late = methods.TraceSet("late", "D", [0, 0, 1], 1, [5, 5, 5], [0, 0, 0])
+    early = methods.TraceSet("early", "D", [0, 1], 1, [5, 5], [0, 0])
+    assert [q.right for q in question_sets.cut([late, early], 30)] == [None, 1]
     assert "x, m: the first 8 traces" in capsys.readouterr().out
     options = ["--orders", "2", "--resamples", "20", "--aurocs", "0.8", "--apart", "--output", tmp_path / "p.jsonl"]
     everything = ["--problems", tmp_path / "problems.jsonl", "--answers", *files]

@@ -38,12 +38,13 @@ def cut(questions: Sequence[TraceSet], prefix_tokens: int, scaled_to: float = 0)
     if max(len(q.labels) for q in questions) > fewest:
         print(f"{questions[0].dataset}: the first {fewest} traces of each problem are used")
     questions = [q.ordered(range(fewest)) for q in questions]
-    factor = scaled_to / np.mean([q.lengths for q in questions]) if scaled_to else 1.0
+    factor = scaled_to / np.mean([q.lengths for q in questions]) if scaled_to else None
     result = []
     for question in questions:
-        lengths = [max(1, round(length * factor)) for length in question.lengths]
+        lengths = [max(1, round(length * factor)) for length in question.lengths] if factor else question.lengths
         prefixes = [min(length, prefix_tokens) for length in lengths]
-        result.append(dataclasses.replace(question, lengths=lengths, prefixes=prefixes))
+        right = question.right if question.right in question.labels else None  # only a later trace was right
+        result.append(dataclasses.replace(question, lengths=lengths, prefixes=prefixes, right=right))
     return result
 
 
